@@ -1,0 +1,12 @@
+"""CoLA: Matthews correlation of acceptability judgements.
+
+hp-jax run configs/cola.py --model MODEL_FOLDER --data.path COLA_FOLDER
+"""
+
+from hp_jax.config import Data, Experiment, Train
+
+config = Experiment(
+    out="runs/cola",
+    data=Data(task="cola"),
+    train=Train(epochs=3, learning_rate=5e-5),
+)

@@ -1,0 +1,17 @@
+"""MNLI: accuracy on samples of the matched development set.
+
+hp-jax run configs/mnli.py --model MODEL_FOLDER --data.path MNLI_FOLDER
+
+The splits are sized for two CPU cores; the paper scores all of `train` and judges all of `validation_matched`.
+"""
+
+from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
+
+config = Experiment(
+    out="runs/mnli",
+    data=Data(task="mnli"),
+    train=Train(epochs=2, learning_rate=5e-5, evaluate="validation_matched[:2000]"),
+    importance=Importance(split="train[:1000]"),
+    ablation=Ablation(split="validation_matched[:500]", sets=("one_off",)),
+    pruning=Pruning(select="validation_matched[:500]", test="validation_matched[500:2000]"),
+)

@@ -1,0 +1,17 @@
+"""MRPC: F1 of paraphrases, judged on the corpus's own test set.
+
+hp-jax run configs/mrpc.py --model MODEL_FOLDER --data.path MRPC_FOLDER
+
+The splits are sized for two CPU cores; an accelerator takes all of `train` and `test` in its stride.
+"""
+
+from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
+
+config = Experiment(
+    out="runs/mrpc",
+    data=Data(task="mrpc"),
+    train=Train(epochs=3, learning_rate=5e-5, evaluate="test"),
+    importance=Importance(split="train[:1000]"),
+    ablation=Ablation(split="test[:400]", sets=("one_off",)),
+    pruning=Pruning(select="test[:400]", test="test[400:]"),
+)

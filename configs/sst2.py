@@ -1,0 +1,12 @@
+"""SST-2: fine-tune, score, ablate and prune.
+
+hp-jax run configs/sst2.py --model MODEL_FOLDER --data.path SST2_FOLDER
+"""
+
+from hp_jax.config import Data, Experiment, Train
+
+config = Experiment(
+    out="runs/sst2",
+    data=Data(task="sst2"),
+    train=Train(epochs=1, learning_rate=5e-5),
+)

@@ -1,0 +1,106 @@
+"""Models and training states on disk, by Orbax; nothing else in hp_jax knows Orbax."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from hp_jax import fingerprint
+from hp_jax.task import Params
+
+FORMAT = "hp_jax model 1"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: dict[str, Any]) -> None:
+    """A model folder: `params/` (Orbax) and, written last, `config.json`.
+
+    config.json holds the config, `about`, and what is needed to tell damaged parameters: their hash and the size of every file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
+    ocp.save(folder.absolute() / "params", params, overwrite=True)
+    sizes = {
+        str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.glob("params/**/*")) if file.is_file()
+    }
+    described = {"format": FORMAT, "config": config, **about}
+    write_json(folder / "config.json", described | {"params": fingerprint.of_arrays(params), "files": sizes})
+
+
+def is_model(folder: Path) -> bool:
+    """Whether `folder` is a complete model folder of hp_jax."""
+    path = folder / "config.json"
+    return path.is_file() and FORMAT in path.read_text(encoding="utf-8")
+
+
+def load_params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:
+    """The parameters of a model folder, with the shapes of `abstract`; `described` is its config.json.
+
+    ValueError, before Orbax reads anything, if a file is missing or has another size or a parameter another shape than
+    expected.
+    """
+    for name, size in described["files"].items():
+        found = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if found != size:
+            raise ValueError(f"{folder / name} is damaged: {size} bytes were written, {found or 'none'} are there")
+    path = folder.absolute() / "params"
+    saved = _shapes(ocp.metadata(path).metadata)
+    for name, shape in _shapes(abstract).items():
+        if saved.get(name) != shape:
+            raise ValueError(f"{folder}: parameter {name} has shape {saved.get(name)}, but config.json implies {shape}")
+    params = ocp.load(path, _on_first_device(abstract))
+    if fingerprint.of_arrays(params) != described["params"]:
+        raise ValueError(f"{path} is damaged: its parameters are not those that were saved (their hashes differ)")
+    return params
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _on_first_device(abstract: Any) -> Any:
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
+
+
+class TrainingStates:
+    """The last states of a training run, one folder a step; a save is whole or absent.  Use as a context manager."""
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        policy = ocp.training.preservation_policies.LatestN(keep)
+        self._checkpointer = ocp.training.Checkpointer(
+            folder.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    def __enter__(self) -> TrainingStates:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._checkpointer.close()
+
+    def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
+        """Writes the state after `step` steps with a small JSON object beside it; nothing if that step is there already."""
+        if self._checkpointer.latest is None or self._checkpointer.latest.step != step:
+            self._checkpointer.save(step, state, custom_metadata=about, force=True)
+
+    def restore(self, abstract: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest state and its JSON object, or None if there is none."""
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        about = self._checkpointer.metadata(latest.step).custom_metadata
+        return self._checkpointer.load(latest.step, _on_first_device(abstract)), about

@@ -1,0 +1,173 @@
+"""The GLUE classification tasks, and reading a split of one of them or of a task of the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from hp_jax.config import Data
+from hp_jax.data import tfds
+from hp_jax.data.text import EXTENSIONS, Labelled, label_name, parse_split, read_table, take
+
+log = logging.getLogger("hp_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """Which columns and labels a task has, and the files in which it is distributed."""
+
+    text: tuple[tuple[str, ...], ...]
+    """One or two columns, each with the names that it has in TFDS (first) and in files."""
+    label: tuple[str, ...]
+    labels: tuple[str, ...]
+    """Names in the order of TFDS and of Hugging Face's `glue`."""
+    metric: Literal["accuracy", "f1", "matthews"] = "accuracy"
+    files: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """File names of each split, the preferred one first."""
+    header: tuple[str, ...] = ()
+    """Column names, if files have none."""
+    unlabelled: tuple[str, ...] = ()
+    """What stands for a label where there is none; such examples are dropped."""
+    drop_short: bool = False
+    """Rows with too few fields are dropped, as in TFDS."""
+    builder: str = ""
+    """The name in tensorflow-datasets."""
+
+
+_TRAIN_DEV: Mapping[str, tuple[str, ...]] = {"train": ("train.tsv",), "validation": ("dev.tsv",)}
+_ENTAILMENT = ("entailment", "not_entailment")
+
+TASKS: Mapping[str, TaskSpec] = {
+    "sst2": TaskSpec((("sentence",),), ("label",), ("negative", "positive"), files=_TRAIN_DEV),
+    "cola": TaskSpec(
+        (("sentence",),),
+        ("label", "is_acceptable"),
+        ("unacceptable", "acceptable"),
+        "matthews",
+        files={
+            "train": ("train.tsv", "in_domain_train.tsv"),
+            "validation": ("dev.tsv", "in_domain_dev.tsv"),
+            "validation_out_of_domain": ("out_of_domain_dev.tsv",),
+        },
+        header=("source", "label", "mark", "sentence"),
+    ),
+    "mrpc": TaskSpec(
+        (("sentence1", "#1 String"), ("sentence2", "#2 String")),
+        ("label", "Quality"),
+        ("not_equivalent", "equivalent"),
+        "f1",
+        # GLUE's train.tsv is msr_paraphrase_train.txt without dev.tsv.
+        files={
+            "train": ("train.tsv", "msr_paraphrase_train.txt"),
+            "validation": ("dev.tsv",),
+            "test": ("msr_paraphrase_test.txt",),
+        },
+    ),
+    "mnli": TaskSpec(
+        (("premise", "sentence1"), ("hypothesis", "sentence2")),
+        ("label", "gold_label"),
+        ("entailment", "neutral", "contradiction"),
+        files={
+            "train": ("train.tsv",),
+            "validation_matched": ("dev_matched.tsv",),
+            "validation_mismatched": ("dev_mismatched.tsv",),
+        },
+        unlabelled=("-",),
+    ),
+    "rte": TaskSpec((("sentence1",), ("sentence2",)), ("label",), _ENTAILMENT, files=_TRAIN_DEV),
+    "qnli": TaskSpec((("question",), ("sentence",)), ("label",), _ENTAILMENT, files=_TRAIN_DEV),
+    "qqp": TaskSpec(
+        (("question1",), ("question2",)),
+        ("label", "is_duplicate"),
+        ("not_duplicate", "duplicate"),
+        "f1",
+        files=_TRAIN_DEV,
+        drop_short=True,
+    ),
+    "wnli": TaskSpec((("sentence1",), ("sentence2",)), ("label",), ("not_entailment", "entailment"), files=_TRAIN_DEV),
+}
+
+
+def spec(data: Data) -> TaskSpec:
+    """What `data` says of its task, over what GLUE says of it.
+
+    ValueError for a task that is not in GLUE without columns and labels, for other than one or two text columns and for labels
+    that are not at least two different names.
+    """
+    if data.task in TASKS:
+        base = dataclasses.replace(TASKS[data.task], builder=f"glue/{data.task}")
+    elif data.text and data.labels:
+        base = TaskSpec((), ("label",), (), builder=data.task)
+    else:
+        raise ValueError(
+            f"the task {data.task!r} is not in GLUE ({', '.join(TASKS)}), so it needs the text columns and the labels, "
+            f"but text is {data.text} and labels is {data.labels}"
+        )
+    own = dataclasses.replace(
+        base,
+        text=tuple((name,) for name in data.text) or base.text,
+        label=(data.label,) if data.label else base.label,
+        labels=data.labels or base.labels,
+        metric=data.metric or base.metric,
+    )
+    if len(own.text) not in (1, 2):
+        raise ValueError(f"the task {data.task!r} needs one or two text columns, but there are {len(own.text)}: {data.text}")
+    if len(own.labels) < 2 or len(set(own.labels)) < len(own.labels):
+        raise ValueError(f"the task {data.task!r} needs at least two labels, all different, but they are {own.labels}")
+    return own
+
+
+def read(data: Data, split: str) -> Labelled:
+    """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or tensorflow-datasets.
+
+    A slice is a random sample (see `text.take`); examples keep the order of the file.  MNLI's `validation` is its matched one.
+    FileNotFoundError or ValueError, with file and line, for whatever cannot be read.
+    """
+    name, start, stop = parse_split(split)
+    if data.task == "mnli" and name == "validation" and name not in dict(data.files):
+        name = "validation_matched"
+    own = spec(data)
+    whole = tfds.read(data, name, own) if data.source == "tfds" else _read_file(data, name, own)
+    return whole if start is None and stop is None else take(whole, start, stop)
+
+
+def _read_file(data: Data, split: str, own: TaskSpec) -> Labelled:
+    table = read_table(_file(data, split, own), (*own.text, own.label), header=own.header, drop_short=own.drop_short)
+    kept = [i for i, row in enumerate(table.rows) if row[-1].strip() not in own.unlabelled]
+    if len(kept) < len(table.rows):
+        log.warning("%s: dropped examples without a gold label: %d", table.file, len(table.rows) - len(kept))
+    if not kept:
+        raise ValueError(f"{table.file}: expected examples with a gold label, but the file has none")
+    return Labelled(
+        name=data.task,
+        split=split,
+        text=tuple(table.rows[i][:-1] for i in kept),
+        label=tuple(label_name(table.rows[i][-1], own.labels, f"{table.file}:{table.lines[i]}") for i in kept),
+        source=table.file,
+        line_N=np.array([table.lines[i] for i in kept], np.int64),
+        origin_N=np.arange(len(kept)),
+    )
+
+
+def _file(data: Data, split: str, own: TaskSpec) -> Path:
+    """The file of a split: the one that `data` names, else the first that exists of the known names."""
+    folder = Path(data.path).expanduser()
+    if split in dict(data.files):
+        return folder / dict(data.files)[split]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} with the files of {data.task}")
+    names = (*own.files.get(split, ()), *(f"{split}.{extension}" for extension in EXTENSIONS))
+    for name in (name + gz for name in names for gz in ("", ".gz")):
+        if (folder / name).is_file():
+            return folder / name
+    known = {**dict(data.files), **own.files}
+    if split not in known:
+        found = {path.name.split(".")[0] for path in folder.iterdir() if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}}
+        there = sorted(known) if known else sorted(found)
+        raise ValueError(f"{data.task} has no split {split!r} in {folder}; the splits are {', '.join(there) or 'none'}")
+    raise FileNotFoundError(f"{folder} has no file for the split {split!r} of {data.task}: looked for {', '.join(names)}")

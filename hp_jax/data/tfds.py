@@ -1,0 +1,111 @@
+"""Labelled text from tensorflow-datasets, without TensorFlow: prepared folders in array_record form."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hp_jax.config import Data
+from hp_jax.data.text import Labelled, label_name
+
+if TYPE_CHECKING:
+    from hp_jax.data.glue import TaskSpec
+
+
+def read(data: Data, split: str, own: TaskSpec) -> Labelled:
+    """A whole split of the dataset that is, or will be, prepared in `data.path`, in stored order.
+
+    `data.path` is a prepared folder (.../glue/sst2/2.0.0) or a data_dir: there the newest prepared version is read; if there is
+    none, a GLUE task is downloaded and prepared.  `where` counts records from 1.
+
+    ValueError for a split or column that is not there or a label that is not known; RuntimeError where it cannot be prepared.
+    """
+    import tensorflow_datasets
+
+    data_dir = tensorflow_datasets.core.Path(data.path).expanduser()
+    folder = _prepared(data_dir, own.builder) or _prepare(data_dir, own.builder)
+    builder = tensorflow_datasets.builder_from_directory(folder)
+    if split not in builder.info.splits:
+        raise ValueError(f"{folder} has no split {split!r}; the splits are {', '.join(sorted(builder.info.splits))}")
+    *text, label = (_column(names, builder.info.features, folder) for names in (*own.text, own.label))
+    label_names = getattr(builder.info.features[label], "names", None)
+    source = f"{folder}/{split}"
+    texts, labels = [], []
+    for place, record in enumerate(_records(builder, split), 1):
+        texts.append(tuple(_string(record[column]) for column in text))
+        labels.append(label_name(_label(record[label], label_names), own.labels, f"{source}:{place}"))
+    if not labels:
+        raise ValueError(f"{source}: expected examples, but the split has none")
+    place_N = np.arange(len(labels))
+    return Labelled(data.task, split, tuple(texts), tuple(labels), source, place_N + 1, place_N)
+
+
+def _prepared(path: Any, builder: str) -> Any | None:
+    """The prepared folder that `path` is or, in its newest version, contains."""
+    for folder in (path, path / builder):
+        if (folder / "dataset_info.json").is_file():
+            return folder
+        versions = [
+            child.parent for child in folder.glob("*/dataset_info.json") if re.fullmatch(r"\d+(\.\d+)*", child.parent.name)
+        ]
+        if versions:
+            return max(versions, key=lambda version: [int(number) for number in version.name.split(".")])
+    return None
+
+
+def _prepare(data_dir: Any, builder: str) -> Any:
+    """Download a GLUE task and prepare it in `data_dir`; the folder.
+
+    The builder class is taken from its own module: to look it up by name, tensorflow-datasets would want TensorFlow.
+    """
+    collection, _, config = builder.rpartition("/")
+    if collection != "glue":
+        raise ValueError(
+            f"{data_dir}: expected a prepared folder, or a data_dir that contains {builder}/<version>, but found neither"
+        )
+    try:
+        from tensorflow_datasets.text import glue
+
+        made = glue.Glue(config=config, data_dir=data_dir, file_format="array_record")
+        made.download_and_prepare()
+    except Exception as error:
+        cause = (str(error).splitlines() or [""])[0]
+        raise RuntimeError(
+            f"tensorflow-datasets could not prepare {builder} in {data_dir} ({type(error).__name__}: {cause}): it needs the "
+            "network and the package importlib_resources, in some versions also tensorflow; install these for once, or prepare "
+            'it with file_format="array_record" on another machine and copy the folder, or use source="files"'
+        ) from error
+    return made.data_dir
+
+
+def _column(names: tuple[str, ...], features: Any, folder: Any) -> str:
+    for name in names:
+        if name in features:
+            return name
+    raise ValueError(f"{folder} has no column {' or '.join(map(repr, names))}; the columns are {', '.join(features)}")
+
+
+def _records(builder: Any, split: str, chunk: int = 1024) -> Any:
+    """The records of a split in stored order, read `chunk` at a time."""
+    try:
+        records = builder.as_data_source(split=split)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{builder.data_path}: expected a folder in array_record form, which is read without TensorFlow, "
+            f'but found {builder.info.file_format.value}; prepare it with file_format="array_record"'
+        ) from error
+    for start in range(0, len(records), chunk):
+        yield from records.__getitems__(range(start, min(start + chunk, len(records))))
+
+
+def _string(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _label(value: Any, names: list[str] | None) -> str:
+    """A class index as its name; -1, which stands for a hidden label, and values that are no index as they are."""
+    if names is not None and isinstance(value, int | np.integer) and 0 <= value < len(names):
+        return names[value]
+    return _string(value)

@@ -1,0 +1,1 @@
+"""Transformers whose attention heads carry an explicit gate."""

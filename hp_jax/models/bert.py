@@ -1,0 +1,98 @@
+"""BERT-type classifiers (BERT, RoBERTa, DistilBERT) as a chain of stages, each of which reads one row of the head mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hp_jax.config import BertConfig
+from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, FeedForward
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and (BERT, RoBERTa) token-type embeddings, then LayerNorm."""
+
+    config: BertConfig
+
+    @nn.compact
+    def __call__(self, tokens_BT: jax.Array, types_BT: jax.Array, *, train: bool) -> jax.Array:
+        """`[B, T, D]` from token ids and token types, both `[B, T]`."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+
+        def table(name: str, size: int) -> nn.Embed:
+            return nn.Embed(size, c.width, dtype=dtype, embedding_init=INIT, name=name)
+
+        position_1T = c.first_position + jnp.arange(tokens_BT.shape[1])[None]
+        x_BTD = table("word", c.vocab)(tokens_BT) + table("position", c.positions)(position_1T)
+        if c.types:
+            x_BTD += table("type", c.types)(types_BT)
+        x_BTD = nn.LayerNorm(c.epsilon, dtype=dtype, name="norm")(x_BTD)
+        return nn.Dropout(c.dropout, deterministic=not train)(x_BTD)
+
+
+class Block(nn.Module):
+    """One post-norm encoder layer, for the queries `x` over all of `memory`."""
+
+    config: BertConfig
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """`[B, T, D]` from queries `[B, T, D]` over `memory` `[B, S, D]`; `attend` is True where a query may look."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+
+        def add_norm(name: str, x_BTD: jax.Array, y_BTD: jax.Array) -> jax.Array:
+            y_BTD = nn.Dropout(c.dropout, deterministic=not train)(y_BTD)
+            return nn.LayerNorm(c.epsilon, dtype=dtype, name=name)(x_BTD + y_BTD)
+
+        attention = Attention(c.heads, c.head_width, dtype, c.attention_dropout, c.attention, name="attention")
+        x_BTD = add_norm("attention_norm", x_BTD, attention(x_BTD, memory_BSD, attend_B1TS, gate, train=train))
+        return add_norm("ffn_norm", x_BTD, FeedForward(c.ffn, c.activation, dtype, name="ffn")(x_BTD))
+
+
+class Bert(nn.Module):
+    """`embed`, one `stage` a mask row, `readout`; `__call__` runs the chain."""
+
+    config: BertConfig
+
+    def setup(self) -> None:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        self.embeddings = Embeddings(c)
+        self.layer = [Block(c) for _ in range(c.layers)]
+        self.pool = nn.Dense(c.width, dtype=dtype, kernel_init=INIT)
+        self.classifier = nn.Dense(len(c.labels), dtype=dtype, kernel_init=INIT)
+        self.readout_dropout = nn.Dropout(c.classifier_dropout)
+
+    def embed(self, tokens_BT: jax.Array, types_BT: jax.Array, *, train: bool) -> jax.Array:
+        """The state before the first stage `[B, T, D]`."""
+        return self.embeddings(tokens_BT, types_BT, train=train)
+
+    def stage(self, row: int, x_BTD: jax.Array, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+        """The state after row `row`.  The last stage computes the [CLS] query alone (T = 1): the readout uses nothing else."""
+        query_BTD = x_BTD[:, :1] if row == self.config.layers - 1 else x_BTD
+        return self.layer[row](query_BTD, x_BTD, attend_B1TS, gate, train=train)
+
+    def readout(self, x_BTD: jax.Array, *, train: bool) -> jax.Array:
+        """Logits `[B, C]` from the state of [CLS], float32."""
+        x_BD = x_BTD[:, 0]
+        if self.config.family == "roberta":
+            x_BD = self.readout_dropout(x_BD, deterministic=not train)
+        x_BD = ACTIVATIONS["relu" if self.config.family == "distilbert" else "tanh"](self.pool(x_BD))
+        return self.classifier(self.readout_dropout(x_BD, deterministic=not train)).astype(jnp.float32)
+
+    def __call__(
+        self, tokens_BT: jax.Array, types_BT: jax.Array, length_B: jax.Array, gates: Sequence[jax.Array], *, train: bool = False
+    ) -> jax.Array:
+        """Logits `[B, C]`; `length_B` is the number of real tokens, `gates[a]` is broadcast to `[B, T_a, H]`."""
+        attend_B1TS = (jnp.arange(tokens_BT.shape[1])[None] < length_B[:, None])[:, None, None]
+        x_BTD = self.embed(tokens_BT, types_BT, train=train)
+        for row, gate in enumerate(gates):
+            x_BTD = self.stage(row, x_BTD, attend_B1TS, gate, train=train)
+        return self.readout(x_BTD, train=train)

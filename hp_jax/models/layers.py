@@ -1,0 +1,77 @@
+"""Transformer layers; the one line in which a head's gate acts is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "gelu_new": nn.gelu,
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "swish": nn.silu,
+    "tanh": jnp.tanh,
+}
+"""Hugging Face's names; its `gelu` is the exact one."""
+
+INIT = nn.initializers.normal(0.02)
+"""BERT's initialisation of every kernel and embedding."""
+
+
+class Attention(nn.Module):
+    """Multi-head attention `sum_h gate_h Att_h(x, memory) + bias` (section 2.2 of the paper).
+
+    `gate` is broadcast to `[B, T, H]`. It multiplies each head's context before the output projection, so a gate of 0 is
+    the same as a model without that head, whichever kernel computed the attention.
+    """
+
+    heads: int
+    head_width: int
+    dtype: jnp.dtype
+    dropout: float = 0.0
+    kernel: Literal["xla", "cudnn"] = "xla"
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool = False
+    ) -> jax.Array:
+        """`[B, T, D]` from queries `[B, T, D]` over `memory` `[B, S, D]`; `attend` is True where a query may look."""
+
+        def project(name: str, x: jax.Array) -> jax.Array:
+            return nn.DenseGeneral((self.heads, self.head_width), dtype=self.dtype, kernel_init=INIT, name=name)(x)
+
+        q_BTHK, k_BSHK, v_BSHK = project("query", x_BTD), project("key", memory_BSD), project("value", memory_BSD)
+        if train and self.dropout:
+            context_BTHK = self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
+        else:
+            context_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=self.kernel)
+        gate_BTH = jnp.broadcast_to(jnp.asarray(gate, self.dtype), context_BTHK.shape[:-1])
+        context_BTHK = context_BTHK * gate_BTH[..., None]  # the gate
+        return nn.DenseGeneral(x_BTD.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=INIT, name="out")(context_BTHK)
+
+    def _with_dropout(self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
+        """Attention with dropout on its weights, which no fused kernel offers; softmax in float32."""
+        score_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
+        score_BHTS = jnp.where(attend_B1TS, score_BHTS * self.head_width**-0.5, jnp.finfo(jnp.float32).min)
+        weight_BHTS = jax.nn.softmax(score_BHTS).astype(self.dtype)
+        weight_BHTS = nn.Dropout(self.dropout, deterministic=False)(weight_BHTS)
+        return jnp.einsum("BHTS,BSHK->BTHK", weight_BHTS, v_BSHK)
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with an activation between them."""
+
+    width: int
+    activation: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """`[B, T, D]` from `[B, T, D]`."""
+        x_BTF = nn.Dense(self.width, dtype=self.dtype, kernel_init=INIT, name="inner")(x_BTD)
+        return nn.Dense(x_BTD.shape[-1], dtype=self.dtype, kernel_init=INIT, name="outer")(ACTIVATIONS[self.activation](x_BTF))

@@ -1,0 +1,328 @@
+"""One self-contained HTML page from an experiment's folder, with its pictures and tables as files beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hp_jax.report import Code, Item, Listing, Picture, Section, figures, tables, to_html
+from hp_jax.report.tables import SIGNIFICANT, Judged, Rows
+from hp_jax.store import Store
+
+JOBS = {"score": "importance computed on", "select": "order chosen on", "test": "measured on"}
+"""What the splits of a store's manifest were for."""
+
+
+def write_report(folder: Path) -> Path:
+    """Writes folder/report: index.html, each picture as PNG and SVG, each table as CSV, and all tables as text; its path.
+
+    FileNotFoundError if there are no results; stores that are not finished are named and left out.
+    """
+    folder = Path(folder)
+    stores, history = tables.stores_below(folder), _history(folder)
+    stores = {name: store for name, store in stores.items() if store.manifest["kind"] in ("importance", "grid", "ranking")}
+    if not stores and not history:
+        raise FileNotFoundError(
+            f"{folder} holds no results to report: no importance, ablation, pruning or trained model is below it"
+        )
+    progress = {name: tables.progress(store) for name, store in stores.items()}
+    finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
+    sections = _sections(finished, history) + [("How this was made", _provenance(stores, progress))]
+    report = folder / "report"
+    report.mkdir(exist_ok=True)
+    text = []
+    for _, items in sections:
+        for item in items:
+            if isinstance(item, Picture):
+                _write(report / f"{item.name}.png", item.png)
+                _write(report / f"{item.name}.svg", item.svg)
+            if isinstance(item, Listing):
+                _write(report / f"{item.name}.csv", tables.as_csv(item.rows).encode())
+                text.append(f"{item.caption}\n\n{tables.as_text(item.rows)}")
+    _write(report / "tables.txt", "\n\n".join(text).encode())
+    page = to_html(f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections)
+    _write(report / "index.html", page.encode())
+    return report / "index.html"
+
+
+def _write(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+
+
+def _history(folder: Path) -> Rows:
+    config = folder / "model" / "config.json"
+    return json.loads(config.read_text()).get("training", {}).get("history", []) if config.is_file() else []
+
+
+def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[str]:
+    units = {"grid": "masks", "importance": "parts", "ranking": "steps"}
+    lines = [
+        f"{name} is not finished and not shown: {done} of {total} {units[stores[name].manifest['kind']]} done."
+        for name, (done, total) in progress.items()
+        if done < total
+    ]
+    if len({store.manifest["fingerprint"].get("model") for store in stores.values()}) > 1:
+        lines.append("These results come from different models: they must not be compared with each other.")
+    return lines
+
+
+# --- sections ------------------------------------------------------------------------------------------------------------
+
+
+def _sections(finished: Mapping[str, Store], history: Rows) -> list[Section]:
+    """All sections for which there are results, the summary first."""
+    importance = finished.get("importance")
+    sets = {
+        name: tables.judge(finished[f"ablation/{name}"]) for name in ("one_off", "one_on") if f"ablation/{name}" in finished
+    }
+    tests = sorted((name for name in finished if name.startswith("pruning/") and name.endswith("/test")), key=_order_place)
+    orders = {name.split("/")[1]: tables.judge(finished[name]) for name in tests}
+    one_off, one_on = sets.get("one_off"), sets.get("one_on")
+    sections: list[Section] = []
+    if importance:
+        sections.append(("Importance", _importance(importance)))
+    if one_off:
+        sections.append(("Without one head", _one_off(one_off)))
+    if one_on:
+        sections.append(("One head alone in its row", _one_on(one_on)))
+    if importance and one_off:
+        sections.append(("Does importance foretell the damage?", _agreement(importance, one_off)))
+    if orders:
+        sections.append(("Pruning", _pruning(orders)))
+    pairs = finished.get("ablation/pairs")
+    if pairs and one_off and "loss" in pairs.manifest["filled"]:
+        sections.append(("Pairs of heads", _pairs(pairs, finished["ablation/one_off"], one_off)))
+    if history:
+        sections.append(("Training", [Listing("training", history, "Training history, one line an epoch; losses in nats.")]))
+    summary = _summary(one_off, orders)
+    return [("Summary", [*summary])] * bool(summary) + sections
+
+
+def _order_place(name: str) -> int:
+    """Gradients before the oracle, one shot before re-estimated."""
+    return max(
+        (place for place, order in enumerate(("one_shot", "re_estimated", "oracle"), 1) if f"/{order}/" in name), default=0
+    )
+
+
+def _summary(one_off: Judged | None, orders: Mapping[str, Judged]) -> list[str]:
+    sentences = []
+    judged = one_off or next((judged for judged in orders.values() if judged.full is not None), None)
+    if judged:
+        sentences.append(
+            f"{len(judged.living)} heads in {len(judged.manifest['rows'])} rows; the full model has {judged.metric_name} "
+            f"{judged.metric_M[judged.full or 0]:#.3g} {_splits(judged)}."
+        )
+    if one_off:
+        change = one_off.change.difference[1:]
+        sentences.append(
+            f"Removing one head alone changes {one_off.metric_name} by {change.min():+.2f} to {change.max():+.2f} points. "
+            + _count(one_off)
+        )
+    return sentences + [sentence for name, judged in orders.items() for sentence in _how_far(name, judged)]
+
+
+def _how_far(name: str, judged: Judged) -> list[str]:
+    """How many heads an order can remove before the metric drops significantly."""
+    rows, drop_M = tables.curve_table(judged), (judged.p_M < SIGNIFICANT) & (judged.change.difference < 0)
+    if judged.full is None or not len(rows):
+        return []
+    first = int(np.argmax(drop_M)) if drop_M.any() else len(rows)
+    last, total = rows[first - 1], len(judged.living)
+    then = f"; the next step, {rows[first]['removed']} heads, does" if first < len(rows) else ""
+    return [
+        f"In the {name} order {last['removed']} of {total} heads ({last['share']:.0f} %) can go without a significant drop of "
+        f"{judged.metric_name} (p < {SIGNIFICANT}, {judged.test}, {judged.examples} examples{then}). There it changes by "
+        f"{last['change']:+.2f} points, 95 % interval {last['low']:+.2f} to {last['high']:+.2f}."
+    ]
+
+
+def _count(judged: Judged) -> str:
+    p, change = judged.p_M[1:], judged.change.difference[1:]
+    found = p < SIGNIFICANT
+    return (
+        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT} ({judged.test}; {(found & (change < 0)).sum()} drops; "
+        f"at most {SIGNIFICANT * len(p):.1f} expected by chance; not corrected for multiple tests)."
+    )
+
+
+def _splits(judged: Judged) -> str:
+    return f"on {judged.manifest['splits'].get('test', '?')} ({judged.examples} examples)"
+
+
+def _jobs(manifest: Mapping[str, Any]) -> str:
+    """Which split had which job, as a sentence."""
+    text = "; ".join(f"{JOBS.get(job, job)} {split}" for job, split in manifest["splits"].items())
+    return text[:1].upper() + text[1:] + "."
+
+
+def _importance(store: Store) -> list[Item]:
+    manifest, mask_AH = store.manifest, store.read("mask")
+    settings = manifest["experiment"]["importance"]
+    norm = f"each row divided by its l{settings['order']:g} norm" if settings["order"] else "not normalised"
+    values_AH = np.where(mask_AH, tables.importance_scores(store)[1], np.nan)
+    label = f"importance ({'share of the row norm' if settings['order'] else 'nats'})"
+    signed = bool(np.nanmin(values_AH) < 0)
+    caption = (
+        f"Importance of each head: the {settings['kind']} gradient of the loss in the head's gate, per {settings['per']}, {norm}. "
+        "Darker heads matter more to the loss."
+    )
+    return [
+        _jobs(manifest),
+        _picture("importance", figures.heatmap(values_AH, manifest["rows"], label, centred=signed, low="RdBu_r"), caption),
+        Listing("importance", tables.importance_table(store), "Importance of every head, the highest first.", folded=True),
+    ]
+
+
+def _picture(name: str, figure: Figure, caption: str) -> Picture:
+    pixels = round(100 * figure.get_figwidth())
+    return Picture(name, figures.to_png(figure), figures.to_svg(figure), pixels, caption)
+
+
+def _effect_map(judged: Judged) -> Figure:
+    change_AH, p_AH = (tables.spread(values, judged.manifest) for values in (judged.change.difference[1:], judged.p_M[1:]))
+    label = f"change of {judged.metric_name} (points)"
+    return figures.heatmap(change_AH, judged.manifest["rows"], label, centred=True, marked_AH=p_AH < SIGNIFICANT)
+
+
+def _one_off(judged: Judged) -> list[Item]:
+    metric, framed = judged.metric_name, f"framed: p < {SIGNIFICANT} ({judged.test})"
+    histogram = figures.histogram(judged.metric_M[1:], float(judged.metric_M[0]), metric, judged.examples)
+    return [
+        f"{_jobs(judged.manifest)} {judged.examples} examples. {_count(judged)}",
+        _picture(
+            "one_off",
+            _effect_map(judged),
+            f"Change of {metric} in points when one head is removed (the paper's Table 1); white is no effect, {framed}.",
+        ),
+        _picture(
+            "one_off_histogram",
+            histogram,
+            f"How {metric} is spread over the models that lack one head (the paper's Figure 1); dashed: the full model.",
+        ),
+        Listing(
+            "one_off_grid", tables.grid_table(judged), f"Change of {metric} in points; * p < {SIGNIFICANT} ({judged.test})."
+        ),
+        Listing(
+            "one_off",
+            tables.head_table(judged),
+            f"Every head removed alone, the largest drop of {metric} first; 95 % intervals and p from 1,000 paired resamples; "
+            "McNemar's exact test compares which predictions are right.",
+            folded=True,
+        ),
+    ]
+
+
+def _one_on(judged: Judged) -> list[Item]:
+    metric = judged.metric_name
+    return [
+        f"{_jobs(judged.manifest)} {judged.examples} examples. The other rows keep all their heads.",
+        _picture(
+            "one_on",
+            _effect_map(judged),
+            f"Change of {metric} in points when the row keeps this head alone; white is no effect, framed: p < {SIGNIFICANT} "
+            f"({judged.test}). Colours end where the scale has an arrow; the numbers go on.",
+        ),
+        Listing(
+            "one_on_best",
+            tables.best_per_row(judged),
+            f"The best single head of each row (the paper's Tables 2 and 3). Each head was chosen and judged on the same split, "
+            f"{judged.manifest['splits'].get('test', '?')}: these changes are optimistic.",
+        ),
+        Listing(
+            "one_on",
+            tables.head_table(judged),
+            f"Every head alone in its row, the largest drop of {metric} first.",
+            folded=True,
+        ),
+    ]
+
+
+def _agreement(importance: Store, judged: Judged) -> list[Item]:
+    present_AH = tables.present(judged.manifest)
+    x = tables.importance_scores(importance)[1][present_AH]
+    effects = {f"drop of {judged.metric_name} (points)": -judged.change.difference[1:]}
+    if np.isfinite(judged.loss_M).all():
+        effects["increase of the mean loss (nats)"] = judged.loss_M[1:] - judged.loss_M[0]
+    fits = [tables.correlations(x, y) for y in effects.values()]
+    titles = [f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}" for (pearson, _), (spearman, _) in fits]
+    names = [f"{judged.manifest['rows'][row]}.{head}" for row, head in judged.living]
+    return [
+        f"{_jobs(importance.manifest)} What removing each head alone does was measured {_splits(judged)}.",
+        _picture(
+            "agreement",
+            figures.scatter(x, effects, titles, names, "importance, as the pruning orders take it"),
+            "Each point is a head, named as row.head: its importance (gradient) against what is lost without it (measured).",
+        ),
+        Listing("agreement", tables.correlation_table(importance, judged), "Correlation over heads; positive means agreement."),
+    ]
+
+
+def _pruning(orders: Mapping[str, Judged]) -> list[Item]:
+    first = next(iter(orders.values()))
+    manifest, total = first.manifest, len(first.living)
+    rows = {name: tables.curve_table(judged) for name, judged in orders.items()}
+    full = float(first.metric_M[first.full]) if first.full is not None else float("nan")
+    curves = figures.curves(rows, full, first.constant, first.metric_name, total, tables.points(manifest))
+    gone = {name: tables.removal_shares(judged) for name, judged in orders.items()}
+    items: list[Item] = [f"{name}: {_jobs(judged.manifest)} {judged.examples} examples." for name, judged in orders.items()]
+    items += [
+        _picture(
+            "pruning",
+            curves,
+            f"{first.metric_name} against the share of heads removed, without retraining (the paper's Figures 3 and 6). Bands: 95 % "
+            "paired-bootstrap interval of the change against the full model.",
+        ),
+        _picture(
+            "removal",
+            figures.removals(gone, manifest["rows"], tables.present(manifest)),
+            "When each head goes, in each order: light heads first, dark heads last.",
+        ),
+    ]
+    captions = {name: f"Pruning in the {name} order; each line against the full model." for name in rows}
+    return items + [Listing(f"pruning_{name}", rows[name], captions[name], folded=True) for name in rows]
+
+
+def _pairs(pairs: Store, singles: Store, judged: Judged) -> list[Item]:
+    together = tables.interactions(pairs, singles)
+    figure = figures.interactions(together, judged.living, judged.manifest["rows"], "extra increase of the mean loss (nats)")
+    return [
+        _jobs(pairs.manifest),
+        _picture(
+            "pairs",
+            figure,
+            "What removing two heads adds to the mean loss beyond the sum of each alone. Red: they stand in for each other, "
+            "losing both is worse than the sum; blue: they do the same work together, losing the second costs less.",
+        ),
+    ]
+
+
+def _provenance(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[Item]:
+    keys = ("created", "devices", "versions", "seed", "command", "fingerprint", "experiment")
+    listing = [
+        {
+            "results": name,
+            "splits": _jobs(store.manifest),
+            "done": "{} of {}".format(*progress[name]),
+            "created": store.manifest.get("created", "?"),
+            "devices": ", ".join(store.manifest.get("devices", [])),
+        }
+        for name, store in stores.items()
+    ]
+    codes: list[Item] = []
+    for name, store in stores.items():
+        told = {key: store.manifest[key] for key in keys if key in store.manifest}
+        command = shlex.join(map(str, store.manifest.get("command", [])))
+        codes.append(Code(f"{name}: versions, seed, config", f"{command}\n\n{json.dumps(told, indent=1)}"))
+    return [Listing("results", listing, "The results on this page, and the splits that each step looked at.")] * bool(
+        listing
+    ) + codes

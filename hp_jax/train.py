@@ -1,0 +1,132 @@
+"""Training with optax: one jitted step, deterministic by seed, resumed from the last checkpoint with the same result."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from hp_jax.checkpoint import TrainingStates
+from hp_jax.config import Train
+from hp_jax.heads import gates
+from hp_jax.progress import track
+from hp_jax.sharding import place_batch, replicate
+from hp_jax.task import Array, Batch, Params
+
+log = logging.getLogger("hp_jax")
+
+
+class Trainable(Protocol):
+    """A task whose loss takes a key for dropout; frozen and hashable."""
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Number of heads of each row."""
+
+    def loss(self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array | None) -> jax.Array:
+        """Loss of each example `[B]`."""
+
+
+class State(NamedTuple):
+    """Everything that a step changes."""
+
+    params: Params
+    opt_state: Any
+    step: jax.Array
+    loss_sum: jax.Array
+    """Sum of the losses of this epoch's steps."""
+
+
+def optimizer(recipe: Train, steps: int) -> optax.GradientTransformation:
+    """AdamW with linear warm-up and decay to 0, clipped by global norm; no weight decay on vectors (biases, LayerNorm)."""
+    warmup = max(round(recipe.warmup * steps), 1)
+    schedule = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, recipe.learning_rate, warmup),
+            optax.linear_schedule(recipe.learning_rate, 0.0, max(steps - warmup, 1)),
+        ],
+        [warmup],
+    )
+    adamw = optax.adamw(schedule, weight_decay=recipe.weight_decay, mask=decayed)
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), adamw)
+
+
+def decayed(params: Params) -> Params:
+    """Which parameters weight decay acts on: kernels and embeddings."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
+
+
+@functools.partial(jax.jit, static_argnames=("task", "recipe", "steps"), donate_argnames="state")
+def train_step(
+    state: State, batch: Batch, mask_AH: Array, key: jax.Array, *, task: Trainable, recipe: Train, steps: int
+) -> State:
+    """One update on the batch's weighted mean loss."""
+    dropout = jax.random.fold_in(key, state.step)
+
+    def mean_loss(params: Params) -> jax.Array:
+        loss_B = task.loss(params, batch, gates(mask_AH, task.heads), dropout=dropout)
+        return jnp.sum(loss_B * batch["weight_B"]) / jnp.sum(batch["weight_B"])
+
+    loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+    updates, opt_state = optimizer(recipe, steps).update(gradient, state.opt_state, state.params)
+    return State(optax.apply_updates(state.params, updates), opt_state, state.step + 1, state.loss_sum + loss)
+
+
+def train(
+    task: Trainable,
+    params: Params,
+    epoch_batches: Callable[[int], Sequence[Batch]],
+    evaluate: Callable[[Params], dict[str, float]],
+    recipe: Train,
+    *,
+    mask_AH: Array,
+    seed: int,
+    mesh: Mesh,
+    folder: Path,
+    inputs: Mapping[str, str],
+) -> tuple[Params, list[dict[str, float]]]:
+    """Trains for `recipe.epochs` and returns the parameters and one line of history an epoch.
+
+    `epoch_batches(epoch)` gives the same number of batches for every epoch and depends on the epoch alone; so a run that was
+    killed continues from `folder` with the same result as one that was not.  `inputs` are hashes of what the result depends on:
+    ValueError if `folder` holds the states of another run.
+    """
+    per_epoch = len(epoch_batches(0))
+    steps = recipe.epochs * per_epoch
+    # The step donates its state; the caller's parameters are copied so that they survive.
+    params = jax.tree.map(jnp.copy, params)
+    state = replicate(State(params, optimizer(recipe, steps).init(params), jnp.zeros((), jnp.int32), jnp.zeros(())), mesh)
+    history: list[dict[str, float]] = []
+    with TrainingStates(folder) as states:
+        restored = states.restore(jax.eval_shape(lambda: state))
+        if restored is not None:
+            if restored[1]["inputs"] != dict(inputs):
+                differ = [name for name, value in inputs.items() if restored[1]["inputs"].get(name) != value]
+                raise ValueError(f"{folder} holds another training run (different {', '.join(differ)}); choose another folder")
+            state, history = replicate(restored[0], mesh), restored[1]["history"]
+            log.info("training continues after step %d of %d", int(state.step), steps)
+        start = int(state.step)
+        batches = epoch_batches(start // per_epoch)
+        status = lambda: f"loss {float(state.loss_sum) / max(int(state.step) % per_epoch, 1):.4f}"  # noqa: E731
+        for step in track(range(start, steps), "training", total=steps, done=start, unit="steps", status=status):
+            epoch, place = divmod(step, per_epoch)
+            if place == 0:
+                batches = epoch_batches(epoch)
+            batch = place_batch(batches[place], mesh)
+            state = train_step(state, batch, mask_AH, jax.random.key(seed), task=task, recipe=recipe, steps=steps)
+            last = place == per_epoch - 1
+            if last:
+                line = {"epoch": epoch + 1, "loss": float(state.loss_sum) / per_epoch}
+                history.append(line | evaluate(state.params))
+                log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
+                state = state._replace(loss_sum=replicate(jnp.zeros(()), mesh))
+            if last or (step + 1) % recipe.save_every == 0:
+                states.save(step + 1, state, {"history": history, "inputs": dict(inputs)})
+    return state.params, history

@@ -1,0 +1,1 @@
+"""Checkpoints of other libraries, read into hp_jax configs and parameters."""

@@ -1,0 +1,143 @@
+"""GLUE's files are found and read under the names in which they are distributed; own tasks by what the config says."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hp_jax.config import Data
+from hp_jax.data import glue, text
+
+REAL = Path(os.environ.get("HP_JAX_DATA", "/nonexistent"))
+
+# As in the GLUE archive, two examples each.
+FILES = {
+    "sst2": {"train.tsv": "sentence\tlabel\nbad film \t0\ngood film \t1\n"},
+    "cola": {"dev.tsv": "gj04\t0\t*\tBad is.\ngj04\t1\t\tThis is good.\n"},
+    "mrpc": {"msr_paraphrase_test.txt": "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\tx\ty\n1\t3\t4\tu\tv\n"},
+    "mnli": {
+        "dev_matched.tsv": "id\tsentence1\tsentence2\tlabel1\tgold_label\n0\tx\ty\tneutral\tentailment\n1\tu\tv\t\tneutral\n"
+    },
+    "rte": {"dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\tx\ty\tentailment\n1\tu\tv\tnot_entailment\n"},
+    "qnli": {"dev.tsv": "index\tquestion\tsentence\tlabel\n0\tx\ty\tentailment\n1\tu\tv\tnot_entailment\n"},
+    "qqp": {"dev.tsv": "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tx\ty\t0\n1\tcut\n1\t3\t4\tu\tv\t1\n"},
+    "wnli": {"dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\tx\ty\t0\n1\tu\tv\t1\n"},
+}
+
+
+def write(folder, files):
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8", newline="")
+
+
+@pytest.mark.parametrize("task", glue.TASKS)
+def test_files_as_distributed(tmp_path, task):
+    write(tmp_path, FILES[task])
+    data = Data(task=task, path=str(tmp_path))
+    own = glue.spec(data)
+    split = {"sst2": "train", "mrpc": "test"}.get(task, "validation")
+    found = glue.read(data, split)
+    assert found.label == own.labels[:2]
+    assert {len(texts) for texts in found.text} == {len(own.text)}
+    if len(own.text) == 2:
+        assert found.text == (("x", "y"), ("u", "v"))
+    assert found.where(1).endswith(f"{next(iter(FILES[task]))}:{found.line_N[1]}")
+    assert list(found.origin_N) == [0, 1]
+
+
+def test_metrics_are_those_of_glue_unless_told():
+    assert {task for task, own in glue.TASKS.items() if own.metric == "f1"} == {"mrpc", "qqp"}
+    assert {task for task, own in glue.TASKS.items() if own.metric == "matthews"} == {"cola"}
+    assert glue.spec(Data(task="mrpc", metric="accuracy")).metric == "accuracy"
+
+
+def test_mnli_validation_is_matched_unless_a_file_says_otherwise(tmp_path):
+    write(tmp_path, FILES["mnli"])
+    assert glue.read(Data(task="mnli", path=str(tmp_path)), "validation[:1]").split == "validation_matched"
+    files = (("validation", "dev_matched.tsv"),)
+    assert glue.read(Data(task="mnli", path=str(tmp_path), files=files), "validation").split == "validation"
+
+
+def test_examples_without_a_gold_label_are_dropped_and_counted(tmp_path, caplog):
+    write(tmp_path, {"train.jsonl": '{"sentence1": "x", "sentence2": "y", "gold_label": "-"}\n'
+                                    '{"sentence1": "u", "sentence2": "v", "gold_label": "neutral"}\n'})  # fmt: skip
+    found = glue.read(Data(task="mnli", path=str(tmp_path)), "train")
+    assert (found.text, list(found.line_N), list(found.origin_N)) == ((("u", "v"),), [2], [0])
+    assert "without a gold label: 1" in caplog.text
+
+
+def test_glue_train_file_goes_before_the_one_that_holds_the_dev_set_too(tmp_path):
+    whole = FILES["mrpc"]["msr_paraphrase_test.txt"]
+    write(tmp_path, {"msr_paraphrase_train.txt": whole, "train.tsv": whole.rsplit("\n", 2)[0] + "\n"})
+    assert len(glue.read(Data(task="mrpc", path=str(tmp_path)), "train")) == 1
+
+
+def test_a_task_of_ones_own(tmp_path):
+    data = Data(task="mine", path=str(tmp_path), text=("q", "a"), label="ok", labels=("no", "yes"), metric="f1")
+    write(tmp_path, {"train.csv": 'q,a,ok\n"x, y",z,yes\nu,v,0\n', "held.jsonl": '{"q": "x", "a": "y", "ok": 1}\n'})
+    assert glue.spec(data).metric == "f1"
+    assert glue.read(data, "train").text == (("x, y", "z"), ("u", "v"))
+    assert glue.read(data, "train").label == ("yes", "no")
+    assert glue.read(data, "held").label == ("yes",)
+    with pytest.raises(ValueError, match=r"no split 'test' in .*the splits are held, train"):
+        glue.read(data, "test")
+
+
+def test_the_config_overrides_the_table(tmp_path):
+    write(tmp_path, {"train.tsv": "body\tmood\nx\tup\n"})
+    data = Data(task="sst2", path=str(tmp_path), text=("body",), label="mood", labels=("up", "down"))
+    assert glue.read(data, "train").label == ("up",)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (Data(task="mine"), r"'mine' is not in GLUE \(sst2, cola.*text is \(\)"),
+        (Data(task="mine", text=("a", "b", "c"), labels=("x", "y")), "one or two text columns, but there are 3"),
+        (Data(task="mine", text=("a",), labels=("x",)), "at least two labels"),
+        (Data(labels=("x", "x")), "all different"),
+    ],
+)
+def test_faults_of_the_config_are_named(data, says):
+    with pytest.raises(ValueError, match=says):
+        glue.spec(data)
+
+
+def test_faults_of_files_are_named(tmp_path):
+    data = Data(path=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"no file for the split 'train' of sst2: looked for train\.tsv"):
+        glue.read(data, "train")
+    with pytest.raises(ValueError, match=r"no split 'foo' .*the splits are train, validation"):
+        glue.read(data, "foo")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*absent"):
+        glue.read(Data(path=str(tmp_path / "absent")), "train")
+    write(tmp_path, {"train.tsv": "sentence\tlabel\nx\t1\ny\tfine\n"})
+    with pytest.raises(ValueError, match=r"train\.tsv:3: 'fine' is not a label; the labels are negative, positive"):
+        glue.read(data, "train")
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="HP_JAX_DATA does not name a folder with the public data sets")
+@pytest.mark.parametrize(
+    ("task", "split", "count"),
+    [
+        ("sst2", "train", {"positive": 37569, "negative": 29780}),
+        ("sst2", "validation", {"positive": 444, "negative": 428}),
+        ("cola", "train", {"acceptable": 6023, "unacceptable": 2528}),
+        ("cola", "validation", {"acceptable": 365, "unacceptable": 162}),
+        ("cola", "validation_out_of_domain", {"acceptable": 354, "unacceptable": 162}),
+        ("mrpc", "train", {"equivalent": 2753, "not_equivalent": 1323}),
+        ("mrpc", "test", {"equivalent": 1147, "not_equivalent": 578}),
+        ("mnli", "train", {"contradiction": 3394, "neutral": 3367, "entailment": 3239}),
+        ("mnli", "validation", {"contradiction": 3213, "neutral": 3123, "entailment": 3479}),
+    ],
+)
+def test_the_real_files(task, split, count):
+    files = (("train", "train_10k.tsv"),) if task == "mnli" else ()
+    data = Data(task=task, path=str(REAL / task), files=files)
+    found = glue.read(data, split)
+    assert Counter(found.label) == count
+    assert not any("\t" in part or "\ufeff" in part or not part.strip() for texts in found.text for part in texts)
+    halves = [glue.read(data, f"{split}[{half}]") for half in (":50%", "50%:")]
+    assert sum(map(len, halves)) == len(found)
+    assert text.overlap(*halves) == 0

@@ -1,0 +1,198 @@
+"""Files are read as written: every form gives the same columns, and every fault is named with its file and line."""
+
+import csv
+import gzip
+import io
+import json
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hp_jax.data import text
+
+COLUMNS = [["a"], ["b", "bee"], ["label"]]
+FIELD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"])).filter(lambda s: s.strip(" "))
+ROWS = st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=5)
+
+
+def write(folder, name, content):
+    path = folder / name
+    data = content if isinstance(content, bytes) else content.encode()
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+def as_tsv(rows):
+    return "label\ta\tother\tbee\n" + "".join(f"{c}\t{a}\t-\t{b}\n" for a, b, c in rows)
+
+
+def as_csv(rows):
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([("label", "a", "other", "bee"), *((c, a, "-", b) for a, b, c in rows)])
+    return out.getvalue()
+
+
+def as_jsonl(rows):
+    return "".join(json.dumps({"bee": b, "a": a, "label": c}) + "\n" for a, b, c in rows)
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+@pytest.mark.parametrize(("extension", "form"), [("tsv", as_tsv), ("txt", as_tsv), ("csv", as_csv), ("jsonl", as_jsonl)])
+def test_every_form_gives_what_was_written(tmp_path_factory, extension, form, end):
+    folder = tmp_path_factory.mktemp("text")
+
+    @given(ROWS)
+    def check(rows):
+        table = text.read_table(write(folder, f"x.{extension}{end}", form(rows)), COLUMNS)
+        assert table.rows == tuple(rows)
+        assert list(table.lines) == [i + (extension != "jsonl") for i in range(1, len(rows) + 1)]
+
+    check()
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b"\xc3\xaf\xc2\xbb\xc2\xbf"])
+def test_byte_order_marks_blank_lines_and_odd_line_breaks(tmp_path, mark):
+    content = mark + 'a\tb\tlabel\r\n"x\u2028y\x0bz \t"q" \t1\r\n\r\nu\x85\t\t0'.encode()
+    table = text.read_table(write(tmp_path, "x.tsv", content), COLUMNS)
+    assert table.rows == (('"x\u2028y\x0bz ', '"q" ', "1"), ("u\x85", "", "0"))
+    assert table.lines == (2, 4)
+
+
+def test_a_csv_field_may_span_lines(tmp_path):
+    table = text.read_table(write(tmp_path, "x.csv", 'a,b,label\n"x\ny, ""z""",w,1\n\np,q,0\n'), COLUMNS)
+    assert table.rows == (('x\ny, "z"', "w", "1"), ("p", "q", "0"))
+    assert table.lines == (2, 5)
+
+
+def test_undecodable_bytes_are_replaced_and_counted(tmp_path, caplog):
+    path = write(tmp_path, "x.tsv", b"a\tb\tlabel\nx\xff\xfe\ty\t1\nu\tv\xe9\t0\nfine \xc3\xa9\tw\t0\n")
+    with caplog.at_level(logging.WARNING, "hp_jax"):
+        table = text.read_table(path, COLUMNS)
+    assert table.rows[:2] == (("x\ufffd\ufffd", "y", "1"), ("u", "v\ufffd", "0"))
+    assert table.rows[2][0] == "fine é"
+    assert "could not be read: 2" in caplog.text
+    assert str(path) in caplog.text
+
+
+def test_a_file_without_a_header_has_columns_by_position(tmp_path):
+    header = ("source", "label", "mark", "a")
+    columns = [["a"], ["label"]]
+    assert text.read_table(write(tmp_path, "x.tsv", "s\t1\t\tText.\n"), columns, header=header).rows == (("Text.", "1"),)
+    assert text.read_table(write(tmp_path, "y.tsv", "a\tlabel\nText.\t1\n"), columns, header=header).rows == (("Text.", "1"),)
+
+
+def test_short_rows_can_be_dropped(tmp_path, caplog):
+    path = write(tmp_path, "x.tsv", "a\tb\tlabel\nx\ty\t1\ncut\nx\ty\t0\tmore\n")
+    with caplog.at_level(logging.WARNING, "hp_jax"):
+        assert text.read_table(path, COLUMNS, drop_short=True).rows == (("x", "y", "1"), ("x", "y", "0"))
+    assert "too few fields: 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.tsv", "a\tc\tlabel\nx\ty\t1\n", r"x\.tsv:1: .*'b' or 'bee'.* a, c, label"),
+        ("x.tsv", "a\tb\tlabel\nx\ty\t1\nx\ty\n", r"x\.tsv:3: expected 3 fields, but found 2"),
+        ("x.tsv", "a\tb\tlabel\nx\ty\tz\t1\n", r"x\.tsv:2: expected 3 fields, but found 4"),
+        ("x.tsv", "", r"x\.tsv: expected examples"),
+        ("x.tsv", "a\tb\tlabel\n\n", r"x\.tsv: expected examples"),
+        ("x.csv", 'a,b,label\nx,y,1\n"x,y,1\n', r"x\.csv:3: .*unexpected end"),
+        ("x.jsonl", '{"a": "x", "b": "y", "label": 1}\n{"a": \n', r"x\.jsonl:2: expected a JSON object"),
+        ("x.jsonl", "[1]\n", r"x\.jsonl:1: expected a JSON object, but found list"),
+        ("x.jsonl", '{"a": "x", "label": 1}\n', r"x\.jsonl:1: .*'b' or 'bee'.* a, label"),
+        ("x.jsonl", '{"a": null, "b": "y", "label": 1}\n', r"x\.jsonl:1: column 'a': .*None"),
+        ("x.xml", "", r"x\.xml: .*\.tsv, \.txt, \.csv, \.jsonl"),
+    ],
+)
+def test_faults_are_named(tmp_path, name, content, says):
+    with pytest.raises(ValueError, match=says):
+        text.read_table(write(tmp_path, name, content), COLUMNS)
+
+
+def test_missing_and_cut_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file .*x\.tsv"):
+        text.read_table(tmp_path / "x.tsv", COLUMNS)
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress(b"a\tb\tlabel\nx\ty\t1\n")[:-9])
+    with pytest.raises(ValueError, match=r"x\.tsv\.gz: expected a whole gzip file"):
+        text.read_table(tmp_path / "x.tsv.gz", COLUMNS)
+
+
+def test_json_numbers_are_labels_and_half_surrogates_are_replaced(tmp_path):
+    path = write(
+        tmp_path, "x.jsonl", '{"a": "\\ud800 \\ud83d\\ude00", "b": "", "label": 1}\n{"a": "x", "b": "y", "label": true}\n'
+    )
+    assert text.read_table(path, COLUMNS).rows == (("\ufffd \U0001f600", "", "1"), ("x", "y", "1"))
+
+
+def test_labels_are_names_or_indices():
+    labels = ("no", "yes")
+    assert [text.label_name(value, labels, "f:1") for value in ("no", "1", " yes ", "0")] == ["no", "yes", "yes", "no"]
+    assert text.label_name("2", ("1", "2"), "f:1") == "2"
+    for value, names in (("2", labels), ("-1", labels), ("No", labels), ("", labels), ("0", ("1", "2"))):
+        with pytest.raises(ValueError, match=rf"f:1: '{value}' is not a label; the labels are {', '.join(names)}"):
+            text.label_name(value, names, "f:1")
+
+
+# --- slices ---------------------------------------------------------------------------------------------------------------
+
+
+def labelled(n, source="f.tsv"):
+    rows = tuple(str(i) for i in range(n))
+    return text.Labelled("task", "train", tuple((row,) for row in rows), rows, source, np.arange(1, n + 1), np.arange(n))
+
+
+def slice_of(whole, split):
+    _, start, stop = text.parse_split(split)
+    return text.take(whole, start, stop)
+
+
+@given(st.integers(1, 50), st.lists(st.integers(0, 50), min_size=4, max_size=4))
+def test_slices_have_in_common_what_their_ranges_have(n, bounds):
+    whole = labelled(n)
+    a, b, c, d = (min(bound, n) for bound in bounds)
+    expected = len(set(range(a, b)) & set(range(c, d)))
+    if a < b and c < d:
+        first, second = slice_of(whole, f"train[{a}:{b}]"), slice_of(whole, f"train[{c}:{d}]")
+        assert (len(first), len(second), text.overlap(first, second)) == (b - a, d - c, expected)
+        assert first.label == tuple(str(i) for i in first.origin_N)
+        assert list(first.origin_N) == sorted(first.origin_N)
+
+
+@given(st.integers(2, 300), st.integers(1, 99))
+def test_percentages_split_a_set_in_two(n, percent):
+    whole = labelled(n)
+    count = round(percent * n / 100)
+    parts = [slice_of(whole, split) for split in (f"t[:{percent}%]", f"t[{percent}%:]")] if 0 < count < n else [whole]
+    assert sorted(i for part in parts for i in part.origin_N) == list(range(n))
+
+
+def test_the_order_of_positions_never_changes():
+    whole = labelled(10)
+    assert [int(slice_of(whole, f"train[{i}:{i + 1}]").label[0]) for i in range(10)] == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]
+    assert slice_of(whole, "train[:]").label == slice_of(whole, "train[:100%]").label == whole.label
+    assert slice_of(whole, "train[:5000]").label == whole.label
+    assert slice_of(whole, "train[-3:]").label == ("0", "1", "8")
+
+
+def test_other_sources_have_nothing_in_common():
+    assert text.overlap(labelled(5), labelled(5)) == 5
+    assert text.overlap(labelled(5), labelled(5, "g.tsv")) == 0
+
+
+@pytest.mark.parametrize(
+    "split", ["", "train[", "train[1]", "train[a:]", "train[:5]x", "train+test", "train[::2]", "train[:1.5%]"]
+)
+def test_malformed_splits_are_refused(split):
+    with pytest.raises(ValueError, match="cannot read the split"):
+        text.parse_split(split)
+
+
+@pytest.mark.parametrize(
+    ("split", "says"), [("train[5:5]", "10 examples"), ("train[20:]", "10 examples"), ("train[:101%]", "101%")]
+)
+def test_slices_of_nothing_are_refused(split, says):
+    with pytest.raises(ValueError, match=says):
+        slice_of(labelled(10), split)

@@ -1,0 +1,216 @@
+"""The whole job on tiny input: each step's results, continuing, refusing, and one sentence for whatever is wrong."""
+
+import ast
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tiny import write_hf_folder, write_sst2
+
+import hp_jax.grid
+from hp_jax import experiment, heads
+from hp_jax.cli import load_config, main
+from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
+from hp_jax.store import open_store
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiment")
+    write_hf_folder(folder / "hf")
+    write_sst2(folder / "sst2")
+    return Experiment(
+        model=str(folder / "hf"),
+        out=str(folder / "out"),
+        data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
+        train=Train(epochs=3, batch=8, learning_rate=2e-2),
+        importance=Importance(split="train[:32]", keep_gradients=True),
+        ablation=Ablation(masks_at_once=4),
+        pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(config):
+    experiment.finetune(config)
+    experiment.importance(config)
+    experiment.ablate(config)
+    experiment.prune_orders(config)
+    return pathlib.Path(config.out)
+
+
+def test_the_model_was_learned(finished):
+    described = json.loads((finished / "model" / "config.json").read_text())
+    assert described["training"]["history"][-1]["accuracy"] > 0.9
+
+
+def test_ablations_are_kept_with_every_example(finished, config):
+    store = open_store(finished / "ablation" / "one_off")
+    np.testing.assert_array_equal(store.read("masks")[1:], heads.one_off(heads.all_on(2, 4)))
+    assert store.read("loss").shape == store.read("prediction").shape == (9, 24)
+    subject = experiment.load(config)
+    label_N = subject.examples("validation").label_N
+    np.testing.assert_array_equal(store.read("label"), label_N)
+    assert store.manifest["splits"] == {"test": "validation"}
+    assert store.manifest["rows"] == ["enc.0", "enc.1"]
+    for part in ("experiment", "versions", "devices", "seed", "command", "created", "fingerprint"):
+        assert store.manifest[part] is not None
+
+
+def test_importance_and_its_gradients_agree(finished, config):
+    store = open_store(finished / "importance")
+    assert store.read("total").shape == (1, 2, 4)
+    gradients = open_store(finished / "importance_gradients").read("gradient")
+    assert gradients.shape == (32, 2, 4)
+    assert (np.abs(gradients).sum(0) <= store.read("total").sum(0) + 1e-5).all()  # the triangle inequality
+
+
+@pytest.mark.parametrize("order", ["one_shot", "re_estimated", "oracle"])
+def test_every_order_prunes_the_papers_counts_and_names_its_splits(finished, order):
+    store = open_store(finished / "pruning" / order / "test")
+    masks_MAH = store.read("masks")
+    np.testing.assert_array_equal(8 - masks_MAH.sum((1, 2)), [0, 2, 4, 8])
+    assert not (masks_MAH[1:] & ~masks_MAH[:-1]).any()
+    judge = {"select": "validation[:50%]"} if order == "oracle" else {"score": "train[:32]"}
+    assert store.manifest["splits"] == judge | {"test": "validation[50%:]"}
+    ranking = open_store(finished / "pruning" / order / "ranking")
+    assert ranking.read("score").shape == (3, 2, 4)
+    np.testing.assert_array_equal(ranking.read("mask")[1:], masks_MAH[1:3])
+    same = (ranking.read("score") == ranking.read("score")[0]).all()
+    assert same == (order != "re_estimated")
+
+
+def test_nothing_is_done_twice(finished, config, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("computed again")
+
+    for module, name in ((hp_jax.grid, "evaluate_masks"), (experiment, "sum_importance"), (experiment, "head_importance")):
+        monkeypatch.setattr(module, name, refuse)
+    monkeypatch.setattr(experiment, "train", refuse)
+    experiment.finetune(config)
+    experiment.importance(config)
+    experiment.ablate(config)
+    experiment.prune_orders(config)
+
+
+def test_changed_input_is_refused_with_its_name(finished, config):
+    with pytest.raises(ValueError, match=r"was made from other input \(different recipe\)"):
+        experiment.finetune(dataclasses.replace(config, train=Train(epochs=1)))
+    with pytest.raises(ValueError, match=r"importance holds results of another computation \(different data\)"):
+        experiment.importance(dataclasses.replace(config, importance=Importance(split="train[:20]")))
+
+
+def test_overlapping_splits_are_said(finished, config, caplog):
+    pruning = dataclasses.replace(config.pruning, select="validation", orders=())
+    experiment.prune_orders(dataclasses.replace(config, pruning=pruning))
+    assert "12 examples of the select split validation are in the test split validation[50%:] too" in caplog.text
+
+
+def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monkeypatch):
+    other = dataclasses.replace(config, model=str(finished / "model"), out=str(tmp_path / "out"))
+    other = dataclasses.replace(other, pruning=dataclasses.replace(other.pruning, orders=("re_estimated",)))
+    real, calls = experiment.head_importance, []
+
+    def interrupted(*args, **options):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(experiment, "head_importance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.prune_orders(other)
+    assert open_store(tmp_path / "out/pruning/re_estimated/ranking").done().tolist() == [True, True, False]
+    calls[:] = [1]
+    experiment.prune_orders(other)
+    found = open_store(tmp_path / "out/pruning/re_estimated/test").read("masks")
+    np.testing.assert_array_equal(found, open_store(finished / "pruning/re_estimated/test").read("masks"))
+
+
+# --- the command ---------------------------------------------------------------------------------------------------------
+
+
+def config_file(tmp_path, config):
+    path = tmp_path / "tiny.py"
+    path.write_text(f"from hp_jax.config import *\nconfig = {config!r}\n")
+    return str(path)
+
+
+def test_the_command_runs_a_step_and_reports(finished, config, tmp_path, capsys):
+    path = config_file(tmp_path, config)
+    assert main(["ablate", path]) == 0
+    assert main(["report", config.out]) == 0
+    page = pathlib.Path(capsys.readouterr().out.strip().splitlines()[-1])
+    assert page == finished / "report" / "index.html"
+    assert page.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data.label", "mood"], r"train.tsv:1: .*'mood'.*sentence, label"),
+        (["--model", "./nowhere"], "the model folder './nowhere' does not exist"),
+        (["--data.path", "./nowhere"], "nowhere"),
+        (["--importance.split", "trian"], "has no split 'trian'"),
+        (["--data.max-length", "64"], "max_length is 64, but .* has 32 positions"),
+        (["--data.labels", "x", "y"], r"has the labels \('negative', 'positive'\), but the data has \('x', 'y'\)"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_non_zero_exit(finished, config, tmp_path, capsys, arguments, sentence):
+    fresh = ["--out", str(tmp_path / "out"), "--model", str(finished / "model")]
+    assert main(["importance", config_file(tmp_path, config), *fresh, *arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hp-jax: error: ")
+    assert error.count("\n") == 1
+    import re
+
+    assert re.search(sentence, error)
+
+
+def test_config_files_that_are_not_there_or_not_configs_are_named(tmp_path, capsys):
+    assert main(["prune", str(tmp_path / "no.py")]) == 1
+    assert "the config file" in capsys.readouterr().err
+    (tmp_path / "odd.py").write_text("config = 3")
+    assert main(["prune", str(tmp_path / "odd.py")]) == 1
+    assert "defines config = 3, but an hp_jax.config.Experiment was expected" in capsys.readouterr().err
+
+
+def test_the_shipped_configs_load_and_say_how_they_are_run():
+    for path in sorted((ROOT / "configs").glob("*.py")):
+        assert isinstance(load_config(str(path)), Experiment)
+        assert f"hp-jax run configs/{path.name}" in path.read_text()
+
+
+# --- the house -----------------------------------------------------------------------------------------------------------
+
+
+def test_imports_run_one_way():
+    """The core never imports models; nothing imports the command or the report but the command."""
+    forbidden = {
+        ("heads", "importance", "pruning", "grid", "stats", "metrics", "store", "sharding", "task", "train"): (
+            "hp_jax.models", "hp_jax.weights", "hp_jax.data", "hp_jax.experiment", "hp_jax.cli", "hp_jax.report",
+        ),
+        ("models", "data", "weights"): ("hp_jax.experiment", "hp_jax.cli", "hp_jax.report", "hp_jax.grid", "hp_jax.train"),
+        ("report",): ("hp_jax.models", "hp_jax.experiment", "hp_jax.cli", "hp_jax.data", "hp_jax.weights"),
+    }  # fmt: skip
+    for parts, never in forbidden.items():
+        for part in parts:
+            base = ROOT / "hp_jax" / part
+            for file in base.rglob("*.py") if base.is_dir() else [base.with_suffix(".py")]:
+                for node in ast.walk(ast.parse(file.read_text())):
+                    names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                    if isinstance(node, ast.ImportFrom) and node.module == "hp_jax":
+                        names += [f"hp_jax.{alias.name}" for alias in node.names]
+                    assert not [name for name in names if name.startswith(never)], (file, names)
+
+
+def test_importing_hp_jax_defines_names_only():
+    code = "import sys, hp_jax; print('jax' in sys.modules, 'flax' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]

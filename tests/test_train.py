@@ -1,0 +1,119 @@
+"""Training learns, is deterministic, and continues after an interruption as if there had been none."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from tiny import BUCKETS, FULL, ONE_DEVICE, examples, random_params, with_config
+
+import hp_jax.train
+from hp_jax.config import Train
+from hp_jax.data.batching import batches
+from hp_jax.sharding import data_mesh
+from hp_jax.train import decayed, optimizer, train
+
+TASK = with_config(dropout=0.1, attention_dropout=0.1, classifier_dropout=0.1)
+PARAMS = random_params(scale=0.2)
+DATA = examples(count=20)
+RECIPE = Train(epochs=3, batch=4, learning_rate=1e-2, save_every=2)
+
+
+def epoch_batches(epoch):
+    return batches(DATA, size=4, buckets=BUCKETS, shuffle=np.random.default_rng([0, epoch]))
+
+
+def run(folder, *, seed=0, mesh=ONE_DEVICE, recipe=RECIPE, inputs=(("data", "1"),)):
+    judge = jax.jit(lambda params: params["classifier"]["bias"].sum())
+    return train(
+        TASK,
+        PARAMS,
+        epoch_batches,
+        lambda params: {"bias": float(judge(params))},
+        recipe,
+        mask_AH=FULL,
+        seed=seed,
+        mesh=mesh,
+        folder=folder,
+        inputs=dict(inputs),
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole"))
+
+
+def test_it_learns_and_keeps_a_line_an_epoch(undisturbed):
+    params, history = undisturbed
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert history[-1]["bias"] == pytest.approx(float(params["classifier"]["bias"].sum()))
+
+
+@pytest.mark.parametrize("after", [1, 5, 8, 15])
+def test_an_interrupted_run_gives_the_same_result_bit_for_bit(tmp_path, monkeypatch, undisturbed, after):
+    """Interrupted before the first checkpoint, in an epoch, between epochs and at the very end."""
+    calls = []
+    place = hp_jax.train.place_batch
+
+    def interrupted(batch, mesh):
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return place(batch, mesh)
+
+    monkeypatch.setattr(hp_jax.train, "place_batch", interrupted)
+    if after < 15:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run")
+        calls.clear()
+        monkeypatch.setattr(hp_jax.train, "place_batch", lambda batch, mesh: calls.append(1) or place(batch, mesh))
+    else:
+        run(tmp_path / "run")
+        calls.clear()
+    params, history = run(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, params, undisturbed[0])
+    assert history == undisturbed[1]
+    # 15 steps in all; what the last checkpoint (every 2 steps, and each epoch of 5) had was not done again.
+    assert len(calls) == 15 - {1: 0, 5: 5, 8: 8, 15: 15}[after]
+
+
+def test_another_runs_states_are_refused(tmp_path):
+    recipe = Train(epochs=1, batch=4, learning_rate=1e-3)
+    run(tmp_path / "run", recipe=recipe)
+    with pytest.raises(ValueError, match=r"holds another training run \(different data\)"):
+        run(tmp_path / "run", recipe=recipe, inputs=(("data", "2"),))
+
+
+def test_seeds_differ_and_devices_do_not(tmp_path, undisturbed):
+    recipe = Train(epochs=1, batch=4, learning_rate=3e-3, warmup=0.5)
+    one, _ = run(tmp_path / "one", recipe=recipe)
+    many, _ = run(tmp_path / "many", recipe=recipe, mesh=data_mesh(jax.devices()[:4]))
+    other, _ = run(tmp_path / "other", recipe=recipe, seed=1)
+
+    def distance(a, b):
+        return max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(np.asarray(x) - np.asarray(y)).max(), a, b)))
+
+    # Adam turns the rounding of a tiny gradient into a step of some size; dropout turns it into another run.
+    assert distance(one, many) < 0.1 * distance(one, other)
+
+
+def test_weight_decay_spares_biases_and_layernorm_and_the_rate_warms_up_and_decays():
+    spared = {name for name, on in zip(*_named(decayed(PARAMS)), strict=True) if not on}
+    assert spared == {name for name in _named(PARAMS)[0] if name.endswith(("['bias']", "['scale']"))}
+    zero = jax.tree.map(np.zeros_like, PARAMS)
+    recipe = Train(learning_rate=1.0, warmup=0.1, weight_decay=0.5)
+    transform = optimizer(recipe, 20)
+    state = transform.init(PARAMS)
+    rates = []
+    for _ in range(20):
+        updates, state = transform.update(zero, state, PARAMS)
+        rates.append(float(-optax.tree_utils.tree_sum(updates["pool"]["kernel"]) / PARAMS["pool"]["kernel"].sum() / 0.5))
+        assert not np.abs(updates["pool"]["bias"]).any()
+    np.testing.assert_allclose(rates[:3], [0.0, 0.5, 1.0], atol=1e-4)
+    np.testing.assert_allclose(rates[3:], [1 - k / 18 for k in range(1, 18)], atol=1e-4)
+
+
+def _named(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path) for path, _ in leaves], [leaf for _, leaf in leaves]
