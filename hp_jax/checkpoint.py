@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,10 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from hp_jax import fingerprint
+from hp_jax.files import write_json
 from hp_jax.task import Params
 
 FORMAT = "hp_jax model 1"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: dict[str, Any]) -> None:
@@ -33,7 +24,8 @@ def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: d
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").unlink(missing_ok=True)
-    ocp.save(folder.absolute() / "params", params, overwrite=True)
+    with _one_sentence(f"cannot save {folder / 'params'}"):
+        ocp.save(folder.absolute() / "params", params, overwrite=True)
     sizes = {
         str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.glob("params/**/*")) if file.is_file()
     }
@@ -77,6 +69,15 @@ def _on_first_device(abstract: Any) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
 
 
+@contextmanager
+def _one_sentence(what: str) -> Iterator[None]:
+    """Orbax's and tensorstore's errors of many types as one OSError that says what could not be done."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"{what}: {str(error).partition('[os_error_code')[0].strip().splitlines()[0]}") from error
+
+
 class TrainingStates:
     """The last states of a training run, one folder a step; a save is whole or absent.  Use as a context manager."""
 
@@ -89,18 +90,22 @@ class TrainingStates:
     def __enter__(self) -> TrainingStates:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._checkpointer.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with nullcontext() if kind is None else suppress(Exception):  # a failed save fails once more when it is closed
+            self._checkpointer.close()
 
     def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
         """Writes the state after `step` steps with a small JSON object beside it; nothing if that step is there already."""
         if self._checkpointer.latest is None or self._checkpointer.latest.step != step:
-            self._checkpointer.save(step, state, custom_metadata=about, force=True)
+            with _one_sentence(f"cannot save step {step} in {self._checkpointer.directory} (earlier steps are kept)"):
+                self._checkpointer.save(step, state, custom_metadata=about, force=True)
 
     def restore(self, abstract: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest state and its JSON object, or None if there is none."""
         latest = self._checkpointer.latest
         if latest is None:
             return None
-        about = self._checkpointer.metadata(latest.step).custom_metadata
-        return self._checkpointer.load(latest.step, _on_first_device(abstract)), about
+        folder = f"{self._checkpointer.directory}/{latest.step}"
+        with _one_sentence(f"cannot restore {folder} (delete it to go on from the step before)"):
+            about = self._checkpointer.metadata(latest.step).custom_metadata
+            return self._checkpointer.load(latest.step, _on_first_device(abstract)), about

@@ -105,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the traceback of an error and then raises it, too
     try:
         _run(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:

@@ -15,16 +15,10 @@ goes on; one whose input has changed is refused.
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import importlib.metadata
 import itertools
 import logging
-import platform
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -35,18 +29,19 @@ from hp_jax.config import Experiment
 from hp_jax.data import glue
 from hp_jax.data.batching import batches
 from hp_jax.data.text import overlap
-from hp_jax.data.tokenizer import Examples, encode
+from hp_jax.data.tokenizer import Examples
+from hp_jax.files import read_json
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import Sums, example_gradients, head_importance, normalize_rows, sum_importance
-from hp_jax.loading import load_classifier, save_classifier
+from hp_jax.loading import save_classifier
 from hp_jax.models.classification import Classification
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import data_mesh
-from hp_jax.store import Items, Store, create_store
+from hp_jax.store import Items
+from hp_jax.subject import Subject, load, load_subject, provenance, results
 from hp_jax.task import Batch, Params
 from hp_jax.train import train
-from hp_jax.weights.files import read_json
 
 log = logging.getLogger("hp_jax")
 
@@ -59,61 +54,13 @@ PART = 32
 """Batches of importance that are saved together."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """A trained model with everything needed to feed it."""
-
-    config: Experiment
-    task: Classification
-    params: Params
-    tokenizer: Any
-    digest: str
-    """Hash of the parameters."""
-
-    @property
-    def full_AH(self) -> jax.Array:
-        """All heads that the model has."""
-        return heads.all_on(len(self.task.heads), self.task.heads)
-
-    def examples(self, split: str) -> Examples:
-        """The encoded examples of one split."""
-        model, data = self.task.config, self.config.data
-        return encode(self.tokenizer, glue.read(data, split), model.labels, data.max_length, types=model.types)
-
-    def batches(self, examples: Examples) -> Sequence[Batch]:
-        """Evaluation batches."""
-        data = self.config.data
-        size = 0 if data.batch_tokens else data.batch
-        return batches(examples, size=size, tokens=data.batch_tokens, buckets=data.buckets)
-
-
-def _subject(config: Experiment, model: str, *, fresh: bool) -> Subject:
-    spec = glue.spec(config.data)
-    model_config, params, tokenizer = load_classifier(
-        model, labels=spec.labels, seed=config.seed, fresh=fresh, dtype=config.dtype, attention=config.attention
-    )
-    room = model_config.positions - model_config.first_position
-    if config.data.max_length > room:
-        raise ValueError(f"max_length is {config.data.max_length}, but {model} has {room} positions")
-    positive = model_config.labels.index(spec.labels[1])
-    return Subject(
-        config, Classification(model_config, spec.metric, positive), params, tokenizer, fingerprint.of_arrays(params)
-    )
-
-
-def load(config: Experiment) -> Subject:
-    """The experiment's fine-tuned model, or `config.model` if it was not fine-tuned here."""
-    tuned = Path(config.out) / "model"
-    return _subject(config, str(tuned) if is_model(tuned) else config.model, fresh=False)
-
-
 # --- fine-tuning -----------------------------------------------------------------------------------------------------------
 
 
 def finetune(config: Experiment) -> None:
     """Fine-tunes `config.model` into out/model."""
     out, recipe = Path(config.out), config.train
-    subject = _subject(config, config.model, fresh=True)
+    subject = load_subject(config, config.model, fresh=True)
     training, judging = subject.examples(recipe.split), subject.examples(recipe.evaluate)
     inputs = {
         "model": subject.digest,
@@ -151,7 +98,7 @@ def finetune(config: Experiment) -> None:
         folder=out / "train",
         inputs=inputs,
     )
-    about = _provenance(config) | {"training": {"inputs": inputs, "history": history}}
+    about = provenance(config) | {"training": {"inputs": inputs, "history": history}}
     save_classifier(out / "model", subject.task.config, params, subject.tokenizer, about)
 
 
@@ -180,12 +127,12 @@ def _importance(subject: Subject) -> np.ndarray:
     scored = subject.batches(examples)
     starts = range(0, len(scored), PART)
     shape = (len(starts), *subject.full_AH.shape)
-    store = _store(
+    store = results(
         subject,
-        Path("importance"),
         "importance",
-        {"data": examples.fingerprint(), "settings": fingerprint.of_json([settings.per, settings.kind, subject.config.data])},
+        "importance",
         splits={"score": settings.split},
+        inputs=_importance_inputs(subject, examples),
         fixed={"mask": (("row", "head"), np.asarray(subject.full_AH))},
         items={
             "total": Items(("part", "row", "head"), shape, "float64"),
@@ -204,6 +151,13 @@ def _importance(subject: Subject) -> np.ndarray:
     return _normalized(subject, Sums(values["total"].sum(0), values["count"].sum(0)).score_AH, subject.full_AH)
 
 
+def _importance_inputs(subject: Subject, examples: Examples) -> dict[str, str]:
+    """Hashes of what importance depends on; the batching is part of it only where the definition says so."""
+    settings, data = subject.config.importance, subject.config.data
+    batching = [data.batch, data.batch_tokens, data.buckets] if settings.per == "batch" else []
+    return {"data": examples.fingerprint(), "settings": fingerprint.of_json([settings.per, settings.kind, batching])}
+
+
 def _normalized(subject: Subject, score_AH: np.ndarray, mask_AH: jax.Array) -> np.ndarray:
     order = subject.config.importance.order
     return normalize_rows(score_AH, mask_AH, order=order) if order else score_AH
@@ -211,12 +165,12 @@ def _normalized(subject: Subject, score_AH: np.ndarray, mask_AH: jax.Array) -> n
 
 def _keep_gradients(subject: Subject, examples: Examples, scored: Sequence[Batch]) -> None:
     shape = (len(examples), *subject.full_AH.shape)
-    store = _store(
+    store = results(
         subject,
-        Path("importance_gradients"),
+        "importance_gradients",
         "gradients",
-        {"data": examples.fingerprint()},
         splits={"score": subject.config.importance.split},
+        inputs={"data": examples.fingerprint()},
         fixed={"origin": (("example",), examples.origin_N)},
         items={"gradient": Items(("example", "row", "head"), shape, "float32")},
         chunk=4096,
@@ -233,7 +187,7 @@ def ablate(config: Experiment) -> None:
     subject = load(config)
     for name in config.ablation.sets:
         masks_MAH = np.concatenate([subject.full_AH[None], SETS[name](subject.full_AH)])
-        _grid(subject, Path("ablation") / name, name, masks_MAH, {"test": config.ablation.split}, "test")
+        _grid(subject, f"ablation/{name}", name, masks_MAH, {"test": config.ablation.split}, "test")
 
 
 def prune_orders(config: Experiment) -> None:
@@ -245,24 +199,23 @@ def prune_orders(config: Experiment) -> None:
     for order in settings.orders:
         score_fn, splits, inputs = _order(subject, order)
         masks_MAH = _ranking(subject, order, score_fn, counts, splits, inputs)
-        _grid(subject, Path("pruning") / order / "test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
+        _grid(subject, f"pruning/{order}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
 
 
 def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
     """An order's score function, the splits that it looks at, and hashes of what it depends on."""
-    settings, data = subject.config.importance, subject.config.data
-    inputs = {"settings": fingerprint.of_json([settings.per, settings.kind, settings.order, data])}
+    settings = subject.config.importance
     if order == "oracle":
         splits = {"select": subject.config.pruning.select}
         masks_MAH = np.concatenate([subject.full_AH[None], heads.one_off(subject.full_AH)])
-        values, label_N = _grid(subject, Path("pruning/oracle/select"), "one_off", masks_MAH, splits, "select")
+        values, label_N = _grid(subject, "pruning/oracle/select", "one_off", masks_MAH, splits, "select")
         metric_M = subject.task.score(subject.task.statistics(values, label_N).sum(-2, dtype=np.int64))
         score_AH = oracle_scores(metric_M[1:], metric_M[0], subject.full_AH)
         return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
     splits = {"score": settings.split}
     if order == "one_shot":
         score_AH = _importance(subject)
-        return lambda mask_AH: score_AH, splits, inputs | {"scores": fingerprint.of_arrays(score_AH)}
+        return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
     examples = subject.examples(settings.split)
     scored = subject.batches(examples)
 
@@ -270,7 +223,7 @@ def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarr
         score_AH = head_importance(subject.task, subject.params, scored, mask_AH, per=settings.per, kind=settings.kind)
         return _normalized(subject, score_AH, mask_AH)
 
-    return re_estimate, splits, inputs | {"data": examples.fingerprint()}
+    return re_estimate, splits, _importance_inputs(subject, examples) | {"norm": str(settings.order)}
 
 
 def _ranking(
@@ -285,12 +238,12 @@ def _ranking(
     steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
     shape = (steps, *subject.full_AH.shape)
     floor = subject.config.pruning.floor
-    store = _store(
+    store = results(
         subject,
-        Path("pruning") / order / "ranking",
+        f"pruning/{order}/ranking",
         "ranking",
-        inputs | {"steps": fingerprint.of_json([list(counts), floor])},
         splits=splits,
+        inputs=inputs | {"steps": fingerprint.of_json([list(counts), floor])},
         fixed={"removed": (("mask",), np.array(counts, np.int32))},
         items={name: Items(("step", "row", "head"), shape, dtype) for name, dtype in (("score", "float64"), ("mask", "bool"))},
         chunk=1,
@@ -307,19 +260,19 @@ def _ranking(
 
 
 def _grid(
-    subject: Subject, where: Path, kind: str, masks_MAH: np.ndarray, splits: dict[str, str], job: str
+    subject: Subject, where: str, kind: str, masks_MAH: np.ndarray, splits: dict[str, str], job: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Values of every mask on every example of `splits[job]`, and the labels, from or into a store of kind `grid`."""
     examples = subject.examples(splits[job])
     chunk = subject.config.ablation.masks_at_once
     shape = (len(masks_MAH), len(examples))
     axes = ("mask", "example")
-    store = _store(
+    store = results(
         subject,
         where,
         "grid",
-        {"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_MAH)},
         splits=splits,
+        inputs={"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_MAH)},
         fixed={
             "masks": (("mask", "row", "head"), np.asarray(masks_MAH)),
             "label": (("example",), examples.label_N),
@@ -330,7 +283,7 @@ def _grid(
         masks=kind,
     )
     scored = subject.batches(examples)
-    values = evaluate_grid(subject.task, subject.params, scored, masks_MAH, chunk=chunk, store=store, label=str(where))
+    values = evaluate_grid(subject.task, subject.params, scored, masks_MAH, chunk=chunk, store=store, label=where)
     return values, examples.label_N
 
 
@@ -341,34 +294,3 @@ def _warn_of_overlap(subject: Subject, splits: dict[str, str]) -> None:
         shared = overlap(read[job], read["test"])
         if job != "test" and shared:
             log.warning("%d examples of the %s split %s are in the test split %s too", shared, job, splits[job], splits["test"])
-
-
-# --- what every store says -------------------------------------------------------------------------------------------------
-
-
-def _store(subject: Subject, where: Path, kind: str, inputs: dict[str, str], *, splits: dict[str, str], **arrays: Any) -> Store:
-    about = _provenance(subject.config) | {
-        "task": subject.config.data.task,
-        "metric": subject.task.metric,
-        "positive": subject.task.positive,
-        "labels": list(subject.task.config.labels),
-        "rows": list(subject.task.rows),
-        "heads": list(subject.task.heads),
-        "splits": splits,
-    }
-    inputs = {"model": subject.digest, "architecture": fingerprint.of_json(subject.task.config)} | inputs
-    masks = {"masks": arrays.pop("masks")} if "masks" in arrays else {}
-    return create_store(Path(subject.config.out) / where, kind, fingerprint=inputs, about=about | masks, **arrays)
-
-
-def _provenance(config: Experiment) -> dict[str, Any]:
-    """Config, versions, devices, seed, command and time of a computation."""
-    packages = ("hp_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy")
-    return {
-        "experiment": dataclasses.asdict(config),
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
-        "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
-        "seed": config.seed,
-        "command": sys.argv,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }

@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 from hp_jax.checkpoint import is_model, load_params, save_model
 from hp_jax.config import BertConfig
 from hp_jax.data.tokenizer import load_tokenizer
+from hp_jax.files import read_json
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
-from hp_jax.weights.files import find_folder, read_json
+from hp_jax.weights.files import find_folder
 from hp_jax.weights.hf_bert import load_hf_bert
 
 

@@ -194,9 +194,9 @@ def test_imports_run_one_way():
     """The core never imports models; nothing imports the command or the report but the command."""
     forbidden = {
         ("heads", "importance", "pruning", "grid", "stats", "metrics", "store", "sharding", "task", "train"): (
-            "hp_jax.models", "hp_jax.weights", "hp_jax.data", "hp_jax.experiment", "hp_jax.cli", "hp_jax.report",
+            "hp_jax.models", "hp_jax.weights", "hp_jax.data", "hp_jax.experiment", "hp_jax.subject", "hp_jax.cli", "hp_jax.report",
         ),
-        ("models", "data", "weights"): ("hp_jax.experiment", "hp_jax.cli", "hp_jax.report", "hp_jax.grid", "hp_jax.train"),
+        ("models", "data", "weights"): ("hp_jax.experiment", "hp_jax.subject", "hp_jax.cli", "hp_jax.report", "hp_jax.grid", "hp_jax.train"),
         ("report",): ("hp_jax.models", "hp_jax.experiment", "hp_jax.cli", "hp_jax.data", "hp_jax.weights"),
     }  # fmt: skip
     for parts, never in forbidden.items():

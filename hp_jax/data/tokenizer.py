@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from hp_jax.data.text import Labelled
+from hp_jax.files import read_json
 
 _CHUNK = 4096
 """Examples encoded at a time: an encoding holds much more than its ids."""
@@ -87,7 +87,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with a tokenizer")
-    settings = _json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
     if (folder / "tokenizer.json").is_file():
         return _unpadded(_from_json(folder / "tokenizer.json", settings))
     if (folder / "vocab.txt").is_file():
@@ -102,16 +102,6 @@ def _unpadded(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, but {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: expected a JSON object, but found {type(value).__name__}")
-    return value
 
 
 def _from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
@@ -170,7 +160,7 @@ def _word_piece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
 
 def _byte_level(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """RoBERTa's tokenizer: `<s> A </s>` and `<s> A </s></s> B </s>`."""
-    vocab = _json(folder / "vocab.json")
+    vocab = read_json(folder / "vocab.json")
     names = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
     special = _special(settings, names, vocab, folder / "vocab.json")
     space = bool(settings.get("add_prefix_space", False))

@@ -62,6 +62,7 @@ class Bert(nn.Module):
     config: BertConfig
 
     def setup(self) -> None:
+        """Names the modules: these names are the checkpoint's."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
         self.embeddings = Embeddings(c)

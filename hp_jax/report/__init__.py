@@ -1,16 +1,44 @@
-"""A report is sections of paragraphs, pictures, tables and code; here they become one self-contained HTML page.
+"""A report is sections of paragraphs, pictures, tables and code; here they become text: one HTML page, CSV, aligned columns.
 
-`tables` has the numbers, `figures` the pictures, `page` says what is on the page and writes it.
+`tables` has the numbers, `figures` the pictures, `page` says what is on the page and writes the files.
 """
 
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import html
+import io
+import math
 from collections.abc import Sequence
+from typing import Any
 
-from hp_jax.report.tables import SIGNIFICANT, Rows, heading, show
+Rows = list[dict[str, Any]]
+
+SIGNIFICANT = 0.01
+"""The paper's level."""
+COLUMNS: dict[str, tuple[str, str]] = {
+    "row": ("row", "s"),
+    "head": ("head", "d"),
+    "score": ("mean score (nats)", ".3e"),
+    "normalised": ("row-normalised", ".3f"),
+    "removed": ("heads removed", "d"),
+    "share": ("share (%)", ".1f"),
+    "metric": ("metric", "#.4g"),
+    "change": ("change (points)", "+.2f"),
+    "low": ("95 % from", "+.2f"),
+    "high": ("to", "+.2f"),
+    "p_bootstrap": ("p, bootstrap", ".3f"),
+    "p_mcnemar": ("p, McNemar", ".3f"),
+    "loss": ("mean loss (nats)", ".4f"),
+    "loss_change": ("loss change (nats)", "+.4f"),
+    "pearson": ("Pearson r", "+.3f"),
+    "p_pearson": ("p, Pearson", ".3f"),
+    "spearman": ("Spearman ρ", "+.3f"),
+    "p_spearman": ("p, Spearman", ".3f"),
+}
+"""Heading, with its unit, and number format of each column; columns not named here are shown as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +74,38 @@ class Code:
 Item = str | Picture | Listing | Code
 """What a section shows; strings are paragraphs.  All text is plain: it is escaped here and nowhere else."""
 Section = tuple[str, Sequence[Item]]
+
+
+def heading(column: str) -> str:
+    """A column's heading with its unit."""
+    return COLUMNS[column][0] if column in COLUMNS else column
+
+
+def show(column: str, value: Any) -> str:
+    """One cell as people read it; – where there is no number."""
+    if isinstance(value, float) and math.isnan(value):
+        return "–"
+    if column.startswith("p_") and value < 0.001:
+        return "<0.001"
+    form = COLUMNS[column][1] if column in COLUMNS else "#.4g" if isinstance(value, float) else ""
+    return format(value + 0.0 if isinstance(value, float) else value, form)
+
+
+def as_csv(rows: Rows) -> str:
+    """The rows in full precision."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def as_text(rows: Rows) -> str:
+    """The rows in aligned columns."""
+    cells: Sequence[list[str]] = [[heading(name) for name in rows[0]], *([show(*cell) for cell in row.items()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    return "\n".join(lines) + "\n"
 
 
 def to_html(title: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
@@ -101,13 +161,14 @@ def _table(rows: Rows) -> str:
 
 
 _CSS = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --paper: #fcfcfb; --band: #f3f4f2; --link: #0b5f94;
-  --warn: #fff4d6; }
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --paper: #fcfcfb; --band: #f3f4f2;
+  --link: #0b5f94; --warn: #fff4d6; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e6e8; --soft: #9aa4ae; --line: #353b42; --paper: #16191d; --band: #1f2429; --link: #6cb6e8; --warn: #3c3216; }
+  :root { --ink: #e4e6e8; --soft: #9aa4ae; --line: #353b42; --paper: #16191d; --band: #1f2429;
+    --link: #6cb6e8; --warn: #3c3216; }
 }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.6 system-ui, "Segoe UI", "Helvetica Neue", sans-serif; }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.6 system-ui, "Helvetica Neue", sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; letter-spacing: -.01em; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.3rem; margin: 3.25rem 0 .75rem; padding-top: 1.25rem; border-top: 1px solid var(--line); }
@@ -125,7 +186,7 @@ figcaption { max-width: 44rem; margin-top: .5rem; line-height: 1.45; overflow-wr
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; line-height: 1.35; }
 th, td { text-align: right; padding: .28rem .65rem; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom; }
+th { white-space: normal; color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom; }
 .w { text-align: left; }
 tbody tr:nth-child(even) { background: var(--band); }
 details { margin: .6rem 0; border: 1px solid var(--line); border-radius: 8px; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -13,13 +13,13 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 WIDTH = 9.0
 """Inches; the page shows 100 px an inch."""
 DPI = 160
 INK, PALE, BLUE, RED = "#222222", "#8a8a8a", "#0072b2", "#d55e00"
-STYLES = {  # Okabe and Ito's colours; marker and dash differ as well
+STYLES: dict[str, Sequence[Any]] = {  # Okabe and Ito's colours; marker and dash differ as well
     "color": (BLUE, RED, "#009e73", "#cc79a7", "#56b4e9"),
     "marker": ("o", "s", "^", "D", "v"),
     "linestyle": ("-", "--", "-.", ":", (0, (6, 1))),
@@ -68,8 +68,8 @@ def centred_limit(values: np.ndarray) -> float:
     sizes = np.abs(values[np.isfinite(values)])
     if not sizes.size or sizes.max() == 0:
         return 1.0
-    usual = float(np.quantile(sizes, 0.95))
-    return usual if sizes.max() > 2.5 * usual > 0 else float(sizes.max())
+    usual = float(np.quantile(sizes, 0.97))
+    return usual if sizes.max() > 2 * usual > 0 else float(sizes.max())
 
 
 @_styled
@@ -113,13 +113,15 @@ def removals(share_OAH: Mapping[str, np.ndarray], rows: Sequence[str], present_A
 @_styled
 def interactions(together: np.ndarray, heads: Sequence[tuple[int, int]], rows: Sequence[str], label: str) -> Figure:
     """One cell a pair of heads, symmetric colours around 0; lines between rows."""
-    figure = Figure(figsize=(WIDTH, 0.87 * WIDTH), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8 * WIDTH), layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("#d9d9d9")
     limit = centred_limit(together)
     norm = Normalize(-limit, limit)
     image = axes.imshow(together, cmap="RdBu_r", norm=norm, interpolation="nearest")
-    figure.colorbar(image, ax=axes, label=label, pad=0.015, fraction=0.045, extend=_beyond(together, norm))
+    ticks = ScalarFormatter()
+    ticks.set_powerlimits((-2, 3))
+    figure.colorbar(image, ax=axes, label=label, pad=0.015, shrink=0.9, extend=_beyond(together, norm), format=ticks)
     row_n = np.array([row for row, _ in heads])
     for edge in np.flatnonzero(np.diff(row_n)) + 0.5:
         axes.axhline(edge, color="white", linewidth=1)
@@ -160,18 +162,18 @@ def _colours(name: str) -> Colormap:
     return colours.with_extremes(over="#06123f") if name == "YlGnBu" else colours
 
 
-def _beyond(values: np.ndarray, norm: Normalize) -> str:
+def _beyond(values: np.ndarray, norm: Callable[[np.ndarray], Any]) -> str:
     """Which ends of the colour scale values lie beyond, in matplotlib's words."""
-    finite = values[np.isfinite(values)]
-    low, high = bool((finite < norm.vmin).any()), bool((finite > norm.vmax).any())
+    scaled = np.asarray(norm(values[np.isfinite(values)]))
+    low, high = bool((scaled < 0).any()), bool((scaled > 1).any())
     return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[low, high]
 
 
 def _write_value(axes: Axes, image: AxesImage, row: int, head: int, value: float, signed: bool) -> None:
-    red, green, blue, _ = image.cmap(image.norm(value))
+    red, green, blue, _ = image.to_rgba(np.array(value))
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
     digits = 2 if abs(value) < 9.995 else 1
-    text = f"{value:{'+' if signed else ''}.{digits}f}" if abs(value) >= 0.005 else "0"
+    text = f"{value:{'+' if signed else ''}.{digits}f}" if value else "0"
     axes.text(head, row, text, ha="center", va="center", fontsize=8, color="white" if dark else INK)
 
 
@@ -230,18 +232,19 @@ def _name_outliers(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str
         near = [abs(spread_n2[point] - spread_n2[other]) for other in named]
         if len(named) < most and all(dx > 0.2 or dy > 0.055 for dx, dy in near):
             named.append(point)
-    middle = (x.min() + x.max()) / 2
     for point in named:
-        right = x[point] > middle
-        axes.annotate(
-            names[point],
-            (x[point], y[point]),
-            xytext=(-5 if right else 5, 0),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            va="center",
-            fontsize=8,
-        )
+        away_n2 = spread_n2 - spread_n2[point]
+        sides = {"left": (5, 0.09, "center"), "right": (-5, -0.09, "center"), "center": (0, 0.0, "bottom")}
+        crowds = {
+            side: np.sum((abs(away_n2[:, 0] - to) < 0.09) & (abs(away_n2[:, 1] - 0.04 * (not to)) < 0.025))
+            + 99 * (spread_n2[point, 0] + 2 * to > spread_n2[:, 0].max() + 0.09)
+            for side, (_, to, _) in sides.items()
+        }
+        side = min(crowds, key=lambda side: crowds[side])
+        shift, _, vertical = sides[side]
+        offset = (shift, 4 * (vertical == "bottom"))
+        where: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": vertical, "fontsize": 8}
+        axes.annotate(names[point], (x[point], y[point]), xytext=offset, **where)
 
 
 @_styled
@@ -261,7 +264,9 @@ def curves(
         axes.plot(share, metric, label=name, linewidth=1.8, markersize=5, **style)
     axes.set(xlabel="share of heads removed (%)", ylabel=label, xlim=(-1, 101))
     axes.set_xticks(np.arange(0, 101, 10))
-    top = axes.secondary_xaxis("top", functions=(lambda share: share * total / 100, lambda heads: heads * 100 / total))
+    top = axes.secondary_xaxis(
+        "top", functions=(lambda share: np.asarray(share) * total / 100, lambda heads: np.asarray(heads) * 100 / total)
+    )
     top.set_xlabel("heads removed")
     top.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)

@@ -7,17 +7,18 @@ import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from hp_jax.report import Code, Item, Listing, Picture, Section, figures, tables, to_html
-from hp_jax.report.tables import SIGNIFICANT, Judged, Rows
+from hp_jax.config import Order
+from hp_jax.report import SIGNIFICANT, Code, Item, Listing, Picture, Rows, Section, as_csv, as_text, figures, tables, to_html
+from hp_jax.report.tables import Judged
 from hp_jax.store import Store
 
-JOBS = {"score": "importance computed on", "select": "order chosen on", "test": "measured on"}
-"""What the splits of a store's manifest were for."""
+ORDERS = get_args(Order)
+"""The pruning orders, in the order of the legend."""
 
 
 def write_report(folder: Path) -> Path:
@@ -26,7 +27,7 @@ def write_report(folder: Path) -> Path:
     FileNotFoundError if there are no results; stores that are not finished are named and left out.
     """
     folder = Path(folder)
-    stores, history = tables.stores_below(folder), _history(folder)
+    stores, history = tables.stores_below(folder), tables.history(folder)
     stores = {name: store for name, store in stores.items() if store.manifest["kind"] in ("importance", "grid", "ranking")}
     if not stores and not history:
         raise FileNotFoundError(
@@ -34,7 +35,7 @@ def write_report(folder: Path) -> Path:
         )
     progress = {name: tables.progress(store) for name, store in stores.items()}
     finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
-    sections = _sections(finished, history) + [("How this was made", _provenance(stores, progress))]
+    sections = [*_sections(finished, history), ("How this was made", _provenance(stores, progress))]
     report = folder / "report"
     report.mkdir(exist_ok=True)
     text = []
@@ -44,8 +45,8 @@ def write_report(folder: Path) -> Path:
                 _write(report / f"{item.name}.png", item.png)
                 _write(report / f"{item.name}.svg", item.svg)
             if isinstance(item, Listing):
-                _write(report / f"{item.name}.csv", tables.as_csv(item.rows).encode())
-                text.append(f"{item.caption}\n\n{tables.as_text(item.rows)}")
+                _write(report / f"{item.name}.csv", as_csv(item.rows).encode())
+                text.append(f"{item.caption}\n\n{as_text(item.rows)}")
     _write(report / "tables.txt", "\n\n".join(text).encode())
     page = to_html(f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections)
     _write(report / "index.html", page.encode())
@@ -56,11 +57,6 @@ def _write(path: Path, content: bytes) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_bytes(content)
     unfinished.replace(path)
-
-
-def _history(folder: Path) -> Rows:
-    config = folder / "model" / "config.json"
-    return json.loads(config.read_text()).get("training", {}).get("history", []) if config.is_file() else []
 
 
 def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -75,18 +71,13 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
     return lines
 
 
-# --- sections ------------------------------------------------------------------------------------------------------------
-
-
 def _sections(finished: Mapping[str, Store], history: Rows) -> list[Section]:
     """All sections for which there are results, the summary first."""
     importance = finished.get("importance")
-    sets = {
-        name: tables.judge(finished[f"ablation/{name}"]) for name in ("one_off", "one_on") if f"ablation/{name}" in finished
-    }
-    tests = sorted((name for name in finished if name.startswith("pruning/") and name.endswith("/test")), key=_order_place)
-    orders = {name.split("/")[1]: tables.judge(finished[name]) for name in tests}
-    one_off, one_on = sets.get("one_off"), sets.get("one_on")
+    one_off, one_on = (
+        tables.judge(finished[name]) if name in finished else None for name in ("ablation/one_off", "ablation/one_on")
+    )
+    orders = {order: tables.judge(finished[f"pruning/{order}/test"]) for order in ORDERS if f"pruning/{order}/test" in finished}
     sections: list[Section] = []
     if importance:
         sections.append(("Importance", _importance(importance)))
@@ -98,24 +89,16 @@ def _sections(finished: Mapping[str, Store], history: Rows) -> list[Section]:
         sections.append(("Does importance foretell the damage?", _agreement(importance, one_off)))
     if orders:
         sections.append(("Pruning", _pruning(orders)))
-    pairs = finished.get("ablation/pairs")
-    if pairs and one_off and "loss" in pairs.manifest["filled"]:
-        sections.append(("Pairs of heads", _pairs(pairs, finished["ablation/one_off"], one_off)))
+    pairs, singles = finished.get("ablation/pairs"), finished.get("ablation/one_off")
+    if one_off and pairs and singles and tables.comparable(pairs, singles):
+        sections.append(("Pairs of heads", _pairs(pairs, singles, one_off)))
     if history:
         sections.append(("Training", [Listing("training", history, "Training history, one line an epoch; losses in nats.")]))
-    summary = _summary(one_off, orders)
-    return [("Summary", [*summary])] * bool(summary) + sections
+    return [("Summary", _summary(one_off, orders)), *sections] if one_off or orders else sections
 
 
-def _order_place(name: str) -> int:
-    """Gradients before the oracle, one shot before re-estimated."""
-    return max(
-        (place for place, order in enumerate(("one_shot", "re_estimated", "oracle"), 1) if f"/{order}/" in name), default=0
-    )
-
-
-def _summary(one_off: Judged | None, orders: Mapping[str, Judged]) -> list[str]:
-    sentences = []
+def _summary(one_off: Judged | None, orders: Mapping[str, Judged]) -> list[Item]:
+    sentences: list[Item] = []
     judged = one_off or next((judged for judged in orders.values() if judged.full is not None), None)
     if judged:
         sentences.append(
@@ -128,30 +111,27 @@ def _summary(one_off: Judged | None, orders: Mapping[str, Judged]) -> list[str]:
             f"Removing one head alone changes {one_off.metric_name} by {change.min():+.2f} to {change.max():+.2f} points. "
             + _count(one_off)
         )
-    return sentences + [sentence for name, judged in orders.items() for sentence in _how_far(name, judged)]
+    return sentences + [_how_far(name, judged) for name, judged in orders.items() if judged.full is not None]
 
 
-def _how_far(name: str, judged: Judged) -> list[str]:
+def _how_far(name: str, judged: Judged) -> str:
     """How many heads an order can remove before the metric drops significantly."""
-    rows, drop_M = tables.curve_table(judged), (judged.p_M < SIGNIFICANT) & (judged.change.difference < 0)
-    if judged.full is None or not len(rows):
-        return []
-    first = int(np.argmax(drop_M)) if drop_M.any() else len(rows)
-    last, total = rows[first - 1], len(judged.living)
-    then = f"; the next step, {rows[first]['removed']} heads, does" if first < len(rows) else ""
-    return [
-        f"In the {name} order {last['removed']} of {total} heads ({last['share']:.0f} %) can go without a significant drop of "
-        f"{judged.metric_name} (p < {SIGNIFICANT}, {judged.test}, {judged.examples} examples{then}). There it changes by "
-        f"{last['change']:+.2f} points, 95 % interval {last['low']:+.2f} to {last['high']:+.2f}."
-    ]
+    last, drop = tables.removable(judged)
+    then = f"the next step, {drop['removed']} heads, is one" if drop else "no step is one"
+    return (
+        f"In the {name} order {last['removed']} of {len(judged.living)} heads ({last['share']:.0f} %) can go without a "
+        f"significant drop of {judged.metric_name} (p < {SIGNIFICANT}, {judged.test}, {judged.examples} examples; {then}). "
+        f"There it changes by {last['change']:+.2f} points, 95 % interval {last['low']:+.2f} to {last['high']:+.2f}."
+    )
 
 
 def _count(judged: Judged) -> str:
     p, change = judged.p_M[1:], judged.change.difference[1:]
     found = p < SIGNIFICANT
     return (
-        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT} ({judged.test}; {(found & (change < 0)).sum()} drops; "
-        f"at most {SIGNIFICANT * len(p):.1f} expected by chance; not corrected for multiple tests)."
+        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT} ({judged.test}; "
+        f"{(found & (change < 0)).sum()} of them drops; "
+        f"by chance alone at most {SIGNIFICANT * len(p):.1f}; no correction for multiple tests)."
     )
 
 
@@ -159,26 +139,25 @@ def _splits(judged: Judged) -> str:
     return f"on {judged.manifest['splits'].get('test', '?')} ({judged.examples} examples)"
 
 
-def _jobs(manifest: Mapping[str, Any]) -> str:
-    """Which split had which job, as a sentence."""
-    text = "; ".join(f"{JOBS.get(job, job)} {split}" for job, split in manifest["splits"].items())
-    return text[:1].upper() + text[1:] + "."
-
-
 def _importance(store: Store) -> list[Item]:
     manifest, mask_AH = store.manifest, store.read("mask")
     settings = manifest["experiment"]["importance"]
     norm = f"each row divided by its l{settings['order']:g} norm" if settings["order"] else "not normalised"
     values_AH = np.where(mask_AH, tables.importance_scores(store)[1], np.nan)
-    label = f"importance ({'share of the row norm' if settings['order'] else 'nats'})"
+    power = 0 if settings["order"] else int(np.floor(np.log10(np.nanmax(np.abs(values_AH)) or 1.0)))
+    label = f"importance ({'share of the row norm' if settings['order'] else f'10^{power} nats'})"
     signed = bool(np.nanmin(values_AH) < 0)
     caption = (
-        f"Importance of each head: the {settings['kind']} gradient of the loss in the head's gate, per {settings['per']}, {norm}. "
-        "Darker heads matter more to the loss."
+        f"Importance of each head: the {settings['kind']} gradient of the loss in the head's gate, per {settings['per']}, "
+        f"{norm}. Darker heads matter more to the loss."
     )
     return [
-        _jobs(manifest),
-        _picture("importance", figures.heatmap(values_AH, manifest["rows"], label, centred=signed, low="RdBu_r"), caption),
+        tables.jobs(manifest),
+        _picture(
+            "importance",
+            figures.heatmap(values_AH / 10.0**power, manifest["rows"], label, centred=signed, low="RdBu_r"),
+            caption,
+        ),
         Listing("importance", tables.importance_table(store), "Importance of every head, the highest first.", folded=True),
     ]
 
@@ -197,8 +176,11 @@ def _effect_map(judged: Judged) -> Figure:
 def _one_off(judged: Judged) -> list[Item]:
     metric, framed = judged.metric_name, f"framed: p < {SIGNIFICANT} ({judged.test})"
     histogram = figures.histogram(judged.metric_M[1:], float(judged.metric_M[0]), metric, judged.examples)
+    resampled = (
+        f"The paired bootstrap finds {int((judged.change.p[1:] < SIGNIFICANT).sum())}." if judged.test == "McNemar" else ""
+    )
     return [
-        f"{_jobs(judged.manifest)} {judged.examples} examples. {_count(judged)}",
+        f"{tables.jobs(judged.manifest)} {judged.examples} examples. {_count(judged)} {resampled}",
         _picture(
             "one_off",
             _effect_map(judged),
@@ -225,7 +207,7 @@ def _one_off(judged: Judged) -> list[Item]:
 def _one_on(judged: Judged) -> list[Item]:
     metric = judged.metric_name
     return [
-        f"{_jobs(judged.manifest)} {judged.examples} examples. The other rows keep all their heads.",
+        f"{tables.jobs(judged.manifest)} {judged.examples} examples. The other rows keep all their heads. {_count(judged)}",
         _picture(
             "one_on",
             _effect_map(judged),
@@ -235,7 +217,7 @@ def _one_on(judged: Judged) -> list[Item]:
         Listing(
             "one_on_best",
             tables.best_per_row(judged),
-            f"The best single head of each row (the paper's Tables 2 and 3). Each head was chosen and judged on the same split, "
+            "The best single head of each row (the paper's Tables 2 and 3). Each head was chosen and judged on the same split, "
             f"{judged.manifest['splits'].get('test', '?')}: these changes are optimistic.",
         ),
         Listing(
@@ -257,7 +239,7 @@ def _agreement(importance: Store, judged: Judged) -> list[Item]:
     titles = [f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}" for (pearson, _), (spearman, _) in fits]
     names = [f"{judged.manifest['rows'][row]}.{head}" for row, head in judged.living]
     return [
-        f"{_jobs(importance.manifest)} What removing each head alone does was measured {_splits(judged)}.",
+        f"{tables.jobs(importance.manifest)} What removing each head alone does was measured {_splits(judged)}.",
         _picture(
             "agreement",
             figures.scatter(x, effects, titles, names, "importance, as the pruning orders take it"),
@@ -274,13 +256,15 @@ def _pruning(orders: Mapping[str, Judged]) -> list[Item]:
     full = float(first.metric_M[first.full]) if first.full is not None else float("nan")
     curves = figures.curves(rows, full, first.constant, first.metric_name, total, tables.points(manifest))
     gone = {name: tables.removal_shares(judged) for name, judged in orders.items()}
-    items: list[Item] = [f"{name}: {_jobs(judged.manifest)} {judged.examples} examples." for name, judged in orders.items()]
+    items: list[Item] = [
+        f"{name}: {tables.jobs(judged.manifest)} {judged.examples} examples." for name, judged in orders.items()
+    ]
     items += [
         _picture(
             "pruning",
             curves,
-            f"{first.metric_name} against the share of heads removed, without retraining (the paper's Figures 3 and 6). Bands: 95 % "
-            "paired-bootstrap interval of the change against the full model.",
+            f"{first.metric_name} against the share of heads removed, without retraining (the paper's Figures 3 and 6). Bands: "
+            "95 % paired-bootstrap interval of the change against the full model.",
         ),
         _picture(
             "removal",
@@ -296,7 +280,7 @@ def _pairs(pairs: Store, singles: Store, judged: Judged) -> list[Item]:
     together = tables.interactions(pairs, singles)
     figure = figures.interactions(together, judged.living, judged.manifest["rows"], "extra increase of the mean loss (nats)")
     return [
-        _jobs(pairs.manifest),
+        tables.jobs(pairs.manifest),
         _picture(
             "pairs",
             figure,
@@ -308,21 +292,10 @@ def _pairs(pairs: Store, singles: Store, judged: Judged) -> list[Item]:
 
 def _provenance(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[Item]:
     keys = ("created", "devices", "versions", "seed", "command", "fingerprint", "experiment")
-    listing = [
-        {
-            "results": name,
-            "splits": _jobs(store.manifest),
-            "done": "{} of {}".format(*progress[name]),
-            "created": store.manifest.get("created", "?"),
-            "devices": ", ".join(store.manifest.get("devices", [])),
-        }
-        for name, store in stores.items()
-    ]
     codes: list[Item] = []
     for name, store in stores.items():
         told = {key: store.manifest[key] for key in keys if key in store.manifest}
         command = shlex.join(map(str, store.manifest.get("command", [])))
         codes.append(Code(f"{name}: versions, seed, config", f"{command}\n\n{json.dumps(told, indent=1)}"))
-    return [Listing("results", listing, "The results on this page, and the splits that each step looked at.")] * bool(
-        listing
-    ) + codes
+    caption = "The results on this page, and the splits that each step looked at."
+    return [Listing("results", tables.results_table(stores, progress), caption), *codes] if stores else []

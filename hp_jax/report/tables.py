@@ -1,17 +1,15 @@
 """From result stores to tables: plain rows of numbers, every mask judged against the full model.
 
-Rows are dicts whose keys are those of `COLUMNS`; changes of the metric are in points, losses in nats, shares in percent.  Heads
-count from 0, rows go by name.
+Rows are dicts whose keys are those of `report.COLUMNS`; changes of the metric are in points, losses in nats, shares in percent.
+Heads count from 0, rows go by name.
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +19,17 @@ import scipy.stats
 from hp_jax import metrics
 from hp_jax.heads import living_heads
 from hp_jax.importance import Sums, normalize_rows
+from hp_jax.report import SIGNIFICANT, Rows, show
 from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
 from hp_jax.store import Store, find_stores
+from hp_jax.weights.files import read_json
 
-Rows = list[dict[str, Any]]
-
-SIGNIFICANT = 0.01
-"""The paper's level."""
 POINTS = {"accuracy": 100.0, "f1": 100.0, "matthews": 100.0}
 """Points in one unit of the metric; 1 for metrics that are in points already, such as BLEU."""
 METRICS = {"f1": "F1", "matthews": "Matthews correlation", "bleu": "BLEU"}
 """Names in sentences, where the metric's own will not do."""
-
-COLUMNS: dict[str, tuple[str, str]] = {
-    "row": ("row", "s"),
-    "head": ("head", "d"),
-    "score": ("mean score (nats)", ".3e"),
-    "normalised": ("row-normalised", ".3f"),
-    "removed": ("heads removed", "d"),
-    "share": ("share (%)", ".1f"),
-    "metric": ("metric", "#.4g"),
-    "change": ("change (points)", "+.2f"),
-    "low": ("95 % from", "+.2f"),
-    "high": ("to", "+.2f"),
-    "p_bootstrap": ("p, bootstrap", ".3f"),
-    "p_mcnemar": ("p, McNemar", ".3f"),
-    "loss": ("mean loss (nats)", ".4f"),
-    "loss_change": ("loss change (nats)", "+.4f"),
-    "pearson": ("Pearson r", "+.3f"),
-    "p_pearson": ("p, Pearson", ".3f"),
-    "spearman": ("Spearman ρ", "+.3f"),
-    "p_spearman": ("p, Spearman", ".3f"),
-}
-"""Heading, with its unit, and number format of each column; columns not named here are shown as they are."""
+JOBS = {"score": "importance computed on", "select": "order chosen on", "test": "measured on"}
+"""What the splits of a store's manifest were for."""
 
 
 def stores_below(folder: Path) -> dict[str, Store]:
@@ -64,6 +40,32 @@ def stores_below(folder: Path) -> dict[str, Store]:
 def progress(store: Store) -> tuple[int, int]:
     """How many items are done, and how many there are."""
     return int(store.done().sum()), int(store.manifest["items"])
+
+
+def history(folder: Path) -> Rows:
+    """The training history of the folder's fine-tuned model, one row an epoch; none if it was not fine-tuned here."""
+    config = folder / "model" / "config.json"
+    return read_json(config).get("training", {}).get("history", []) if config.is_file() else []
+
+
+def jobs(manifest: Mapping[str, Any]) -> str:
+    """Which split had which job, as a sentence."""
+    text = "; ".join(f"{JOBS.get(job, job)} {split}" for job, split in manifest["splits"].items())
+    return text[:1].upper() + text[1:] + "."
+
+
+def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int]]) -> Rows:
+    """What there is, how much of it is done, and where it was made."""
+    return [
+        {
+            "results": name,
+            "splits": jobs(store.manifest),
+            "done": "{} of {}".format(*done[name]),
+            "created": store.manifest.get("created", "?"),
+            "devices": ", ".join(store.manifest.get("devices", [])),
+        }
+        for name, store in stores.items()
+    ]
 
 
 def statistics(store: Store) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -121,10 +123,11 @@ def judge(store: Store) -> Judged:
     nothing_M = np.full(len(masks_MAH), np.nan)
     places = np.flatnonzero(masks_MAH.sum((1, 2)) == sum(manifest["heads"]))
     full = int(places[0]) if len(places) else None
-    change, mcnemar_M = Bootstrap(*[nothing_M] * 4), nothing_M
+    change, mcnemar_M = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M), nothing_M
     if full is not None:
         measured = paired_bootstrap(statistics_MNS, statistics_MNS[full], score)
-        change = Bootstrap(*(points(manifest) * values_M for values_M in measured[:3]), measured.p)
+        unit = points(manifest)
+        change = Bootstrap(unit * measured.difference, unit * measured.low, unit * measured.high, measured.p)
     if full is not None and "label" in manifest["arrays"]:
         right_MN = store.read("prediction") == store.read("label")[None]
         mcnemar_M = mcnemar(right_MN, right_MN[full])
@@ -213,6 +216,13 @@ def curve_table(judged: Judged) -> Rows:
     ]
 
 
+def removable(judged: Judged) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The curve's last row before the metric drops significantly, and the row where it does, if there is one."""
+    rows, drop_M = curve_table(judged), (judged.p_M < SIGNIFICANT) & (judged.change.difference < 0)
+    first = int(drop_M.argmax()) if drop_M.any() else len(rows)
+    return rows[first - 1], rows[first] if first < len(rows) else None
+
+
 def removal_shares(judged: Judged) -> np.ndarray:
     """The share of heads removed (%) at the first mask without each head `[A, H]`; infinite for heads that always stay."""
     off_MAH = judged.masks_MAH == 0
@@ -242,8 +252,14 @@ def correlations(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, float], tup
     return (float(pearson.statistic), float(pearson.pvalue)), (float(spearman.statistic), float(spearman.pvalue))
 
 
+def comparable(first: Store, second: Store) -> bool:
+    """Whether both hold losses of the same model on the same data."""
+    same = all(first.manifest["fingerprint"].get(of) == second.manifest["fingerprint"].get(of) for of in ("model", "data"))
+    return same and all("loss" in store.manifest["filled"] for store in (first, second))
+
+
 def interactions(pairs: Store, one_off: Store) -> np.ndarray:
-    """Increase of the mean loss (nats) without two heads, beyond the sum of what each alone adds: `[n, n]`, NaN on the diagonal."""
+    """Increase of the mean loss (nats) without two heads beyond the sum of what each alone adds: `[n, n]`, NaN diagonal."""
     single, double = (store.read("loss").mean(1, dtype=np.float64) for store in (one_off, pairs))
     alone = single[1:] - single[0]
     first, second = np.triu_indices(len(alone), k=1)
@@ -272,35 +288,3 @@ def _judgement(judged: Judged, place: int) -> dict[str, Any]:
         "loss_change": _loss_change(judged),
     }
     return {name: float(values[place]) for name, values in numbers.items()}
-
-
-def heading(column: str) -> str:
-    """A column's heading with its unit."""
-    return COLUMNS[column][0] if column in COLUMNS else column
-
-
-def show(column: str, value: Any) -> str:
-    """One cell as people read it; – where there is no number."""
-    if isinstance(value, float) and math.isnan(value):
-        return "–"
-    if column.startswith("p_") and value < 0.001:
-        return "<0.001"
-    form = COLUMNS[column][1] if column in COLUMNS else "#.4g" if isinstance(value, float) else ""
-    return format(value + 0.0 if isinstance(value, float) else value, form)
-
-
-def as_csv(rows: Rows) -> str:
-    """The rows in full precision."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def as_text(rows: Rows) -> str:
-    """The rows in aligned columns."""
-    cells: Sequence[list[str]] = [[heading(name) for name in rows[0]], *([show(*cell) for cell in row.items()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return "\n".join(lines) + "\n"

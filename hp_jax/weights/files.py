@@ -1,8 +1,7 @@
-"""Tensors and JSON from a Hugging Face style folder; nothing is unpickled that could run code."""
+"""Tensors from a Hugging Face style folder; nothing is unpickled that could run code."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
+
+from hp_jax.files import read_json
 
 HUB_FILES = ("*.json", "*.txt", "*.safetensors", "pytorch_model*.bin")
 
@@ -33,19 +34,6 @@ def find_folder(model: str) -> Path:
             f"{model!r} is not a folder here and could not be fetched from the Hugging Face hub ({type(error).__name__}); "
             "download the repository where there is a network and pass the folder's path"
         ) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; ValueError names the file if it is not one."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} has no {path.name}")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a JSON {type(value).__name__}, but an object was expected")
-    return value
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:

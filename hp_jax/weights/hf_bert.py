@@ -13,10 +13,11 @@ import jax
 import numpy as np
 
 from hp_jax.config import BertConfig
+from hp_jax.files import read_json
 from hp_jax.models.classification import Classification
 from hp_jax.models.layers import ACTIVATIONS
 from hp_jax.task import Params
-from hp_jax.weights.files import read_json, read_tensors
+from hp_jax.weights.files import read_tensors
 
 log = logging.getLogger("hp_jax")
 
