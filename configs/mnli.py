@@ -10,8 +10,8 @@ from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
 config = Experiment(
     out="runs/mnli",
     data=Data(task="mnli"),
-    train=Train(epochs=2, learning_rate=5e-5, evaluate="validation_matched[:2000]"),
-    importance=Importance(split="train[:1000]"),
-    ablation=Ablation(split="validation_matched[:500]", sets=("one_off",)),
-    pruning=Pruning(select="validation_matched[:500]", test="validation_matched[500:2000]"),
+    train=Train(epochs=1, learning_rate=5e-5, evaluate="validation_matched[300:1300]"),
+    importance=Importance(split="train[:500]"),
+    ablation=Ablation(split="validation_matched[:300]", sets=("one_off",)),
+    pruning=Pruning(select="validation_matched[:300]", test="validation_matched[300:1300]"),
 )

@@ -11,7 +11,7 @@ config = Experiment(
     out="runs/mrpc",
     data=Data(task="mrpc"),
     train=Train(epochs=3, learning_rate=5e-5, evaluate="test"),
-    importance=Importance(split="train[:1000]"),
-    ablation=Ablation(split="test[:400]", sets=("one_off",)),
-    pruning=Pruning(select="test[:400]", test="test[400:]"),
+    importance=Importance(split="train[:500]"),
+    ablation=Ablation(split="test[:300]", sets=("one_off",)),
+    pruning=Pruning(select="test[:300]", test="test[300:1300]"),
 )

@@ -7,7 +7,7 @@
     out/ablation/SET/               every mask on every example      (ablate)
     out/pruning/ORDER/ranking/      scores and masks of each step    (prune)
     out/pruning/ORDER/test/         the curve's masks on every test example
-    out/pruning/oracle/select/      the ablations behind the oracle order
+    out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them on another split
 
 All but `model` and `train` are stores (`hp_jax.store`). A step that is finished is not done again; one that was interrupted
 goes on; one whose input has changed is refused.
@@ -26,7 +26,7 @@ import numpy as np
 from hp_jax import fingerprint, heads
 from hp_jax.checkpoint import is_model
 from hp_jax.config import Experiment
-from hp_jax.data import glue
+from hp_jax.data import source
 from hp_jax.data.batching import batches
 from hp_jax.data.text import overlap
 from hp_jax.data.tokenizer import Examples
@@ -195,6 +195,7 @@ def prune_orders(config: Experiment) -> None:
     subject, settings = load(config), config.pruning
     total = len(heads.living_heads(subject.full_AH))
     counts = list(settings.heads) or heads.removal_counts(total, settings.shares)
+    counts = counts if counts[0] == 0 else [0, *counts]  # the full model, with which every mask is compared
     _warn_of_overlap(subject, {"score": config.importance.split, "select": settings.select, "test": settings.test})
     for order in settings.orders:
         score_fn, splits, inputs = _order(subject, order)
@@ -207,8 +208,10 @@ def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarr
     settings = subject.config.importance
     if order == "oracle":
         splits = {"select": subject.config.pruning.select}
+        same = splits["select"] == subject.config.ablation.split
+        where = "ablation/one_off" if same else "pruning/oracle/select"
         masks_MAH = np.concatenate([subject.full_AH[None], heads.one_off(subject.full_AH)])
-        values, label_N = _grid(subject, "pruning/oracle/select", "one_off", masks_MAH, splits, "select")
+        values, label_N = _grid(subject, where, "one_off", masks_MAH, splits, "select")
         metric_M = subject.task.score(subject.task.statistics(values, label_N).sum(-2, dtype=np.int64))
         score_AH = oracle_scores(metric_M[1:], metric_M[0], subject.full_AH)
         return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
@@ -289,7 +292,7 @@ def _grid(
 
 def _warn_of_overlap(subject: Subject, splits: dict[str, str]) -> None:
     """Says so if the test split shares examples with another one."""
-    read = {job: glue.read(subject.config.data, split) for job, split in splits.items()}
+    read = {job: source.read(subject.config.data, split) for job, split in splits.items()}
     for job in splits:
         shared = overlap(read[job], read["test"])
         if job != "test" and shared:

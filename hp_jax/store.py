@@ -128,8 +128,9 @@ def open_store(path: str | Path) -> Store:
 
 
 def find_stores(path: str | Path) -> Sequence[Store]:
-    """All stores in the folders below `path`, in the order of their names."""
-    return [open_store(file.parent) for file in sorted(Path(path).glob("**/manifest.json"))]
+    """All stores in the folders below `path`, in the order of their names; other programs' manifests are passed over."""
+    files = sorted(Path(path).glob("**/manifest.json"))
+    return [open_store(file.parent) for file in files if FORMAT in file.read_text(encoding="utf-8", errors="replace")]
 
 
 # --- tensorstore ---------------------------------------------------------------------------------------------------------

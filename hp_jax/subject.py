@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from hp_jax import fingerprint, heads
 from hp_jax.checkpoint import is_model
 from hp_jax.config import Experiment
-from hp_jax.data import glue
+from hp_jax.data import glue, source
 from hp_jax.data.batching import batches
 from hp_jax.data.tokenizer import Examples, encode
 from hp_jax.loading import load_classifier
@@ -46,7 +46,7 @@ class Subject:
     def examples(self, split: str) -> Examples:
         """The encoded examples of one split."""
         model, data = self.task.config, self.config.data
-        return encode(self.tokenizer, glue.read(data, split), model.labels, data.max_length, types=model.types)
+        return encode(self.tokenizer, source.read(data, split), model.labels, data.max_length, types=model.types)
 
     def batches(self, examples: Examples) -> Sequence[Batch]:
         """Evaluation batches."""
@@ -114,7 +114,7 @@ def provenance(config: Experiment) -> dict[str, Any]:
     return {
         "experiment": dataclasses.asdict(config),
         "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
-        "devices": [f"{device.platform} {device.device_kind}" for device in jax.devices()],
+        "devices": [device.device_kind for device in jax.devices()],
         "seed": config.seed,
         "command": sys.argv,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

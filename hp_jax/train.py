@@ -123,7 +123,7 @@ def train(
             state = train_step(state, batch, mask_AH, jax.random.key(seed), task=task, recipe=recipe, steps=steps)
             last = place == per_epoch - 1
             if last:
-                line = {"epoch": epoch + 1, "loss": float(state.loss_sum) / per_epoch}
+                line = {"epoch": epoch + 1, "training loss": float(state.loss_sum) / per_epoch}
                 history.append(line | evaluate(state.params))
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
                 state = state._replace(loss_sum=replicate(jnp.zeros(()), mesh))

@@ -114,7 +114,7 @@ def test_faults_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"tokenizer\.json: expected a tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json: holds a JSON list, but an object was expected"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json holds a JSON list, but an object was expected"):
         load_tokenizer(tmp_path)
 
 

@@ -24,7 +24,7 @@ def test_all_on_pads_narrow_rows_with_heads_that_are_off():
 
 
 @given(masks)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_one_off_and_one_on_touch_only_living_heads(mask_AH):
     living = heads.living_heads(mask_AH)
     for (row, head), off_AH, on_AH in zip(living, heads.one_off(mask_AH), heads.one_on(mask_AH), strict=True):
@@ -44,7 +44,7 @@ def test_one_off_and_one_on_touch_only_living_heads(mask_AH):
 
 
 @given(masks, st.lists(st.sampled_from([0.0, 1.0, 2.0, -3.0]), min_size=12, max_size=12), st.integers(0, 12), st.integers(0, 4))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_keep_top_equals_a_stable_sort(mask_AH, scores, n, floor):
     score_AH = np.array(scores).reshape(3, 4)
     living = heads.living_heads(mask_AH)
@@ -92,7 +92,7 @@ def test_counts_are_those_of_the_paper():
 
 
 @given(masks)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_dicts_and_descriptors_round_trip(mask_AH):
     full_AH = heads.all_on(3, 4)
     gone = heads.removed(mask_AH, full_AH, ROWS)

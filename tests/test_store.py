@@ -28,6 +28,8 @@ def test_what_is_written_is_read_and_the_rest_is_missing(tmp_path):
     assert again.manifest["arrays"]["loss"] == ["mask", "example"]
     with pytest.raises(ValueError, match="not finished: 3 of 5 items are missing"):
         again.read_items()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "manifest.json").write_text("{}")
     assert [store.path for store in find_stores(tmp_path)] == [str(tmp_path / "run" / "a")]
 
 

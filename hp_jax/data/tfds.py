@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hp_jax.config import Data
+from hp_jax.data.glue import TaskSpec
 from hp_jax.data.text import Labelled, label_name
-
-if TYPE_CHECKING:
-    from hp_jax.data.glue import TaskSpec
 
 
 def read(data: Data, split: str, own: TaskSpec) -> Labelled:

@@ -24,6 +24,7 @@ STYLES: dict[str, Sequence[Any]] = {  # Okabe and Ito's colours; marker and dash
     "marker": ("o", "s", "^", "D", "v"),
     "linestyle": ("-", "--", "-.", ":", (0, (6, 1))),
 }
+_BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
 _styled = matplotlib.rc_context(
     {
         "font.family": "DejaVu Sans",
@@ -104,7 +105,7 @@ def removals(share_OAH: Mapping[str, np.ndarray], rows: Sequence[str], present_A
     panels = figure.subplots(1, len(share_OAH), squeeze=False, sharey=True)[0]
     for axes, (name, share_AH) in zip(panels, share_OAH.items(), strict=True):
         finite_AH = np.where(present_AH, np.minimum(share_AH, 101.0), np.nan)
-        image = _cells(axes, finite_AH, rows, centred=False, colours="YlGnBu", norm=Normalize(0, 100))
+        image = _cells(axes, finite_AH, rows, centred=False, colours="YlGnBu", panels=len(panels), norm=Normalize(0, 100))
         axes.set_title(name)
     figure.colorbar(image, ax=panels, label="heads removed when this one goes (%)", pad=0.015, extend="max")
     return figure
@@ -124,8 +125,8 @@ def interactions(together: np.ndarray, heads: Sequence[tuple[int, int]], rows: S
     figure.colorbar(image, ax=axes, label=label, pad=0.015, shrink=0.9, extend=_beyond(together, norm), format=ticks)
     row_n = np.array([row for row, _ in heads])
     for edge in np.flatnonzero(np.diff(row_n)) + 0.5:
-        axes.axhline(edge, color="white", linewidth=1)
-        axes.axvline(edge, color="white", linewidth=1)
+        axes.axhline(edge, color="#8f8f8f", linewidth=0.7)
+        axes.axvline(edge, color="#8f8f8f", linewidth=0.7)
     middles = [np.flatnonzero(row_n == row).mean() for row in np.unique(row_n)]
     names = [rows[row] for row in np.unique(row_n)]
     axes.set_xticks(middles, names, rotation=90 if len(names) > 8 else 0)
@@ -137,7 +138,14 @@ def interactions(together: np.ndarray, heads: Sequence[tuple[int, int]], rows: S
 
 
 def _cells(
-    axes: Axes, values_AH: np.ndarray, rows: Sequence[str], *, centred: bool, colours: str, norm: Normalize | None = None
+    axes: Axes,
+    values_AH: np.ndarray,
+    rows: Sequence[str],
+    *,
+    centred: bool,
+    colours: str,
+    panels: int = 1,
+    norm: Normalize | None = None,
 ) -> AxesImage:
     height, width = values_AH.shape
     limit = centred_limit(values_AH)
@@ -146,7 +154,8 @@ def _cells(
     for row, head in np.argwhere(np.isnan(values_AH)):
         box = Rectangle((head - 0.5, row - 0.5), 1, 1, facecolor="#ececec", edgecolor="#b5b5b5", hatch="////", linewidth=0)
         axes.add_patch(box)
-    axes.set_xticks(np.arange(0, width, 1 if width <= 16 else 2))
+    every = 1 if width * panels <= 36 else 2 if width * panels <= 64 else 4
+    axes.set_xticks(np.arange(0, width, every))
     axes.set_yticks(np.arange(height), rows)
     axes.set_xticks(np.arange(width - 1) + 0.5, minor=True)
     axes.set_yticks(np.arange(height - 1) + 0.5, minor=True)
@@ -199,7 +208,7 @@ def histogram(metric_n: np.ndarray, full: float, label: str, examples: int) -> F
         ha="right",
         va="top",
         color=RED,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.8},
+        bbox=_BEHIND,
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=f"{label} without one head", ylabel="number of heads")
@@ -243,7 +252,7 @@ def _name_outliers(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str
         side = min(crowds, key=lambda side: crowds[side])
         shift, _, vertical = sides[side]
         offset = (shift, 4 * (vertical == "bottom"))
-        where: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": vertical, "fontsize": 8}
+        where: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": vertical, "fontsize": 8, "bbox": _BEHIND}
         axes.annotate(names[point], (x[point], y[point]), xytext=offset, **where)
 
 
@@ -254,7 +263,8 @@ def curves(
     """The metric against the share of heads removed, one curve an order (Figures 3 and 6); bands: the change's interval."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    axes.axhline(full, color=INK, linewidth=1, linestyle=":", label=f"full model, {full:.4g}")
+    if np.isfinite(full):
+        axes.axhline(full, color=INK, linewidth=1, linestyle=":", label=f"full model, {full:.4g}")
     if np.isfinite(constant):
         axes.axhline(constant, color=PALE, linewidth=1, linestyle="--", label=f"best constant answer, {constant:.4g}")
     for place, (name, rows) in enumerate(orders.items()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hp_jax.config import Order
-from hp_jax.report import SIGNIFICANT, Code, Item, Listing, Picture, Rows, Section, as_csv, as_text, figures, tables, to_html
+from hp_jax.files import write_whole
+from hp_jax.report import figures, tables
+from hp_jax.report.html import SIGNIFICANT, Code, Item, Listing, Picture, Rows, Section, as_csv, as_text, to_html
 from hp_jax.report.tables import Judged
 from hp_jax.store import Store
 
+KINDS = {"abs": "absolute"}
 ORDERS = get_args(Order)
 """The pruning orders, in the order of the legend."""
 
@@ -42,21 +44,15 @@ def write_report(folder: Path) -> Path:
     for _, items in sections:
         for item in items:
             if isinstance(item, Picture):
-                _write(report / f"{item.name}.png", item.png)
-                _write(report / f"{item.name}.svg", item.svg)
+                write_whole(report / f"{item.name}.png", item.png)
+                write_whole(report / f"{item.name}.svg", item.svg)
             if isinstance(item, Listing):
-                _write(report / f"{item.name}.csv", as_csv(item.rows).encode())
+                write_whole(report / f"{item.name}.csv", as_csv(item.rows).encode())
                 text.append(f"{item.caption}\n\n{as_text(item.rows)}")
-    _write(report / "tables.txt", "\n\n".join(text).encode())
+    write_whole(report / "tables.txt", "\n\n".join(text).encode())
     page = to_html(f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections)
-    _write(report / "index.html", page.encode())
+    write_whole(report / "index.html", page.encode())
     return report / "index.html"
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -94,7 +90,8 @@ def _sections(finished: Mapping[str, Store], history: Rows) -> list[Section]:
         sections.append(("Pairs of heads", _pairs(pairs, singles, one_off)))
     if history:
         sections.append(("Training", [Listing("training", history, "Training history, one line an epoch; losses in nats.")]))
-    return [("Summary", _summary(one_off, orders)), *sections] if one_off or orders else sections
+    summary = _summary(one_off, orders)
+    return [("Summary", summary), *sections] if summary else sections
 
 
 def _summary(one_off: Judged | None, orders: Mapping[str, Judged]) -> list[Item]:
@@ -103,7 +100,7 @@ def _summary(one_off: Judged | None, orders: Mapping[str, Judged]) -> list[Item]
     if judged:
         sentences.append(
             f"{len(judged.living)} heads in {len(judged.manifest['rows'])} rows; the full model has {judged.metric_name} "
-            f"{judged.metric_M[judged.full or 0]:#.3g} {_splits(judged)}."
+            f"{judged.metric_M[judged.full or 0]:#.4g} {_splits(judged)}."
         )
     if one_off:
         change = one_off.change.difference[1:]
@@ -128,10 +125,10 @@ def _how_far(name: str, judged: Judged) -> str:
 def _count(judged: Judged) -> str:
     p, change = judged.p_M[1:], judged.change.difference[1:]
     found = p < SIGNIFICANT
+    drops = f", {(found & (change < 0)).sum()} of them drops" if found.any() else ""
     return (
-        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT} ({judged.test}; "
-        f"{(found & (change < 0)).sum()} of them drops; "
-        f"by chance alone at most {SIGNIFICANT * len(p):.1f}; no correction for multiple tests)."
+        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT}{drops} ({judged.test}, not corrected for "
+        f"multiple tests; chance alone gives at most {SIGNIFICANT * len(p):.1f})."
     )
 
 
@@ -148,8 +145,8 @@ def _importance(store: Store) -> list[Item]:
     label = f"importance ({'share of the row norm' if settings['order'] else f'10^{power} nats'})"
     signed = bool(np.nanmin(values_AH) < 0)
     caption = (
-        f"Importance of each head: the {settings['kind']} gradient of the loss in the head's gate, per {settings['per']}, "
-        f"{norm}. Darker heads matter more to the loss."
+        f"Importance of each head: the {KINDS.get(settings['kind'], settings['kind'])} gradient of the loss in its gate, "
+        f"per {settings['per']}, {norm}. Darker heads matter more to the loss."
     )
     return [
         tables.jobs(manifest),
@@ -167,25 +164,25 @@ def _picture(name: str, figure: Figure, caption: str) -> Picture:
     return Picture(name, figures.to_png(figure), figures.to_svg(figure), pixels, caption)
 
 
-def _effect_map(judged: Judged) -> Figure:
+def _effects(name: str, judged: Judged, when: str) -> Picture:
     change_AH, p_AH = (tables.spread(values, judged.manifest) for values in (judged.change.difference[1:], judged.p_M[1:]))
     label = f"change of {judged.metric_name} (points)"
-    return figures.heatmap(change_AH, judged.manifest["rows"], label, centred=True, marked_AH=p_AH < SIGNIFICANT)
+    figure = figures.heatmap(change_AH, judged.manifest["rows"], label, centred=True, marked_AH=p_AH < SIGNIFICANT)
+    caption = (
+        f"Change of {judged.metric_name} in points when {when}; white is no effect, framed: p < {SIGNIFICANT} ({judged.test}). "
+        "Colours end where the scale has an arrow; the numbers go on."
+    )
+    return _picture(name, figure, caption)
 
 
 def _one_off(judged: Judged) -> list[Item]:
-    metric, framed = judged.metric_name, f"framed: p < {SIGNIFICANT} ({judged.test})"
+    metric = judged.metric_name
     histogram = figures.histogram(judged.metric_M[1:], float(judged.metric_M[0]), metric, judged.examples)
-    resampled = (
-        f"The paired bootstrap finds {int((judged.change.p[1:] < SIGNIFICANT).sum())}." if judged.test == "McNemar" else ""
-    )
+    resampled = int((judged.change.p[1:] < SIGNIFICANT).sum())
+    also = f" By the paired bootstrap it is {resampled}." if judged.test == "McNemar" else ""
     return [
-        f"{tables.jobs(judged.manifest)} {judged.examples} examples. {_count(judged)} {resampled}",
-        _picture(
-            "one_off",
-            _effect_map(judged),
-            f"Change of {metric} in points when one head is removed (the paper's Table 1); white is no effect, {framed}.",
-        ),
+        f"Measured {_splits(judged)}. {_count(judged)}{also}",
+        _effects("one_off", judged, "one head is removed (the paper's Table 1)"),
         _picture(
             "one_off_histogram",
             histogram,
@@ -207,13 +204,8 @@ def _one_off(judged: Judged) -> list[Item]:
 def _one_on(judged: Judged) -> list[Item]:
     metric = judged.metric_name
     return [
-        f"{tables.jobs(judged.manifest)} {judged.examples} examples. The other rows keep all their heads. {_count(judged)}",
-        _picture(
-            "one_on",
-            _effect_map(judged),
-            f"Change of {metric} in points when the row keeps this head alone; white is no effect, framed: p < {SIGNIFICANT} "
-            f"({judged.test}). Colours end where the scale has an arrow; the numbers go on.",
-        ),
+        f"Measured {_splits(judged)}. The other rows keep all their heads. {_count(judged)}",
+        _effects("one_on", judged, "the row keeps this head alone"),
         Listing(
             "one_on_best",
             tables.best_per_row(judged),
@@ -257,19 +249,19 @@ def _pruning(orders: Mapping[str, Judged]) -> list[Item]:
     curves = figures.curves(rows, full, first.constant, first.metric_name, total, tables.points(manifest))
     gone = {name: tables.removal_shares(judged) for name, judged in orders.items()}
     items: list[Item] = [
-        f"{name}: {tables.jobs(judged.manifest)} {judged.examples} examples." for name, judged in orders.items()
+        f"{name}: {tables.jobs(judged.manifest)[:-1]} ({judged.examples} examples)." for name, judged in orders.items()
     ]
     items += [
         _picture(
             "pruning",
             curves,
-            f"{first.metric_name} against the share of heads removed, without retraining (the paper's Figures 3 and 6). Bands: "
+            f"How {first.metric_name} changes as heads are removed, without retraining (the paper's Figures 3 and 6). Bands: "
             "95 % paired-bootstrap interval of the change against the full model.",
         ),
         _picture(
             "removal",
             figures.removals(gone, manifest["rows"], tables.present(manifest)),
-            "When each head goes, in each order: light heads first, dark heads last.",
+            "When each head goes, in each order: light heads first, dark heads last; the darkest stay to the end.",
         ),
     ]
     captions = {name: f"Pruning in the {name} order; each line against the full model." for name in rows}
@@ -285,7 +277,7 @@ def _pairs(pairs: Store, singles: Store, judged: Judged) -> list[Item]:
             "pairs",
             figure,
             "What removing two heads adds to the mean loss beyond the sum of each alone. Red: they stand in for each other, "
-            "losing both is worse than the sum; blue: they do the same work together, losing the second costs less.",
+            "losing both is worse than the sum; blue: one is of little use without the other, losing the second costs less.",
         ),
     ]
 

@@ -17,12 +17,12 @@ import numpy as np
 import scipy.stats
 
 from hp_jax import metrics
+from hp_jax.files import read_json
 from hp_jax.heads import living_heads
 from hp_jax.importance import Sums, normalize_rows
-from hp_jax.report import SIGNIFICANT, Rows, show
+from hp_jax.report.html import SIGNIFICANT, Rows, heading, show
 from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
 from hp_jax.store import Store, find_stores
-from hp_jax.weights.files import read_json
 
 POINTS = {"accuracy": 100.0, "f1": 100.0, "matthews": 100.0}
 """Points in one unit of the metric; 1 for metrics that are in points already, such as BLEU."""
@@ -61,7 +61,7 @@ def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int
             "results": name,
             "splits": jobs(store.manifest),
             "done": "{} of {}".format(*done[name]),
-            "created": store.manifest.get("created", "?"),
+            "created (UTC)": store.manifest.get("created", "?")[:16].replace("T", " "),
             "devices": ", ".join(store.manifest.get("devices", [])),
         }
         for name, store in stores.items()
@@ -177,10 +177,10 @@ def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
 
 def importance_table(store: Store) -> Rows:
     """Every head's importance, the most important first."""
-    score_AH, normalised_AH = importance_scores(store)
+    named, normalised_AH = _named_scores(store), importance_scores(store)[1]
     heads = living_heads(store.read("mask"))
-    rows = [_name(store.manifest, *at) | {"score": score_AH[at], "normalised": normalised_AH[at]} for at in heads]
-    return sorted(rows, key=lambda row: -row["normalised"])
+    heads.sort(key=lambda at: -normalised_AH[at])
+    return [_name(store.manifest, *at) | {name: float(scores_AH[at]) for name, scores_AH in named.items()} for at in heads]
 
 
 def head_table(judged: Judged) -> Rows:
@@ -233,14 +233,13 @@ def removal_shares(judged: Judged) -> np.ndarray:
 def correlation_table(importance: Store, judged: Judged) -> Rows:
     """How well importance foretells what removing the head does; positive: important heads are missed more."""
     present_AH = present(judged.manifest)
-    score_AH, normalised_AH = importance_scores(importance)
     effects = {f"drop of {judged.metric_name}": -judged.change.difference[1:], "increase of loss": _loss_change(judged)[1:]}
     rows = []
-    for name, scores in {"mean score": score_AH[present_AH], "row-normalised": normalised_AH[present_AH]}.items():
+    for name, scores_AH in _named_scores(importance).items():
         for effect, values in effects.items():
-            (r, p_r), (rho, p_rho) = correlations(scores, values)
+            (r, p_r), (rho, p_rho) = correlations(scores_AH[present_AH], values)
             numbers = {"pearson": r, "p_pearson": p_r, "spearman": rho, "p_spearman": p_rho}
-            rows.append({"importance": name, "effect": effect} | numbers | {"n": len(values)})
+            rows.append({"importance": heading(name), "effect": effect} | numbers | {"n": len(values)})
     return rows
 
 
@@ -266,6 +265,13 @@ def interactions(pairs: Store, one_off: Store) -> np.ndarray:
     together = np.full((len(alone), len(alone)), np.nan)
     together[first, second] = together[second, first] = double[1:] - double[0] - alone[first] - alone[second]
     return together
+
+
+def _named_scores(importance: Store) -> dict[str, np.ndarray]:
+    """The scores by their column; the normalised ones only if the rows are normalised."""
+    score_AH, normalised_AH = importance_scores(importance)
+    normalised = importance.manifest["experiment"]["importance"]["order"] != 0
+    return {"score": score_AH} | ({"normalised": normalised_AH} if normalised else {})
 
 
 def _name(manifest: Mapping[str, Any], row: int, head: int) -> dict[str, Any]:

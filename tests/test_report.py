@@ -1,0 +1,301 @@
+"""The report: its numbers against plain recomputations, its pictures' scales, and a page that stands alone."""
+
+import csv
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from hp_jax import heads
+from hp_jax.config import Experiment
+from hp_jax.report import figures, tables
+from hp_jax.report.html import as_csv, as_text, show
+from hp_jax.report.page import write_report
+from hp_jax.store import Items, create_store
+
+ROWS, HEADS, N = ["enc.0", "<dec>.0"], [3, 2], 60
+FULL_AH = np.asarray(heads.all_on(2, HEADS))
+LABELS = ["no", "maybe", "yes"]
+ABOUT = {
+    "experiment": dataclasses.asdict(Experiment(model="<script>alert(1)</script>")),
+    "devices": ["cpu <b>"],
+    "command": ["hp-jax", "run", "<i>&.py"],
+    "metric": "accuracy",
+    "positive": 1,
+    "labels": LABELS,
+    "rows": ROWS,
+    "heads": HEADS,
+}
+
+
+def grid(path, masks_MAH, *, split="validation", metric="accuracy", losses=True, finished=True, seed=0):
+    """A grid whose models get worse with every head they lack, at random examples."""
+    masks_MAH = np.asarray(masks_MAH)
+    random = np.random.default_rng(seed)
+    label_N = random.integers(0, 3, N).astype(np.int32)
+    missing_M = FULL_AH.sum() - masks_MAH.sum((1, 2))
+    wrong_MN = random.random((len(masks_MAH), N)) < 0.1 + 0.13 * missing_M[:, None]
+    values = {"prediction": np.where(wrong_MN, (label_N + 1) % 3, label_N).astype(np.int32)}
+    if losses:
+        values["loss"] = random.random((len(masks_MAH), N)).astype(np.float32) + wrong_MN
+    store = create_store(
+        path,
+        "grid",
+        fingerprint={"model": "m", "data": "d"},
+        about=ABOUT | {"metric": metric, "splits": {"test": split}},
+        fixed={"masks": (("mask", "row", "head"), masks_MAH), "label": (("example",), label_N)},
+        items={name: Items(("mask", "example"), value.shape, str(value.dtype)) for name, value in values.items()},
+        chunk=1,
+    )
+    count = len(masks_MAH) if finished else 2
+    store.write(0, {name: value[:count].astype(store.read(name).dtype) for name, value in values.items()})
+    return store
+
+
+def with_full(masks_MAH):
+    return np.concatenate([FULL_AH[None], np.asarray(masks_MAH)])
+
+
+def importance(path, order=2.0):
+    total = np.array([[[3.0, 1, 2], [4, 0, 9]], [[1.0, 1, 0], [0, 3, 9]]])
+    values = {"total": total, "count": np.array([[1.0, 2], [3, 2]])}
+    experiment = json.loads(json.dumps(ABOUT["experiment"]))
+    experiment["importance"]["order"] = order
+    store = create_store(
+        path,
+        "importance",
+        fingerprint={"model": "m"},
+        about=ABOUT | {"splits": {"score": "train[:<9]"}, "experiment": experiment},
+        fixed={"mask": (("row", "head"), FULL_AH)},
+        items={name: Items(("part", "row", "head")[: value.ndim], value.shape, "float64") for name, value in values.items()},
+        chunk=1,
+    )
+    store.write(0, values)
+    return store
+
+
+CURVE_MAH = np.stack([heads.keep_top(FULL_AH, np.arange(6.0).reshape(2, 3), n) for n in (5, 4, 2, 0)])
+
+
+def everything(folder):
+    importance(folder / "importance")
+    grid(folder / "ablation/one_off", with_full(heads.one_off(FULL_AH)))
+    grid(folder / "ablation/one_on", with_full(heads.one_on(FULL_AH)))
+    grid(folder / "ablation/pairs", with_full(heads.pairs(FULL_AH)))
+    grid(folder / "pruning/one_shot/test", CURVE_MAH, split="validation[50%:]")
+    grid(folder / "pruning/oracle/test", CURVE_MAH, split="validation[50%:]")
+    (folder / "model").mkdir()
+    history = [{"epoch": 1, "training loss": 0.5, "accuracy": 0.7}, {"epoch": 2, "training loss": 0.25, "accuracy": 0.75}]
+    (folder / "model/config.json").write_text(json.dumps({"training": {"history": history}}))
+
+
+@pytest.fixture
+def one_off(tmp_path):
+    return grid(tmp_path / "ablation/one_off", with_full(heads.one_off(FULL_AH)))
+
+
+def test_head_table_is_what_one_computes_by_hand(one_off):
+    rows = tables.head_table(tables.judge(one_off))
+    label_N, prediction_MN, loss_MN = (one_off.read(name) for name in ("label", "prediction", "loss"))
+    names = [(ROWS[row], head) for row, head in heads.living_heads(FULL_AH)]
+    assert sorted((row["row"], row["head"]) for row in rows) == sorted(names)
+    assert [row["metric"] for row in rows] == sorted(row["metric"] for row in rows)
+    for row in rows:
+        place = 1 + names.index((row["row"], row["head"]))
+        right_N, full_N = prediction_MN[place] == label_N, prediction_MN[0] == label_N
+        assert row["metric"] == pytest.approx(right_N.mean())
+        assert row["change"] == pytest.approx(100 * (right_N.mean() - full_N.mean()))
+        assert row["low"] <= row["change"] <= row["high"]
+        assert row["loss_change"] == pytest.approx(loss_MN[place].mean() - loss_MN[0].mean(), abs=1e-6)
+        lost, won = int((full_N & ~right_N).sum()), int((right_N & ~full_N).sum())
+        assert row["p_mcnemar"] == pytest.approx(scipy.stats.binomtest(lost, lost + won).pvalue)
+
+
+def test_f1_is_that_of_its_class_and_the_bootstrap_decides(tmp_path):
+    store = grid(tmp_path / "grid", with_full(heads.one_off(FULL_AH)), metric="f1")
+    judged = tables.judge(store)
+    truth_N, said_N = store.read("label") == 1, store.read("prediction")[0] == 1
+    assert judged.metric_M[0] == pytest.approx(2 * (truth_N & said_N).sum() / (truth_N.sum() + said_N.sum()))
+    assert judged.constant == pytest.approx(2 * truth_N.sum() / (truth_N.sum() + N))
+    assert judged.test == "bootstrap"
+    np.testing.assert_array_equal(judged.p_M, judged.change.p)
+
+
+def test_best_per_row_has_the_highest_metric_then_the_lowest_loss(tmp_path):
+    judged = tables.judge(grid(tmp_path / "grid", with_full(heads.one_on(FULL_AH))))
+    assert [row["row"] for row in tables.best_per_row(judged)] == ROWS
+    for best in tables.best_per_row(judged):
+        others = [row for row in tables.head_table(judged) if row["row"] == best["row"]]
+        assert (best["metric"], -best["loss"]) == max((row["metric"], -row["loss"]) for row in others)
+
+
+def test_grid_table_has_a_dash_for_heads_that_are_not_there_and_stars(one_off):
+    judged = dataclasses.replace(tables.judge(one_off), mcnemar_M=np.array([1, 0.5, 0.001, 0.5, 0.5, 0.5]))
+    first, second = tables.grid_table(judged)
+    assert first["1"].endswith("*")
+    assert not first["0"].endswith("*")
+    assert second["2"] == "–"
+
+
+def test_importance_is_the_mean_and_rows_have_norm_one(tmp_path):
+    store = importance(tmp_path / "two")
+    score_AH, normalised_AH = tables.importance_scores(store)
+    np.testing.assert_allclose(score_AH[0], np.array([4, 2, 2]) / 4)
+    np.testing.assert_allclose(np.linalg.norm(normalised_AH, axis=1), 1)
+    rows = tables.importance_table(store)
+    assert [row["normalised"] for row in rows] == sorted((row["normalised"] for row in rows), reverse=True)
+    assert len(rows) == sum(HEADS)
+    raw = tables.importance_table(importance(tmp_path / "raw", order=0))
+    assert list(raw[0]) == ["row", "head", "score"]
+    assert raw[0]["score"] == np.where(FULL_AH, score_AH, 0).max()
+
+
+def test_curve_counts_the_heads_that_are_gone_and_finds_the_first_drop(tmp_path):
+    judged = tables.judge(grid(tmp_path / "grid", CURVE_MAH))
+    rows = tables.curve_table(judged)
+    assert [row["removed"] for row in rows] == [0, 1, 3, 5]
+    assert [row["share"] for row in rows] == pytest.approx([0, 20, 60, 100])
+    assert (rows[0]["change"], rows[0]["p_mcnemar"]) == (0, 1)
+    last, drop = tables.removable(dataclasses.replace(judged, mcnemar_M=np.array([1, 0.5, 0.001, 0.5])))
+    assert (last["removed"], drop["removed"]) == (1, 3)
+    last, drop = tables.removable(dataclasses.replace(judged, mcnemar_M=np.ones(4)))
+    assert (last["removed"], drop) == (5, None)
+    gone_AH = tables.removal_shares(judged)
+    np.testing.assert_allclose(gone_AH[FULL_AH], [20, 60, 60, 100, 100])
+    stays = dataclasses.replace(judged, masks_MAH=judged.masks_MAH[:3])
+    assert np.isinf(tables.removal_shares(stays)[1, 1])
+
+
+def test_without_a_full_model_there_is_a_metric_but_no_change(tmp_path):
+    row = tables.curve_table(tables.judge(grid(tmp_path / "pruning/oracle/test", CURVE_MAH[1:])))[0]
+    assert row["metric"] > 0
+    assert np.isnan([row[name] for name in ("change", "low", "high", "p_bootstrap", "p_mcnemar", "loss_change")]).all()
+    text = write_report(tmp_path).read_text()
+    assert "Summary" not in text
+    assert text.count("<img") == 2
+
+
+def test_correlations_are_scipys_and_nothing_where_nothing_varies(tmp_path, one_off):
+    judged, scores = tables.judge(one_off), importance(tmp_path / "importance")
+    rows = {(row["importance"], row["effect"]): row for row in tables.correlation_table(scores, judged)}
+    expected = scipy.stats.pearsonr(tables.importance_scores(scores)[1][FULL_AH], -judged.change.difference[1:])
+    found = rows["row-normalised", "drop of accuracy"]
+    assert (found["pearson"], found["p_pearson"]) == pytest.approx((expected.statistic, expected.pvalue))
+    assert found["n"] == sum(HEADS)
+    assert np.isnan(tables.correlations(np.ones(5), np.arange(5.0))).all()
+
+
+def test_interactions_are_symmetric_second_differences(tmp_path, one_off):
+    pairs = grid(tmp_path / "ablation/pairs", with_full(heads.pairs(FULL_AH)))
+    together = tables.interactions(pairs, one_off)
+    np.testing.assert_array_equal(together, together.T)
+    single, double = one_off.read("loss").mean(1), pairs.read("loss").mean(1)
+    seventh = 1, 4  # of the pairs 01 02 03 04 12 13 14 23 24 34
+    expected = (double[7] - double[0]) - sum(single[1 + head] - single[0] for head in seventh)
+    assert together[seventh] == pytest.approx(expected, abs=1e-6)
+
+
+def test_effects_have_symmetric_colours_and_absent_heads_are_hatched():
+    values_AH = np.array([[0.1, -3.0, 0.2], [0.0, 1.0, np.nan]])
+    figure = figures.heatmap(values_AH, ROWS, "points", centred=True, marked_AH=values_AH < -1)
+    (image,) = figure.axes[0].images
+    assert (image.norm.vmin, image.norm.vmax) == (-3, 3)
+    assert sum(patch.get_hatch() is not None for patch in figure.axes[0].patches) == 1
+    assert sum(not patch.get_fill() for patch in figure.axes[0].patches) == 1
+    assert figures.centred_limit(np.zeros(3)) == figures.centred_limit(np.r_[np.ones(99), -100]) == 1
+
+
+def test_histograms_are_the_same_bytes_each_time_and_count_every_head():
+    first, second = (figures.histogram(np.array([0.8, 0.82, 0.82]), 0.82, "accuracy", 100) for _ in range(2))
+    assert figures.to_svg(first) == figures.to_svg(second)
+    assert figures.to_png(first) == figures.to_png(second)
+    metric_n = np.random.default_rng(0).integers(700, 900, 144) / 1000
+    figure = figures.histogram(metric_n, 0.9, "accuracy", 1000)
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == 144
+
+
+class Page(HTMLParser):
+    """Checks that tags close, and collects what the page refers to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.refers, self.tags = [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.refers += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
+    everything(tmp_path)
+    path = write_report(tmp_path)
+    text = path.read_text()
+    page = Page(text)
+    assert path == tmp_path / "report/index.html"
+    assert page.open == []
+    assert all(target.startswith(("#s", "data:image/png;base64,")) for target in page.refers)
+    assert not page.tags & {"script", "link", "iframe", "i", "dec"}
+    assert "&lt;script&gt;alert(1)" in text
+    assert "&lt;dec&gt;.0" in text
+    assert "url(" not in text
+    found = {file.name for file in path.parent.iterdir()}
+    pictures = {"importance", "one_off", "one_off_histogram", "one_on", "agreement", "pruning", "removal", "pairs"}
+    assert {f"{name}.{form}" for name in pictures for form in ("png", "svg")} <= found
+    assert text.count("<img ") == len(pictures)
+    assert not [name for name in found if name.startswith(".")]
+    for splits in ("train[:&lt;9]", "validation[50%:]", "on validation (60 examples)"):
+        assert splits in text
+    last, _ = tables.removable(tables.judge(tables.stores_below(tmp_path)["pruning/one_shot/test"]))
+    assert f"In the one_shot order {last['removed']} of 5 heads" in text
+    with open(path.parent / "one_off.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    judged = tables.judge(tables.stores_below(tmp_path)["ablation/one_off"])
+    assert [float(row["metric"]) for row in rows] == [row["metric"] for row in tables.head_table(judged)]
+
+
+def test_unfinished_and_missing_results_are_said(tmp_path):
+    grid(tmp_path / "ablation/one_off", with_full(heads.one_off(FULL_AH)), finished=False)
+    text = write_report(tmp_path).read_text()
+    assert "ablation/one_off is not finished and not shown: 2 of 6 masks done." in text
+    assert "<img" not in text
+    importance(tmp_path / "importance")
+    assert write_report(tmp_path).read_text().count("<img") == 1
+    with pytest.raises(FileNotFoundError, match="holds no results to report"):
+        write_report(tmp_path / "elsewhere")
+
+
+def test_a_grid_without_losses_is_shown(tmp_path):
+    importance(tmp_path / "importance")
+    for name, masks in {"one_off": heads.one_off, "one_on": heads.one_on, "pairs": heads.pairs}.items():
+        grid(tmp_path / "ablation" / name, with_full(masks(FULL_AH)), losses=False, metric="matthews")
+    text = write_report(tmp_path).read_text()
+    assert "Matthews correlation" in text
+    assert "Pairs of heads" not in text
+
+
+def test_results_of_different_models_are_pointed_out(tmp_path):
+    store = grid(tmp_path / "ablation/one_off", with_full(heads.one_off(FULL_AH)))
+    importance(tmp_path / "importance")
+    manifest = store.manifest | {"fingerprint": {"model": "another", "data": "d"}}
+    (tmp_path / "ablation/one_off/manifest.json").write_text(json.dumps(manifest))
+    assert "different models" in write_report(tmp_path).read_text()
+
+
+def test_cells_as_people_read_them():
+    assert show("p_mcnemar", 1e-6) == "<0.001"
+    assert show("change", 0.0) == "0.00"
+    assert show("change", -0.114) == "-0.11"
+    assert show("loss", float("nan")) == "–"
+    rows = [{"row": "enc.0", "metric": 0.9}, {"row": "enc.10", "metric": 36.05}]
+    assert as_csv(rows) == "row,metric\nenc.0,0.9\nenc.10,36.05\n"
+    assert re.split(r"\s+", as_text(rows).strip()) == ["row", "metric", "enc.0", "0.9000", "enc.10", "36.05"]
