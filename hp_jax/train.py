@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -107,14 +108,18 @@ def train(
     with TrainingStates(folder) as states:
         restored = states.restore(jax.eval_shape(lambda: state))
         if restored is not None:
-            if restored[1]["inputs"] != dict(inputs):
-                differ = [name for name, value in inputs.items() if restored[1]["inputs"].get(name) != value]
-                raise ValueError(f"{folder} holds another training run (different {', '.join(differ)}); choose another folder")
+            _check_same_run(restored[1]["inputs"], inputs, folder)
             state, history = replicate(restored[0], mesh), restored[1]["history"]
             log.info("training continues after step %d of %d", int(state.step), steps)
         start = int(state.step)
         batches = epoch_batches(start // per_epoch)
-        status = lambda: f"loss {float(state.loss_sum) / max(int(state.step) % per_epoch, 1):.4f}"  # noqa: E731
+        began = time.monotonic()
+
+        def status() -> str:
+            done = int(state.step)  # waits for the device
+            rate = (done - start) * recipe.batch / (time.monotonic() - began)
+            return f"loss {float(state.loss_sum) / max(done % per_epoch, 1):.4f}, {rate:.0f} examples/s"
+
         for step in track(range(start, steps), "training", total=steps, done=start, unit="steps", status=status):
             epoch, place = divmod(step, per_epoch)
             if place == 0:
@@ -130,3 +135,9 @@ def train(
             if last or (step + 1) % recipe.save_every == 0:
                 states.save(step + 1, state, {"history": history, "inputs": dict(inputs)})
     return state.params, history
+
+
+def _check_same_run(found: Mapping[str, str], inputs: Mapping[str, str], folder: Path) -> None:
+    differ = [name for name, value in inputs.items() if found.get(name) != value]
+    if differ:
+        raise ValueError(f"{folder} holds another training run (different {', '.join(differ)}); choose another folder")

@@ -49,7 +49,9 @@ class Attention(nn.Module):
         if train and self.dropout:
             context_BTHK = self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
         else:
-            context_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=self.kernel)
+            kernel = self.kernel if x_BTD.shape[1] > 1 else "xla"  # a single query is no work for a fused kernel
+            attend_B1TS = jnp.broadcast_to(attend_B1TS, (*q_BTHK.shape[:1], 1, q_BTHK.shape[1], k_BSHK.shape[1]))  # for cudnn
+            context_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel)
         gate_BTH = jnp.broadcast_to(jnp.asarray(gate, self.dtype), context_BTHK.shape[:-1])
         context_BTHK = context_BTHK * gate_BTH[..., None]  # the gate
         return nn.DenseGeneral(x_BTD.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=INIT, name="out")(context_BTHK)
