@@ -152,10 +152,13 @@ def _importance(subject: Subject) -> np.ndarray:
 
 
 def _importance_inputs(subject: Subject, examples: Examples) -> dict[str, str]:
-    """Hashes of what importance depends on; the batching is part of it only where the definition says so."""
+    """Hashes of what the sums depend on; the batching decides which examples a stored part holds."""
     settings, data = subject.config.importance, subject.config.data
-    batching = [data.batch, data.batch_tokens, data.buckets] if settings.per == "batch" else []
-    return {"data": examples.fingerprint(), "settings": fingerprint.of_json([settings.per, settings.kind, batching])}
+    return {
+        "data": examples.fingerprint(),
+        "settings": fingerprint.of_json([settings.per, settings.kind]),
+        "batching": fingerprint.of_json([data.batch, data.batch_tokens, data.buckets]),
+    }
 
 
 def _normalized(subject: Subject, score_AH: np.ndarray, mask_AH: jax.Array) -> np.ndarray:

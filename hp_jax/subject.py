@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
+import logging
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from hp_jax.loading import load_classifier
 from hp_jax.models.classification import Classification
 from hp_jax.store import Axes, Items, Store, create_store
 from hp_jax.task import Batch, Params
+
+log = logging.getLogger("hp_jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,9 @@ def load_subject(config: Experiment, model: str, *, fresh: bool) -> Subject:
 def load(config: Experiment) -> Subject:
     """The experiment's fine-tuned model, or `config.model` if it was not fine-tuned here."""
     tuned = Path(config.out) / "model"
-    return load_subject(config, str(tuned) if is_model(tuned) else config.model, fresh=False)
+    model = str(tuned) if is_model(tuned) else config.model
+    log.info("the model is %s", model)
+    return load_subject(config, model, fresh=False)
 
 
 def results(
