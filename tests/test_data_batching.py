@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hp_jax.data.batching import batches, padding_share
+from hp_jax.data.batching import batches
 from hp_jax.data.tokenizer import Examples
 
 BUCKETS = (4, 8, 16)
@@ -77,14 +77,12 @@ def test_shuffling_is_by_the_generator():
     )
 
 
-def test_types_and_the_share_of_padding():
+def test_types_of_the_arrays():
     (batch,) = batches(examples_of([3, 4]), size=3, buckets=BUCKETS)
     kinds = {name: str(array.dtype) for name, array in batch.items()}
     assert kinds.pop("weight_B") == "float32"
     assert set(kinds.values()) == {"int32"}
     assert set(kinds) == {"tokens_BT", "types_BT", "length_B", "label_B", "index_B"}
-    assert padding_share([batch]) == pytest.approx(5 / 12)
-    assert padding_share([]) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import logging
 import shutil
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -48,6 +49,14 @@ def test_names_without_prefix_give_the_same_parameters(folder):
     _, expected = load(folder)
     change_tensors(folder, lambda tensors: [tensors.update({n.removeprefix("bert."): tensors.pop(n)}) for n in list(tensors)])
     jax.tree.map(np.testing.assert_array_equal, load(folder)[1], expected)
+
+
+def test_half_precision_files_become_float32(folder):
+    _, expected = load(folder)
+    change_tensors(folder, lambda tensors: tensors.update({n: t.astype(ml_dtypes.bfloat16) for n, t in tensors.items()}))
+    found = load(folder)[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2**-8), found, expected)
 
 
 def test_every_tensor_is_used_or_named(folder, caplog):

@@ -70,10 +70,3 @@ def _pad(examples: Examples, index: np.ndarray, rows: int, length: int) -> Batch
     batch["weight_B"][: len(index)] = 1
     batch["index_B"][: len(index)] = index
     return batch
-
-
-def padding_share(batches: Sequence[Batch]) -> float:
-    """Share of all token slots that hold padding, rows of padding included."""
-    slots = sum(batch["tokens_BT"].size for batch in batches)
-    real = sum(float((batch["length_B"] * batch["weight_B"]).sum()) for batch in batches)
-    return 1 - real / slots if slots else 0.0

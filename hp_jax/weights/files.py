@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
@@ -69,9 +68,8 @@ def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        # The flax framework reads bfloat16 too; the arrays are handed on as host arrays.
-        with safe_open(path, framework="flax", device="cpu") as file, jax.default_device(jax.local_devices(backend="cpu")[0]):
-            return {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes): {error}") from error
 
@@ -93,5 +91,5 @@ def _from_torch(tensor: Any) -> np.ndarray:
     import torch
 
     if tensor.dtype == torch.bfloat16:
-        return tensor.float().numpy().astype(jnp.bfloat16)
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
     return tensor.numpy()
