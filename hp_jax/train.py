@@ -117,8 +117,8 @@ def train(
 
         def status() -> str:
             done = int(state.step)  # waits for the device
-            rate = (done - start) * recipe.batch / (time.monotonic() - began)
-            return f"loss {float(state.loss_sum) / max(done % per_epoch, 1):.4f}, {rate:.0f} examples/s"
+            speed = f"{(done - start) * recipe.batch / (time.monotonic() - began):.0f} examples/s"
+            return f"loss {float(state.loss_sum) / (done % per_epoch):.4f}, {speed}" if done % per_epoch else speed
 
         for step in track(range(start, steps), "training", total=steps, done=start, unit="steps", status=status):
             epoch, place = divmod(step, per_epoch)
