@@ -108,7 +108,7 @@ def _summary(task: Classification, values: dict[str, np.ndarray], label_N: np.nd
 
 
 def _check_same(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
-    differ = [name for name, value in expected.items() if found.get(name) != value]
+    differ = fingerprint.differing(found, expected)
     if differ:
         raise ValueError(f"{path} was made from other input (different {', '.join(differ)}); choose another --out or delete it")
 

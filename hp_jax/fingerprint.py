@@ -5,10 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+
+
+def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """The names of the expected hashes that `found` does not have, or has with another value."""
+    return [name for name, value in expected.items() if found.get(name) != value]
 
 
 def of_json(value: Any) -> str:

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from hp_jax.fingerprint import differing
+
 FORMAT = "hp_jax results 1"
 Axes = tuple[str, ...]
 
@@ -90,7 +92,7 @@ def create_store(
     """
     existing = _read_manifest(str(path))
     if existing is not None:
-        differ = [name for name, value in fingerprint.items() if existing["fingerprint"].get(name) != value]
+        differ = differing(existing["fingerprint"], fingerprint)
         if existing["kind"] != kind or differ:
             what = ", ".join(differ) or f"kind {existing['kind']!r}, not {kind!r}"
             raise ValueError(

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from hp_jax.checkpoint import TrainingStates
 from hp_jax.config import Train
+from hp_jax.fingerprint import differing
 from hp_jax.heads import gates
 from hp_jax.progress import track
 from hp_jax.sharding import place_batch, replicate
@@ -108,7 +109,9 @@ def train(
     with TrainingStates(folder) as states:
         restored = states.restore(jax.eval_shape(lambda: state))
         if restored is not None:
-            _check_same_run(restored[1]["inputs"], inputs, folder)
+            differ = differing(restored[1]["inputs"], inputs)
+            if differ:
+                raise ValueError(f"{folder} holds another training run (different {', '.join(differ)}); choose another folder")
             state, history = replicate(restored[0], mesh), restored[1]["history"]
             log.info("training continues after step %d of %d", int(state.step), steps)
         start = int(state.step)
@@ -135,9 +138,3 @@ def train(
             if last or (step + 1) % recipe.save_every == 0:
                 states.save(step + 1, state, {"history": history, "inputs": dict(inputs)})
     return state.params, history
-
-
-def _check_same_run(found: Mapping[str, str], inputs: Mapping[str, str], folder: Path) -> None:
-    differ = [name for name, value in inputs.items() if found.get(name) != value]
-    if differ:
-        raise ValueError(f"{folder} holds another training run (different {', '.join(differ)}); choose another folder")
