@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
-
-from hp_jax.data.tokenizer import Examples
 
 Batch = dict[str, np.ndarray]
 
 
+class Batchable(Protocol):
+    """N examples that can be batched: `Examples` and `Pairs`."""
+
+    @property
+    def split(self) -> str:
+        """The split of which these are some or all."""
+
+    @property
+    def length_N(self) -> np.ndarray:
+        """The padded length that each example needs; int32."""
+
+    def __len__(self) -> int: ...
+
+    def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
+        """One batch `[rows, length]` of the examples at `index`, and rows of padding for what is left."""
+
+
 def batches(
-    examples: Examples, *, size: int = 0, tokens: int = 0, buckets: Sequence[int], shuffle: np.random.Generator | None = None
+    examples: Batchable, *, size: int = 0, tokens: int = 0, buckets: Sequence[int], shuffle: np.random.Generator | None = None
 ) -> list[Batch]:
-    """All examples, each exactly once, in batches of `tokens_BT`, `types_BT`, `length_B`, `label_B`, `weight_B` and `index_B`.
+    """All examples, each exactly once, in the batches that `examples.pad` makes.
 
     size | tokens: a batch has `size` rows, or as many as make `tokens` slots with padding (at least one); exactly one is given.
     buckets: the padded lengths T, each with one shape `[B, T]`.  An example goes to the smallest that holds it; those that do
         not fill a batch there move up to the next bucket in use, so that only the largest in use has rows of padding.
     shuffle: random order of examples and batches; without it, ascending length.
 
-    Padding is on the right; a row of padding has weight 0, length 1 and index 0.  `index_B` is the place in `examples`.
+    Padding is on the right; a row of padding has `weight_B` 0, length 1 and `index_B` 0.  `index_B` is the place in `examples`.
     All are int32, `weight_B` float32.  ValueError for an example longer than every bucket, or a size that is not positive.
     """
     if (size > 0) == (tokens > 0) or min(size, tokens) < 0:
@@ -31,7 +47,7 @@ def batches(
     lengths = sorted(set(buckets))
     if not lengths or lengths[0] < 1:
         raise ValueError(f"expected at least one bucket, all positive, but got {tuple(buckets)}")
-    length_N = np.array([len(example) for example in examples.tokens], np.int32)
+    length_N = examples.length_N
     if len(examples) and length_N.max() > lengths[-1]:
         n = int(length_N.argmax())
         raise ValueError(
@@ -47,26 +63,26 @@ def batches(
         rows = size or max(1, tokens // length)
         waiting = np.concatenate([waiting, order_N[bucket_N == bucket]])
         full = len(waiting) if bucket == used[-1] else len(waiting) // rows * rows
-        made += [_pad(examples, waiting[start : start + rows], rows, length) for start in range(0, full, rows)]
+        made += [examples.pad(waiting[start : start + rows], rows, length) for start in range(0, full, rows)]
         waiting = waiting[full:]
     return made if shuffle is None else [made[i] for i in shuffle.permutation(len(made))]
 
 
-def _pad(examples: Examples, index: np.ndarray, rows: int, length: int) -> Batch:
-    """One batch `[rows, length]` of the examples at `index`, and rows of padding for what is left."""
-    batch = {
-        "tokens_BT": np.zeros((rows, length), np.int32),
-        "types_BT": np.zeros((rows, length), np.int32),
-        "length_B": np.ones(rows, np.int32),
-        "label_B": np.zeros(rows, np.int32),
-        "weight_B": np.zeros(rows, np.float32),
-        "index_B": np.zeros(rows, np.int32),
-    }
-    for row, n in enumerate(index):
-        batch["length_B"][row] = len(examples.tokens[n])
-        batch["tokens_BT"][row, : len(examples.tokens[n])] = examples.tokens[n]
-        batch["types_BT"][row, : len(examples.types[n])] = examples.types[n]
-    batch["label_B"][: len(index)] = examples.label_N[index]
-    batch["weight_B"][: len(index)] = 1
-    batch["index_B"][: len(index)] = index
-    return batch
+def padded(sequences: Sequence[np.ndarray], rows: int, length: int, fill: int = 0) -> np.ndarray:
+    """The sequences, one a row, padded on the right and below with `fill`: `[rows, length]`, int32."""
+    padded_BT = np.full((rows, length), fill, np.int32)
+    for row_T, sequence in zip(padded_BT, sequences, strict=False):
+        row_T[: len(sequence)] = sequence
+    return padded_BT
+
+
+def in_rows(values: Sequence[int] | np.ndarray, rows: int, fill: int = 0) -> np.ndarray:
+    """One value a row, and `fill` for rows of padding: `[rows]`, int32."""
+    values_B = np.full(rows, fill, np.int32)
+    values_B[: len(values)] = values
+    return values_B
+
+
+def places(index: np.ndarray, rows: int) -> Batch:
+    """`index_B` and `weight_B` of the examples at `index`, and of rows of padding."""
+    return {"weight_B": (np.arange(rows) < len(index)).astype(np.float32), "index_B": in_rows(index, rows)}

@@ -13,6 +13,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -44,6 +45,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.label)
 
+    @property
+    def file(self) -> str:
+        """The same as `source`."""
+        return self.source
+
     def where(self, index: int) -> str:
         """`file:line` of one example."""
         return f"{self.source}:{self.line_N[index]}"
@@ -60,7 +66,28 @@ class Table:
 
 # --- slices ---------------------------------------------------------------------------------------------------------------
 
-_SPLIT = re.compile(r"([\w.-]+)(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?")
+
+class Sliceable(Protocol):
+    """Examples of a split that know where they come from: `Labelled` and `Parallel`."""
+
+    @property
+    def split(self) -> str:
+        """The split of which these are some or all."""
+
+    @property
+    def file(self) -> str:
+        """What was read."""
+
+    @property
+    def origin_N(self) -> np.ndarray:
+        """0-based place of each example in its whole split, ascending."""
+
+    def __len__(self) -> int: ...
+
+
+T = TypeVar("T", bound=Sliceable)
+
+_SPLIT = re.compile(r"([\w./-]+)(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?")
 
 
 def parse_split(split: str) -> tuple[str, str | None, str | None]:
@@ -72,7 +99,7 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     return name, start, stop
 
 
-def take(labelled: Labelled, start: str | None, stop: str | None) -> Labelled:
+def take(examples: T, start: str | None, stop: str | None) -> T:
     """The examples between two positions of one fixed pseudo-random order of the whole split, back in the order of the file.
 
     So every slice is a random sample, and two slices of one split have examples in common exactly if their ranges overlap.  The
@@ -80,18 +107,14 @@ def take(labelled: Labelled, start: str | None, stop: str | None) -> Labelled:
     rounded to the closest count, negative ones from the end; as in Python a count beyond the end means the end. ValueError
     for an empty slice.
     """
-    n = len(labelled)
+    n = len(examples)
     first, last, _ = slice(_position(start, n), _position(stop, n)).indices(n)
     if first >= last:
-        raise ValueError(f"the slice {labelled.split}[{start or ''}:{stop or ''}] is empty: {labelled.source} has {n} examples")
+        raise ValueError(f"the slice {examples.split}[{start or ''}:{stop or ''}] is empty: {examples.file} has {n} examples")
     chosen = np.sort(np.random.RandomState(0).permutation(n)[first:last])
-    return dataclasses.replace(
-        labelled,
-        text=tuple(labelled.text[i] for i in chosen),
-        label=tuple(labelled.label[i] for i in chosen),
-        line_N=labelled.line_N[chosen],
-        origin_N=labelled.origin_N[chosen],
-    )
+    columns = {name: value for name, value in vars(examples).items() if isinstance(value, tuple | np.ndarray)}
+    changed = {name: v[chosen] if isinstance(v, np.ndarray) else tuple(v[i] for i in chosen) for name, v in columns.items()}
+    return dataclasses.replace(examples, **changed)  # type: ignore[type-var]
 
 
 def _position(bound: str | None, n: int) -> int | None:
@@ -103,9 +126,9 @@ def _position(bound: str | None, n: int) -> int | None:
     return round(percent * n / 100)
 
 
-def overlap(a: Labelled, b: Labelled) -> int:
-    """How many examples `a` and `b` have in common: same source, same place."""
-    return len(np.intersect1d(a.origin_N, b.origin_N)) if a.source == b.source else 0
+def overlap(a: Sliceable, b: Sliceable) -> int:
+    """How many examples `a` and `b` have in common: same file, same place."""
+    return len(np.intersect1d(a.origin_N, b.origin_N)) if a.file == b.file else 0
 
 
 # --- labels ---------------------------------------------------------------------------------------------------------------
@@ -142,7 +165,7 @@ def read_table(
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower().lstrip(".")
     if suffix not in EXTENSIONS:
         raise ValueError(f"{path}: expected a file name that ends in .{', .'.join(EXTENSIONS)}, each possibly with .gz")
-    text = _decode(_bytes(path), path)
+    text = read_text(path)
     if suffix == "jsonl":
         records: Iterator[tuple[int, tuple[str, ...]]] = _select_keys(_objects(text, path), columns, path)
     else:
@@ -157,14 +180,17 @@ def read_table(
     return Table(str(path), tuple(rows), tuple(lines))
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, also with .gz, without a byte-order mark; undecodable bytes are replaced with a warning."""
+    return _decode(_bytes(path), path)
+
+
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     data = path.read_bytes()
-    if path.suffix != ".gz":
-        return data
     try:
-        return gzip.decompress(data)
+        return gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a whole gzip file, but {str(error).lower()}") from error
 

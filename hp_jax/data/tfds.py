@@ -1,15 +1,16 @@
-"""Labelled text from tensorflow-datasets, without TensorFlow: prepared folders in array_record form."""
+"""Text from tensorflow-datasets, without TensorFlow: prepared folders in array_record form."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hp_jax.config import Data
 from hp_jax.data.glue import TaskSpec
-from hp_jax.data.text import Labelled, label_name
+from hp_jax.data.text import Labelled, Table, label_name
 
 
 def read(data: Data, split: str, own: TaskSpec) -> Labelled:
@@ -20,13 +21,7 @@ def read(data: Data, split: str, own: TaskSpec) -> Labelled:
 
     ValueError for a split or column that is not there or a label that is not known; RuntimeError where it cannot be prepared.
     """
-    import tensorflow_datasets
-
-    data_dir = tensorflow_datasets.core.Path(data.path).expanduser()
-    folder = _prepared(data_dir, own.builder) or _prepare(data_dir, own.builder)
-    builder = tensorflow_datasets.builder_from_directory(folder)
-    if split not in builder.info.splits:
-        raise ValueError(f"{folder} has no split {split!r}; the splits are {', '.join(sorted(builder.info.splits))}")
+    builder, folder = _open(data.path, own.builder, split)
     *text, label = (_column(names, builder.info.features, folder) for names in (*own.text, own.label))
     label_names = getattr(builder.info.features[label], "names", None)
     source = f"{folder}/{split}"
@@ -38,6 +33,29 @@ def read(data: Data, split: str, own: TaskSpec) -> Labelled:
         raise ValueError(f"{source}: expected examples, but the split has none")
     place_N = np.arange(len(labels))
     return Labelled(data.task, split, tuple(texts), tuple(labels), source, place_N + 1, place_N)
+
+
+def read_table(path: str, name: str, split: str, columns: Sequence[Sequence[str]]) -> Table:
+    """Some columns of text, each given by the names it may have, of a split of the dataset `name` that is prepared in `path`.
+
+    In stored order; lines count records from 1.  ValueError for a split or column that is not there.
+    """
+    builder, folder = _open(path, name, split)
+    found = [_column(names, builder.info.features, folder) for names in columns]
+    rows = tuple(tuple(_string(record[column]) for column in found) for record in _records(builder, split))
+    return Table(f"{folder}/{split}", rows, tuple(range(1, len(rows) + 1)))
+
+
+def _open(path: str, name: str, split: str) -> tuple[Any, Any]:
+    """The builder of the dataset `name` that is, or will be, prepared in `path` and has this split; its folder."""
+    import tensorflow_datasets
+
+    data_dir = tensorflow_datasets.core.Path(path).expanduser()
+    folder = _prepared(data_dir, name) or _prepare(data_dir, name)
+    builder = tensorflow_datasets.builder_from_directory(folder)
+    if split not in builder.info.splits:
+        raise ValueError(f"{folder} has no split {split!r}; the splits are {', '.join(sorted(builder.info.splits))}")
+    return builder, folder
 
 
 def _prepared(path: Any, builder: str) -> Any | None:
@@ -78,7 +96,7 @@ def _prepare(data_dir: Any, builder: str) -> Any:
     return made.data_dir
 
 
-def _column(names: tuple[str, ...], features: Any, folder: Any) -> str:
+def _column(names: Sequence[str], features: Any, folder: Any) -> str:
     for name in names:
         if name in features:
             return name

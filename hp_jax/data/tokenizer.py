@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from hp_jax.data.batching import Batch, in_rows, padded, places
 from hp_jax.data.text import Labelled
 from hp_jax.files import read_json
 
@@ -36,11 +37,25 @@ class Examples:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def length_N(self) -> np.ndarray:
+        """Tokens of each example; int32."""
+        return np.array([len(tokens) for tokens in self.tokens], np.int32)
+
+    def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
+        """The examples at `index`, padded: `tokens_BT`, `types_BT`, `length_B`, `label_B`, `weight_B` and `index_B`."""
+        return {
+            "tokens_BT": padded([self.tokens[n] for n in index], rows, length),
+            "types_BT": padded([self.types[n] for n in index], rows, length),
+            "length_B": in_rows([len(self.tokens[n]) for n in index], rows, 1),
+            "label_B": in_rows(self.label_N[index], rows),
+            **places(index, rows),
+        }
+
     def fingerprint(self) -> str:
         """sha256 (hex) of all ids, types and labels, in order: equal exactly if a model is given the same."""
         digest = hashlib.sha256()
-        length_N = np.array([len(tokens) for tokens in self.tokens])
-        for array in (np.array(len(self)), length_N, *self.tokens, *self.types, self.label_N):
+        for array in (np.array(len(self)), self.length_N, *self.tokens, *self.types, self.label_N):
             digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 
