@@ -49,6 +49,89 @@ class BertConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Seq2SeqConfig:
+    """An encoder-decoder Transformer: those of fairseq, Marian and Hugging Face's Marian differ only in what is said here.
+
+    Rows of its head mask are `enc.i`, then `dec.i` and `cross.i` in turn; with an SSRU decoder there are no `dec` rows. Where
+    the attention types have different numbers of heads, the mask is as wide as the widest, and heads that a row does not have
+    are off from the start.
+    """
+
+    source_vocab: int = 0
+    """0 in an experiment that trains a new model: as many as its text side has; so for all vocabulary fields."""
+    target_vocab: int = 0
+    eos: int = 0
+    pad: int = 0
+    start: int = -1
+    """The decoder's first input; -1 is a zero embedding, as in Marian."""
+    never: tuple[int, ...] = ()
+    """Token ids that decoding does not produce."""
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_heads: int = 8
+    decoder_heads: int = 8
+    cross_heads: int = 8
+    width: int = 512
+    encoder_ffn: int = 2048
+    decoder_ffn: int = 2048
+    norm: Literal["post", "pre"] = "post"
+    """Where LayerNorm stands; with `pre` there is one more at the end of each stack."""
+    activation: str = "relu"
+    decoder: Literal["attention", "ssru"] = "attention"
+    """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et al. (2019)."""
+    positions: Literal["sinusoid", "sinusoid_half", "learned"] = "sinusoid"
+    """`sinusoid`: frequencies 10000^(-2j / D), as the Transformer paper; `sinusoid_half`: 10000^(-j / (D/2 - 1))."""
+    first_position: int = 0
+    """The position of the first token; fairseq's is the padding id + 1."""
+    max_positions: int = 1024
+    """Learned positions a side, those before `first_position` included."""
+    scale_embeddings: bool = True
+    """Embeddings are multiplied by the square root of the width."""
+    share_source: bool = True
+    """Source and target have one embedding."""
+    share_output: bool = True
+    """The output projection is the target embedding."""
+    output_bias: bool = False
+    epsilon: float = 1e-5
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    attention: Literal["xla", "cudnn"] = "xla"
+
+    def __post_init__(self) -> None:
+        for heads in (self.encoder_heads, self.decoder_heads, self.cross_heads):
+            if heads < 1 or self.width % heads:
+                raise ValueError(f"a width of {self.width} does not divide into {heads} heads")
+        if self.share_source and self.source_vocab != self.target_vocab:
+            raise ValueError(f"one embedding cannot serve {self.source_vocab} source and {self.target_vocab} target symbols")
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The head mask's rows in reading order, with their numbers of heads."""
+        rows = {f"enc.{layer}": self.encoder_heads for layer in range(self.encoder_layers)}
+        for layer in range(self.decoder_layers):
+            if self.decoder == "attention":
+                rows[f"dec.{layer}"] = self.decoder_heads
+            rows[f"cross.{layer}"] = self.cross_heads
+        return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """Beam search as in fairseq."""
+
+    beam: int = 5
+    """1 is greedy search."""
+    length_penalty: float = 1.0
+    """Hypotheses are compared by log-probability / length^penalty, EOS counted."""
+    max_ratio: float = 2.0
+    max_extra: int = 10
+    """A translation has at most `max_ratio` * source tokens (EOS counted) + `max_extra` tokens, and EOS."""
+    min_length: int = 1
+    """Tokens before EOS."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Where labelled text comes from and how it is batched."""
 
@@ -78,22 +161,66 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelData:
+    """Where sentence pairs come from and how they are batched."""
+
+    source: str = "de"
+    """Language code of the source."""
+    target: str = "en"
+    """Language code of the target."""
+    path: str = ""
+    """A folder with the files of the pair, or a prepared tensorflow-datasets folder (or a data_dir that has one)."""
+    kind: Literal["files", "tfds", "sacrebleu"] = "files"
+    """With sacrebleu the name of a split is that of a test set, such as wmt14/full or mtnt2019, and `path` is not read."""
+    files: tuple[tuple[str, str, str], ...] = ()
+    """(split, source file, target file), or the same .tsv file twice; default: <split>.<language>, else <split>.tsv."""
+    name: str = ""
+    """The name in tensorflow-datasets, such as ted_hrlr_translate/pt_to_en; otherwise any, default <source>-<target>."""
+    max_length: int = 128
+    """Tokens a side, the end of the sentence included."""
+    buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+    """Padded lengths, one for both sides."""
+    batch: int = 64
+    """Pairs a batch when nothing is trained."""
+    batch_tokens: int = 0
+    """If positive, as many pairs a batch as make so many tokens a side with padding, in place of `batch`."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
-    """Fine-tuning; the defaults are the paper's recipe."""
+    """Training; the defaults are the paper's recipe for fine-tuning BERT."""
 
     split: str = "train"
     evaluate: str = "validation"
     epochs: int = 3
     batch: int = 32
+    """Examples a batch."""
+    batch_tokens: int = 0
+    """If positive, as many examples a batch as make so many tokens (of a pair: a side) with padding, in place of `batch`."""
     learning_rate: float = 2e-5
+    """The highest."""
+    schedule: Literal["linear", "inverse_sqrt"] = "linear"
+    """After the warm-up: to 0 at the last step, or with the inverse square root of the step."""
     warmup: float = 0.1
-    """Share of all steps with a linear warm-up; a linear decay to 0 follows."""
+    """Linear warm-up from 0: a share of all steps, or a number of steps if it is 1 or more."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam."""
     weight_decay: float = 0.01
     """Not for biases and LayerNorm."""
     clip: float = 1.0
-    """Global gradient norm."""
+    """Global gradient norm; 0: not clipped."""
+    label_smoothing: float = 0.0
     save_every: int = 500
     """Steps between checkpoints; one is also written after each epoch."""
+    keep_epochs: bool = False
+    """Keep the model of every epoch, in out/epochs."""
+    final: Literal["last", "best", "average"] = "last"
+    """Which model to end with: of the last epoch, of the one with the best metric, or the mean of the last `average` epochs."""
+    average: int = 5
+
+    def __post_init__(self) -> None:
+        if self.final != "last" and not self.keep_epochs:
+            raise ValueError(f"train.final is {self.final!r}, which needs the models of all epochs: set train.keep_epochs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +244,8 @@ class Ablation:
 
     split: str = "validation"
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
+    attention: tuple[str, ...] = ()
+    """Only heads of these rows or types of attention, such as `enc`, `dec`, `cross` or `cross.0`; default: all."""
     masks_at_once: int = 4
     """Masks evaluated together (vmapped) on one device."""
 
@@ -130,32 +259,71 @@ class Pruning:
     """
 
     select: str = "validation[:50%]"
-    """Where the oracle order measures what the metric loses without each head."""
+    """Where the oracle order measures what is lost without each head."""
+    oracle: Literal["metric", "loss"] = "metric"
+    """What it measures."""
     test: str = "validation[50%:]"
     """Where the curves are measured."""
     orders: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle")
     shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    """Shares of all heads removed, read as the paper's scripts round them (down)."""
+    """Shares of the heads removed."""
+    rounding: Literal["floor", "ceil"] = "floor"
+    """How shares become numbers of heads: the authors' BERT script rounds down, their translation script up."""
     heads: tuple[int, ...] = ()
     """Numbers of heads removed; replaces `shares`."""
     floor: int = 0
     """Heads that each row keeps."""
+    attention: tuple[str, ...] = ("all",)
+    """From which heads: `all`, or one type of attention (`enc`, `dec`, `cross`); each has its own curves (Figure 4)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One model on one task: what to train, score, ablate and prune."""
+    """One model on one task: what to train, score, ablate and prune.  Use one of its two kinds, below."""
 
     model: str = ""
-    """A Hugging Face folder or hub name, or an hp_jax checkpoint folder."""
+    """A folder of hp_jax or of another library (see the README), or a name on the Hugging Face hub."""
     out: str = "runs/experiment"
     """Folder for everything that is made; what is already finished there is not done again."""
     seed: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
     attention: Literal["xla", "cudnn"] = "xla"
     """Attention kernel; cudnn needs an NVIDIA GPU and bfloat16."""
-    data: Data = Data()
     train: Train = Train()
     importance: Importance = Importance()
     ablation: Ablation = Ablation()
     pruning: Pruning = Pruning()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationExperiment(Experiment):
+    """Text classification by a BERT-type model."""
+
+    data: Data = Data()
+
+
+@dataclasses.dataclass(frozen=True)
+class TranslationExperiment(Experiment):
+    """Translation by an encoder-decoder model; without a `model`, one of the given `architecture` is trained."""
+
+    data: ParallelData = ParallelData()
+    metric: Literal["bleu", "chrf", "token_accuracy"] = "bleu"
+    """What masks are judged by; token accuracy (of each token given the right ones before it) needs no decoding."""
+    tokenize: str = "13a"
+    """sacreBLEU's tokenizer; `none` for text that is tokenized already."""
+    decoding: Decoding = Decoding()
+    architecture: Seq2SeqConfig = Seq2SeqConfig()
+    """Of a model that is trained from nothing."""
+    vocabulary: int = 8000
+    """Its SentencePiece vocabulary, of both languages together."""
+    train: Train = Train(
+        epochs=20,
+        batch_tokens=4096,
+        learning_rate=5e-4,
+        schedule="inverse_sqrt",
+        warmup=4000,
+        betas=(0.9, 0.98),
+        weight_decay=1e-4,
+        clip=0.0,
+        label_smoothing=0.1,
+    )

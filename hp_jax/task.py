@@ -1,7 +1,8 @@
-"""What importance, ablation and pruning know of a model: its head rows, a loss and a metric per example.
+"""What importance, ablation, pruning and training know of a model: its head rows and what it gives for each example.
 
 Letters, one meaning each, in names, einsums and docstrings: B batch, T query position, S key position, D width, H heads,
-K head width, F feed-forward width, V vocabulary, C classes, A mask rows, M masks in a grid, N examples, R resamples.
+K head width, F feed-forward width, V vocabulary, C classes, L layers, A mask rows, M masks in a grid, N examples, W beam.
+R is resamples in statistics, and masks times sentences in beam search.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Batch = Mapping[str, Array]
 
 
 class Task(Protocol):
-    """One model with its loss and metric; frozen and hashable, so that it can be a static argument of `jax.jit`.
+    """One model with its loss; frozen and hashable, so that it can be a static argument of `jax.jit`.
 
     `gates` is a sequence of A arrays, one a row, each broadcastable to `[B, T_row, H_row]`; the rows of a mask `[A, H]`
     will do.
@@ -36,14 +37,16 @@ class Task(Protocol):
     def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
         """Loss of each example `[B]`, float32, differentiable in the gates; dropout off."""
 
+    def training_loss(
+        self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array, smoothing: float
+    ) -> tuple[jax.Array, jax.Array]:
+        """Loss of each example with label smoothing, and the number of predictions that it is the sum of, both `[B]`."""
+
     def evaluate(self, params: Params, batch: Batch, gates: Sequence[Array]) -> dict[str, jax.Array]:
-        """What is kept of each example `{name: [B]}`: its loss and what the metric needs; dropout off."""
+        """What is kept of each example under each of M masks `{name: [M, B, ...]}`: its loss and what the metric needs.
+
+        Here each row's gate is `[M, H_row]`; dropout off.
+        """
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """For each row, which query positions are real `[B, T_row]`; for the shape and the counts of the gates' gradients."""
-
-    def statistics(self, values: Mapping[str, np.ndarray], label_N: np.ndarray) -> np.ndarray:
-        """The metric's sufficient statistics of each example `[..., N, S]`, from stored values `{name: [..., N]}`."""
-
-    def score(self, sums: np.ndarray) -> np.ndarray:
-        """The metric `[...]` from statistics summed over examples `[..., S]`; larger is better."""

@@ -62,12 +62,16 @@ def test_masked_equals_physically_removed_biases_included():
     np.testing.assert_allclose(logits(PARAMS, BATCH, mask_AH), expected, atol=1e-5)
 
 
+def over_itself(attention, x_BTD, *args, **options):
+    return attention(x_BTD, attention.keys(x_BTD), *args, **options)
+
+
 def test_a_row_without_heads_is_its_output_bias():
     x_BTD = jax.random.normal(jax.random.key(0), (2, 5, 16))
-    attention = Attention(4, 4, jnp.float32)
+    attention = Attention(16, 4, 4, jnp.float32)
     attend = jnp.ones((2, 1, 1, 5), bool)
     params = PARAMS["layer_0"]["attention"]
-    y_BTD = attention.apply({"params": params}, x_BTD, x_BTD, attend, jnp.zeros(4))
+    y_BTD = attention.apply({"params": params}, x_BTD, attend, jnp.zeros(4), method=over_itself)
     np.testing.assert_array_equal(y_BTD, np.broadcast_to(params["out"]["bias"], y_BTD.shape))
     assert np.isfinite(logits(PARAMS, BATCH, np.zeros((2, 4)))).all()
 
@@ -77,13 +81,13 @@ def test_both_attention_paths_agree_and_both_are_gated():
     x_BTD = jax.random.normal(jax.random.key(0), (2, 5, 16))
     attend = (jnp.arange(5)[None] < jnp.array([5, 3])[:, None])[:, None, None]
     params = {"params": PARAMS["layer_0"]["attention"]}
-    plain, dropping = Attention(4, 4, jnp.float32), Attention(4, 4, jnp.float32, dropout=1e-9)
-    full = plain.apply(params, x_BTD, x_BTD, attend, jnp.ones(4))
+    plain, dropping = Attention(16, 4, 4, jnp.float32), Attention(16, 4, 4, jnp.float32, dropout=1e-9)
+    full = plain.apply(params, x_BTD, attend, jnp.ones(4), method=over_itself)
     for gate in (jnp.ones(4), jnp.array([1.0, 0.0, 1.0, 1.0]), jnp.zeros(4)):
         rngs = {"dropout": jax.random.key(1)}
-        fused = plain.apply(params, x_BTD, x_BTD, attend, gate)
+        fused = plain.apply(params, x_BTD, attend, gate, method=over_itself)
         np.testing.assert_allclose(
-            dropping.apply(params, x_BTD, x_BTD, attend, gate, train=True, rngs=rngs), fused, atol=2e-5, rtol=1e-5
+            dropping.apply(params, x_BTD, attend, gate, train=True, rngs=rngs, method=over_itself), fused, atol=2e-5, rtol=1e-5
         )
         assert (np.abs(fused - full).max() > 1e-2) == bool((gate == 0).any())
 

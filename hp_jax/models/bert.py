@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hp_jax.config import BertConfig
-from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, FeedForward
+from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, FeedForward, residual
 
 
 class Embeddings(nn.Module):
@@ -46,14 +47,18 @@ class Block(nn.Module):
         """`[B, T, D]` from queries `[B, T, D]` over `memory` `[B, S, D]`; `attend` is True where a query may look."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
+        attention = Attention(c.width, c.heads, c.head_width, dtype, c.attention_dropout, c.attention, name="attention")
+        ffn = FeedForward(c.ffn, c.activation, dtype, name="ffn")
+        dropout = functools.partial(nn.Dropout(c.dropout), deterministic=not train)
 
-        def add_norm(name: str, x_BTD: jax.Array, y_BTD: jax.Array) -> jax.Array:
-            y_BTD = nn.Dropout(c.dropout, deterministic=not train)(y_BTD)
-            return nn.LayerNorm(c.epsilon, dtype=dtype, name=name)(x_BTD + y_BTD)
+        def attended(x_BTD: jax.Array) -> jax.Array:
+            return attention(x_BTD, attention.keys(memory_BSD), attend_B1TS, gate, train=train)
 
-        attention = Attention(c.heads, c.head_width, dtype, c.attention_dropout, c.attention, name="attention")
-        x_BTD = add_norm("attention_norm", x_BTD, attention(x_BTD, memory_BSD, attend_B1TS, gate, train=train))
-        return add_norm("ffn_norm", x_BTD, FeedForward(c.ffn, c.activation, dtype, name="ffn")(x_BTD))
+        def norm(name: str) -> nn.LayerNorm:
+            return nn.LayerNorm(c.epsilon, dtype=dtype, name=name)
+
+        x_BTD = residual(x_BTD, attended, norm("attention_norm"), dropout, "post")
+        return residual(x_BTD, ffn, norm("ffn_norm"), dropout, "post")
 
 
 class Bert(nn.Module):

@@ -22,6 +22,22 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 INIT = nn.initializers.normal(0.02)
 """BERT's initialisation of every kernel and embedding."""
 
+KeyValue = tuple[jax.Array, jax.Array]
+"""Keys and values, each `[B, S, H, K]`."""
+
+
+def residual(
+    x: jax.Array,
+    sublayer: Callable[[jax.Array], jax.Array],
+    norm: Callable[[jax.Array], jax.Array],
+    dropout: Callable[[jax.Array], jax.Array],
+    place: Literal["post", "pre"],
+) -> jax.Array:
+    """A sublayer with its residual connection, and LayerNorm after both (`post`) or before the sublayer (`pre`)."""
+    if place == "post":
+        return norm(x + dropout(sublayer(x)))
+    return x + dropout(sublayer(norm(x)))
+
 
 class Attention(nn.Module):
     """Multi-head attention `sum_h gate_h Att_h(x, memory) + bias` (section 2.2 of the paper).
@@ -30,22 +46,33 @@ class Attention(nn.Module):
     the same as a model without that head, whichever kernel computed the attention.
     """
 
+    width: int
     heads: int
     head_width: int
     dtype: jnp.dtype
     dropout: float = 0.0
     kernel: Literal["xla", "cudnn"] = "xla"
+    kernel_init: nn.initializers.Initializer = INIT
 
-    @nn.compact
+    def setup(self) -> None:
+        """Names the projections: these names are the checkpoint's."""
+
+        def project(name: str) -> nn.DenseGeneral:
+            return nn.DenseGeneral((self.heads, self.head_width), dtype=self.dtype, kernel_init=self.kernel_init, name=name)
+
+        self.query, self.key, self.value = project("query"), project("key"), project("value")
+        self.out = nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.kernel_init)
+        self.weight_dropout = nn.Dropout(self.dropout, deterministic=False)
+
+    def keys(self, memory_BSD: jax.Array) -> KeyValue:
+        """What queries look at: keys and values of `memory`, each `[B, S, H, K]`."""
+        return self.key(memory_BSD), self.value(memory_BSD)
+
     def __call__(
-        self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool = False
+        self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool = False
     ) -> jax.Array:
-        """`[B, T, D]` from queries `[B, T, D]` over `memory` `[B, S, D]`; `attend` is True where a query may look."""
-
-        def project(name: str, x: jax.Array) -> jax.Array:
-            return nn.DenseGeneral((self.heads, self.head_width), dtype=self.dtype, kernel_init=INIT, name=name)(x)
-
-        q_BTHK, k_BSHK, v_BSHK = project("query", x_BTD), project("key", memory_BSD), project("value", memory_BSD)
+        """`[B, T, D]` from queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
+        q_BTHK, (k_BSHK, v_BSHK) = self.query(x_BTD), keys
         if train and self.dropout:
             context_BTHK = self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
         else:
@@ -54,15 +81,14 @@ class Attention(nn.Module):
             context_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel)
         gate_BTH = jnp.broadcast_to(jnp.asarray(gate, self.dtype), context_BTHK.shape[:-1])
         context_BTHK = context_BTHK * gate_BTH[..., None]  # the gate
-        return nn.DenseGeneral(x_BTD.shape[-1], axis=(-2, -1), dtype=self.dtype, kernel_init=INIT, name="out")(context_BTHK)
+        return self.out(context_BTHK)
 
     def _with_dropout(self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
         """Attention with dropout on its weights, which no fused kernel offers; softmax in float32."""
         score_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
         score_BHTS = jnp.where(attend_B1TS, score_BHTS * self.head_width**-0.5, jnp.finfo(jnp.float32).min)
         weight_BHTS = jax.nn.softmax(score_BHTS).astype(self.dtype)
-        weight_BHTS = nn.Dropout(self.dropout, deterministic=False)(weight_BHTS)
-        return jnp.einsum("BHTS,BSHK->BTHK", weight_BHTS, v_BSHK)
+        return jnp.einsum("BHTS,BSHK->BTHK", self.weight_dropout(weight_BHTS), v_BSHK)
 
 
 class FeedForward(nn.Module):
@@ -71,9 +97,11 @@ class FeedForward(nn.Module):
     width: int
     activation: str
     dtype: jnp.dtype
+    kernel_init: nn.initializers.Initializer = INIT
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """`[B, T, D]` from `[B, T, D]`."""
-        x_BTF = nn.Dense(self.width, dtype=self.dtype, kernel_init=INIT, name="inner")(x_BTD)
-        return nn.Dense(x_BTD.shape[-1], dtype=self.dtype, kernel_init=INIT, name="outer")(ACTIVATIONS[self.activation](x_BTF))
+        x_BTF = nn.Dense(self.width, dtype=self.dtype, kernel_init=self.kernel_init, name="inner")(x_BTD)
+        x_BTF = ACTIVATIONS[self.activation](x_BTF)
+        return nn.Dense(x_BTD.shape[-1], dtype=self.dtype, kernel_init=self.kernel_init, name="outer")(x_BTF)

@@ -1,0 +1,166 @@
+"""Beam search as one compiled loop of static shapes, after fairseq's `sequence_generator`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hp_jax.config import Decoding
+
+Step = Callable[[jax.Array, jax.Array, Any, Any], tuple[jax.Array, Any]]
+"""(tokens `[R, W]`, place, cache, context) -> (logits `[R, W, V]` of the token at that place, the cache after it)."""
+
+MANY = 16
+"""Sentences from which on it pays to leave the finished ones behind."""
+
+
+class Hypotheses(NamedTuple):
+    """The W translations of each of R sentences, the best first."""
+
+    token_RWT: jax.Array
+    """EOS at the end, padding after it; int32."""
+    score_RW: jax.Array
+    """Log-probability (nats) / length^penalty, EOS counted; float32."""
+
+
+class _Beams(NamedTuple):
+    """The state of the loop; all but `place` have the sentences as first axis."""
+
+    place: jax.Array
+    last_RW: jax.Array
+    token_RWT: jax.Array
+    score_RW: jax.Array
+    """Log-probability of each unfinished beam."""
+    done: Hypotheses
+    count_R: jax.Array
+    """Finished hypotheses."""
+    limit_R: jax.Array
+    cache: Any
+    context: Any
+
+    def unfinished(self) -> jax.Array:
+        """Which sentences go on `[R]`."""
+        return (self.count_R < self.last_RW.shape[1]) & (self.place <= self.limit_R)
+
+
+def longest(source: int, decoding: Decoding) -> int:
+    """Most tokens, EOS included, that a translation of `source` tokens (EOS included) has."""
+    return int(decoding.max_ratio * source) + decoding.max_extra + 1
+
+
+def beam_search(
+    step: Step,
+    cache: Any,
+    context: Any,
+    limit_R: jax.Array,
+    *,
+    length: int,
+    start: int,
+    eos: int,
+    pad: int,
+    never: tuple[int, ...],
+    decoding: Decoding,
+) -> Hypotheses:
+    """The best translations of R sentences; `cache` has leaves `[R, W, ...]`, `context`, which stays as it is, `[R, ...]`.
+
+    As in fairseq: of the best 2W continuations those among the first W that end are finished, the first W that do not end go
+    on; a sentence is done when W hypotheses are finished, or at its own `limit_R` tokens before EOS.  `length` bounds all of
+    them.  Nothing depends on the other sentences.
+
+    A few sentences can take much longer than the others (models that lack a head they need ramble to the limit): when three
+    quarters are done, the rest goes on alone.
+    """
+    rows, beams = len(limit_R), decoding.beam
+    nothing = Hypotheses(jnp.full((rows, beams, length), pad, jnp.int32), jnp.full((rows, beams), -jnp.inf))
+    now = _Beams(
+        place=jnp.zeros((), jnp.int32),
+        last_RW=jnp.full((rows, beams), start, jnp.int32),
+        token_RWT=nothing.token_RWT,
+        score_RW=jnp.broadcast_to(jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)[None], (rows, beams)),
+        done=nothing,
+        count_R=jnp.zeros(rows, jnp.int32),
+        limit_R=jnp.minimum(limit_R, length - 1),
+        cache=cache,
+        context=context,
+    )
+    advance = functools.partial(_advance, step=step, eos=eos, never=never, decoding=decoding)
+    few = rows // 4 if rows >= MANY else 0
+    now = jax.lax.while_loop(lambda now: jnp.sum(now.unfinished()) > few, advance, now)
+    done = now.done
+    if few:
+        late = jnp.argsort(~now.unfinished(), stable=True)[:few]
+        rest = jax.tree.map(lambda leaf: leaf[late] if leaf.ndim else leaf, now)
+        rest = jax.lax.while_loop(lambda now: jnp.any(now.unfinished()), advance, rest)
+        done = jax.tree.map(lambda whole, part: whole.at[late].set(part), done, rest.done)
+    order_RW = jnp.argsort(done.score_RW, axis=1, stable=True, descending=True)
+    return Hypotheses(*(_pick(part, order_RW) for part in done))
+
+
+def _advance(now: _Beams, *, step: Step, eos: int, never: tuple[int, ...], decoding: Decoding) -> _Beams:
+    """One more token."""
+    beams = decoding.beam
+    logits_RWV, cache = step(now.last_RW, now.place, now.cache, now.context)
+    allowed_RV = _allowed(logits_RWV.shape[-1], now.place, now.limit_R, eos, never, decoding.min_length)
+    score_RC, parent_RC, token_RC = _best(now.score_RW, logits_RWV, allowed_RV)
+    ends_RC = (token_RC == eos) & (score_RC > -jnp.inf)
+    done, count_R = _finish(now, score_RC[:, :beams], parent_RC[:, :beams], ends_RC[:, :beams], eos, decoding)
+    go_on_RW = jnp.argsort(ends_RC, axis=1, stable=True)[:, :beams]
+    parent_RW, last_RW = _pick(parent_RC, go_on_RW), _pick(token_RC, go_on_RW)
+    if beams > 1:
+        cache = jax.tree.map(lambda leaf: _pick(leaf, parent_RW), cache)
+    return now._replace(
+        place=now.place + 1,
+        last_RW=last_RW,
+        token_RWT=_pick(now.token_RWT, parent_RW).at[:, :, now.place].set(last_RW),
+        score_RW=_pick(score_RC, go_on_RW),
+        done=done,
+        count_R=count_R,
+        cache=cache,
+    )
+
+
+def _pick(x: jax.Array, index_RW: jax.Array) -> jax.Array:
+    """`x[r, index[r, w]]` for every r and w."""
+    return jax.vmap(lambda x, index: x[index])(x, index_RW)
+
+
+def _allowed(vocab: int, place: jax.Array, limit_R: jax.Array, eos: int, never: tuple[int, ...], min_length: int) -> jax.Array:
+    """Which tokens may come next `[R, V]`: EOS alone at the limit, no EOS before the least length, some never."""
+    is_eos_1V = (jnp.arange(vocab) == eos)[None]
+    good_1V = jnp.ones((1, vocab), bool).at[:, jnp.array(never, jnp.int32)].set(False) & ~(is_eos_1V & (place < min_length))
+    return jnp.where((place < limit_R)[:, None], good_1V, is_eos_1V)
+
+
+def _best(score_RW: jax.Array, logits_RWV: jax.Array, allowed_RV: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Score, beam and token of the best 2W continuations, each `[R, C]`; of equal ones the lower beam and token.
+
+    One beam needs only its best: if that ends, the sentence is done.
+    """
+    rows, beams, vocab = logits_RWV.shape
+    count = min(2 * beams, vocab) if beams > 1 else 1
+    logit_RWC, token_RWC = jax.lax.top_k(jnp.where(allowed_RV[:, None], logits_RWV, -jnp.inf), count)
+    score_RWC = score_RW[..., None] + logit_RWC - jax.nn.logsumexp(logits_RWV, -1, keepdims=True)
+    parent_RWC = jnp.broadcast_to(jnp.arange(beams)[None, :, None], token_RWC.shape)
+    score_RC, at_RC = jax.lax.top_k(score_RWC.reshape(rows, -1), min(2 * beams, beams * count))
+    return score_RC, _pick(parent_RWC.reshape(rows, -1), at_RC), _pick(token_RWC.reshape(rows, -1), at_RC)
+
+
+def _finish(
+    now: _Beams, score_RW: jax.Array, parent_RW: jax.Array, ends_RW: jax.Array, eos: int, decoding: Decoding
+) -> tuple[Hypotheses, jax.Array]:
+    """The finished hypotheses with those that end here, as far as there is room."""
+    slot_RW = now.count_R[:, None] + jnp.cumsum(ends_RW, axis=1) - 1
+    added_RW = ends_RW & now.unfinished()[:, None] & (slot_RW < decoding.beam)
+    slot_RW = jnp.where(added_RW, slot_RW, decoding.beam)  # out of bounds: dropped
+    row_R1 = jnp.arange(len(slot_RW))[:, None]
+    token_RWT = _pick(now.token_RWT, parent_RW).at[:, :, now.place].set(eos)
+    score_RW = score_RW / (now.place + 1.0) ** decoding.length_penalty
+    done = Hypotheses(
+        now.done.token_RWT.at[row_R1, slot_RW].set(token_RWT, mode="drop"),
+        now.done.score_RW.at[row_R1, slot_RW].set(score_RW, mode="drop"),
+    )
+    return done, now.count_R + added_RW.sum(1)

@@ -1,0 +1,266 @@
+"""Encoder-decoder Transformers with three kinds of attention; each attention module reads its own gate, by its row's name."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hp_jax.config import Seq2SeqConfig
+from hp_jax.models.layers import Attention, FeedForward, KeyValue, residual
+
+INIT = nn.initializers.xavier_uniform()
+"""fairseq's initialisation of kernels; embeddings are normal with a variance of 1 / width."""
+
+Gates = Mapping[str, jax.Array]
+"""For each row of the head mask, a gate that is broadcast to `[B, T, H]`."""
+
+
+Cache = tuple[jax.Array, ...]
+"""What a decoder layer keeps of W beams' past: keys and values `[B, W, T, H, K]`, or the SSRU's cell `[B, W, D]`."""
+
+
+class Memory(NamedTuple):
+    """What the decoder sees of the source: for each of its layers keys and values, and where it may look."""
+
+    keys: tuple[KeyValue, ...]
+    attend_B11S: jax.Array
+
+
+class Ssru(nn.Module):
+    """Marian's simpler simple recurrent unit (Kim et al. 2019): `c_t = f_t c_(t-1) + (1 - f_t) W x_t`, out `relu(c_t)`.
+
+    `f_t = sigmoid(W_f x_t + b_f)`; c is 0 before the first position.
+    """
+
+    config: Seq2SeqConfig
+
+    def setup(self) -> None:
+        """Names the projections."""
+        dense = functools.partial(nn.Dense, self.config.width, dtype=jnp.dtype(self.config.dtype), kernel_init=INIT)
+        self.value, self.forget = dense(use_bias=False), dense()
+
+    def _terms(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        forget = jax.nn.sigmoid(self.forget(x))
+        return forget, (1 - forget) * self.value(x)
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """All positions at once `[B, T, D]`."""
+
+        def after(left: KeyValue, right: KeyValue) -> KeyValue:
+            return left[0] * right[0], left[1] * right[0] + right[1]
+
+        return nn.relu(jax.lax.associative_scan(after, self._terms(x_BTD), axis=1)[1])
+
+    def step(self, x_BWD: jax.Array, cell_BWD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """One position: the output and the next cell, both `[B, W, D]`."""
+        forget, new = self._terms(x_BWD)
+        cell_BWD = forget * cell_BWD + new
+        return nn.relu(cell_BWD), cell_BWD
+
+
+class Layer(nn.Module):
+    """What an encoder and a decoder layer have in common: LayerNorms, dropout and residual connections."""
+
+    config: Seq2SeqConfig
+
+    def _attention(self, heads: int, name: str) -> Attention:
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        return Attention(c.width, heads, c.width // heads, dtype, c.attention_dropout, c.attention, INIT, name=name)
+
+    def _feed_forward(self, width: int) -> FeedForward:
+        return FeedForward(width, self.config.activation, jnp.dtype(self.config.dtype), INIT)
+
+    def _norm(self) -> nn.LayerNorm:
+        return nn.LayerNorm(self.config.epsilon, dtype=jnp.dtype(self.config.dtype))
+
+    def _residual(self, x: jax.Array, sublayer: Any, norm: nn.LayerNorm, train: bool) -> jax.Array:
+        dropout = functools.partial(self.dropout, deterministic=not train)
+        return residual(x, sublayer, norm, dropout, self.config.norm)
+
+
+class EncoderLayer(Layer):
+    """Self-attention, then the feed-forward layer."""
+
+    def setup(self) -> None:
+        """Names the modules."""
+        c = self.config
+        self.attention, self.attention_norm = self._attention(c.encoder_heads, "attention"), self._norm()
+        self.ffn, self.ffn_norm = self._feed_forward(c.encoder_ffn), self._norm()
+        self.dropout = nn.Dropout(c.dropout)
+
+    def __call__(self, x_BSD: jax.Array, attend_B11S: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+        """`[B, S, D]` from `[B, S, D]`."""
+
+        def attended(x: jax.Array) -> jax.Array:
+            return self.attention(x, self.attention.keys(x), attend_B11S, gate, train=train)
+
+        x_BSD = self._residual(x_BSD, attended, self.attention_norm, train)
+        return self._residual(x_BSD, self.ffn, self.ffn_norm, train)
+
+
+class DecoderLayer(Layer):
+    """Self-attention (or SSRU), cross-attention, then the feed-forward layer."""
+
+    def setup(self) -> None:
+        """Names the modules."""
+        c = self.config
+        self.mixer: Any = Ssru(c) if c.decoder == "ssru" else self._attention(c.decoder_heads, "mixer")
+        self.cross = self._attention(c.cross_heads, "cross")
+        self.ffn = self._feed_forward(c.decoder_ffn)
+        self.mixer_norm, self.cross_norm, self.ffn_norm = self._norm(), self._norm(), self._norm()
+        self.dropout = nn.Dropout(c.dropout)
+
+    def keys(self, memory_BSD: jax.Array) -> KeyValue:
+        """Keys and values of the encoder's output for cross-attention."""
+        return self.cross.keys(memory_BSD)
+
+    def mix(self, x_BTD: jax.Array, gate: jax.Array | None, *, train: bool) -> jax.Array:
+        """Over the target's positions, all at once; `gate` is None for an SSRU."""
+        attend_11TT = jnp.tril(jnp.ones((x_BTD.shape[1],) * 2, bool))[None, None]
+
+        def attended(x: jax.Array) -> jax.Array:
+            return self.mixer(x, self.mixer.keys(x), attend_11TT, gate, train=train)
+
+        return self._residual(x_BTD, self.mixer if gate is None else attended, self.mixer_norm, train)
+
+    def mix_step(self, x_BWD: jax.Array, cache: Cache, place: jax.Array, gate: jax.Array | None) -> tuple[jax.Array, Cache]:
+        """The same for the position `place` of W beams, which see what `cache` holds of their past; and the cache after it."""
+        after: list[jax.Array] = []
+
+        def recurrent(x_BWD: jax.Array) -> jax.Array:
+            out_BWD, cell_BWD = self.mixer.step(x_BWD, *cache)
+            after.append(cell_BWD)
+            return out_BWD
+
+        def attended(x_BWD: jax.Array) -> jax.Array:
+            batch, beams = x_BWD.shape[:2]
+            x_N1D = x_BWD.reshape(-1, 1, x_BWD.shape[-1])
+            for old, new in zip(cache, self.mixer.keys(x_N1D), strict=True):
+                new = new.reshape(batch, beams, 1, *new.shape[2:])
+                after.append(jax.lax.dynamic_update_slice_in_dim(old, new, place, 2))
+            keys, values = (part.reshape(batch * beams, *part.shape[2:]) for part in after)
+            attend_111T = (jnp.arange(keys.shape[1]) <= place)[None, None, None]
+            gate_N1H = jnp.broadcast_to(jnp.asarray(gate), (batch, beams, self.config.decoder_heads)).reshape(
+                batch * beams, 1, -1
+            )
+            return self.mixer(x_N1D, (keys, values), attend_111T, gate_N1H).reshape(x_BWD.shape)
+
+        x_BWD = self._residual(x_BWD, recurrent if gate is None else attended, self.mixer_norm, False)
+        return x_BWD, tuple(after)
+
+    def cross_attend(
+        self, x_BTD: jax.Array, keys: KeyValue, attend_B11S: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """Cross-attention and the feed-forward layer, of any number of queries a sentence."""
+
+        def attended(x: jax.Array) -> jax.Array:
+            return self.cross(x, keys, attend_B11S, gate, train=train)
+
+        x_BTD = self._residual(x_BTD, attended, self.cross_norm, train)
+        return self._residual(x_BTD, self.ffn, self.ffn_norm, train)
+
+
+class Seq2Seq(nn.Module):
+    """`encode` the source, then `logits` under teacher forcing or `step` by step."""
+
+    config: Seq2SeqConfig
+
+    def setup(self) -> None:
+        """Names the modules: these names are the checkpoint's."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        embedding = functools.partial(
+            nn.Embed, features=c.width, dtype=dtype, embedding_init=nn.initializers.normal(c.width**-0.5)
+        )
+        self.target_embedding = embedding(c.target_vocab)
+        self.source_embedding = self.target_embedding if c.share_source else embedding(c.source_vocab)
+        if c.positions == "learned":
+            self.source_position, self.target_position = embedding(c.max_positions), embedding(c.max_positions)
+        self.encoder = [EncoderLayer(c) for _ in range(c.encoder_layers)]
+        self.decoder = [DecoderLayer(c) for _ in range(c.decoder_layers)]
+        if c.norm == "pre":
+            self.encoder_norm = nn.LayerNorm(c.epsilon, dtype=dtype)
+            self.decoder_norm = nn.LayerNorm(c.epsilon, dtype=dtype)
+        if not c.share_output:
+            self.output = nn.Dense(c.target_vocab, use_bias=False, dtype=dtype, kernel_init=INIT)
+        if c.output_bias:
+            self.output_bias = self.param("output_bias", nn.initializers.zeros, (c.target_vocab,))
+        self.dropout = nn.Dropout(c.dropout)
+
+    def encode(self, source_BS: jax.Array, length_B: jax.Array, gates: Gates, *, train: bool = False) -> Memory:
+        """The source as the decoder sees it."""
+        attend_B11S = (jnp.arange(source_BS.shape[1])[None] < length_B[:, None])[:, None, None]
+        x_BSD = self._embed(source_BS, "source", jnp.arange(source_BS.shape[1]))
+        x_BSD = self.dropout(x_BSD, deterministic=not train)
+        for i, layer in enumerate(self.encoder):
+            x_BSD = layer(x_BSD, attend_B11S, gates[f"enc.{i}"], train=train)
+        if self.config.norm == "pre":
+            x_BSD = self.encoder_norm(x_BSD)
+        return Memory(tuple(layer.keys(x_BSD) for layer in self.decoder), attend_B11S)
+
+    def logits(self, target_BT: jax.Array, memory: Memory, gates: Gates, *, train: bool = False) -> jax.Array:
+        """Logits `[B, T, V]`, float32, of each target token given those before it (teacher forcing)."""
+        input_BT = jnp.pad(target_BT[:, :-1], ((0, 0), (1, 0)), constant_values=self.config.start)
+        x_BTD = self._embed(input_BT, "target", jnp.arange(input_BT.shape[1]))
+        x_BTD = self.dropout(x_BTD, deterministic=not train)
+        for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
+            x_BTD = layer.mix(x_BTD, gates.get(f"dec.{i}"), train=train)
+            x_BTD = layer.cross_attend(x_BTD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=train)
+        return self._readout(x_BTD)
+
+    def cache(self, batch: int, beams: int, length: int) -> tuple[Cache, ...]:
+        """An empty past for each layer, with room for `length` tokens."""
+        c, dtype = self.config, jnp.dtype(self.config.dtype)
+        if c.decoder == "ssru":
+            return ((jnp.zeros((batch, beams, c.width), dtype),),) * c.decoder_layers
+        past = jnp.zeros((batch, beams, length, c.decoder_heads, c.width // c.decoder_heads), dtype)
+        return ((past, past),) * c.decoder_layers
+
+    def step(
+        self, token_BW: jax.Array, place: jax.Array, cache: tuple[Cache, ...], memory: Memory, gates: Gates
+    ) -> tuple[jax.Array, tuple[Cache, ...]]:
+        """Logits `[B, W, V]` of the token at `place` (0 first) given the one before it, and the cache after it."""
+        x_BWD = self._embed(token_BW, "target", place)
+        after = []
+        for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
+            x_BWD, past = layer.mix_step(x_BWD, cache[i], place, gates.get(f"dec.{i}"))
+            x_BWD = layer.cross_attend(x_BWD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=False)
+            after.append(past)
+        return self._readout(x_BWD), tuple(after)
+
+    def __call__(self, source_BS: jax.Array, length_B: jax.Array, target_BT: jax.Array, gates: Gates) -> jax.Array:
+        """Logits `[B, T, V]` under teacher forcing."""
+        return self.logits(target_BT, self.encode(source_BS, length_B, gates), gates)
+
+    def _embed(self, tokens: jax.Array, side: str, place: jax.Array) -> jax.Array:
+        """Scaled embeddings plus positions; the token -1 has a zero embedding."""
+        c = self.config
+        x = getattr(self, f"{side}_embedding")(jnp.maximum(tokens, 0))
+        x = jnp.where(tokens[..., None] >= 0, x, 0)
+        x = x * jnp.asarray(c.width**0.5, x.dtype) if c.scale_embeddings else x
+        if c.positions == "learned":
+            position = getattr(self, f"{side}_position")(c.first_position + place)
+        else:
+            position = sinusoids(c.first_position + place, c.width, half=c.positions == "sinusoid_half").astype(x.dtype)
+        return x + jnp.expand_dims(position, tuple(range(x.ndim - position.ndim)))
+
+    def _readout(self, x: jax.Array) -> jax.Array:
+        c = self.config
+        if c.norm == "pre":
+            x = self.decoder_norm(x)
+        logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(jnp.float32)
+        return logits + jnp.expand_dims(self.output_bias, (0, 1)) if c.output_bias else logits
+
+
+def sinusoids(position: jax.Array, width: int, *, half: bool) -> jax.Array:
+    """`[..., D]`: sines, then cosines, of positions `[...]` times D/2 frequencies; `half` as in `Seq2SeqConfig.positions`."""
+    count = width // 2
+    exponent = jnp.arange(count, dtype=jnp.float32) / (count - 1 if half else count)
+    angle = jnp.multiply.outer(position.astype(jnp.float32), jnp.exp(-exponent * jnp.log(10000.0)))
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)

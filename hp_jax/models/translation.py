@@ -1,0 +1,138 @@
+"""Translation by an encoder-decoder model, as the `Task` that importance, ablation and pruning see."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hp_jax.config import Decoding, Seq2SeqConfig
+from hp_jax.models.decode import Hypotheses, beam_search, longest
+from hp_jax.models.seq2seq import Memory, Seq2Seq
+from hp_jax.task import Array, Batch, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """Cross-entropy under teacher forcing, and translations.
+
+    A batch has `source_BS`, `source_length_B`, `target_BT`, `target_length_B` (EOS at the end of each, padded on the
+    right), `weight_B` and `index_B`.
+    """
+
+    config: Seq2SeqConfig
+    decoding: Decoding | None = None
+    """How `evaluate` translates; None: it does not, which is much cheaper."""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """`enc.0`, `enc.1`, ..., `dec.0`, `cross.0`, `dec.1`, ..."""
+        return tuple(self.config.rows)
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Heads of each row."""
+        return tuple(self.config.rows.values())
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters."""
+        one = jnp.zeros((1, 1), jnp.int32)
+        gates = {row: jnp.ones(heads) for row, heads in self.config.rows.items()}
+        return Seq2Seq(self.config).init(key, one, jnp.ones(1, jnp.int32), one, gates)["params"]
+
+    def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
+        """Cross-entropy of each sentence, summed over its target tokens `[B]`, in nats."""
+        return self._forced(params, batch, self._encode(params, batch, gates), gates)[0]
+
+    def training_loss(
+        self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array, smoothing: float
+    ) -> tuple[jax.Array, jax.Array]:
+        """Summed cross-entropy with label smoothing `[B]` and the number of target tokens `[B]`; dropout is on."""
+        encoding, decoding = jax.random.split(dropout)
+        memory = self._encode(params, batch, gates, dropout=encoding)
+        logits_BTV = self._apply(params, "logits", batch["target_BT"], memory, self._named(gates), dropout=decoding)
+        log_BTV = jax.nn.log_softmax(logits_BTV)
+        gold_BT = jnp.take_along_axis(log_BTV, batch["target_BT"][..., None], -1)[..., 0]
+        loss_BT = -(1 - smoothing) * gold_BT - smoothing * log_BTV.mean(-1)
+        return jnp.sum(loss_BT * _real(batch["target_BT"], batch["target_length_B"]), 1), jnp.asarray(batch["target_length_B"])
+
+    def evaluate(self, params: Params, batch: Batch, gates: Sequence[Array]) -> dict[str, jax.Array]:
+        """`loss` and `correct` (target tokens predicted, given those before) `[M, B]`, and `translation` `[M, B, T]`."""
+        memory = jax.vmap(lambda gates: self._encode(params, batch, gates))(gates)
+        # One mask at a time: the logits [B, T, V] of all would fill the memory.
+        loss_MB, correct_MB = jax.lax.map(lambda of: self._forced(params, batch, *of), (memory, list(gates)))
+        values = {"loss": loss_MB, "correct": correct_MB}
+        if self.decoding is None:
+            return values
+        found = self._search(params, batch, memory, gates, self.decoding)
+        return values | {"translation": found.token_RWT[:, 0].reshape(*loss_MB.shape, -1)}
+
+    def translate(self, params: Params, batch: Batch, gates: Sequence[Array], decoding: Decoding) -> Hypotheses:
+        """The best `decoding.beam` translations of each sentence and their scores: `[B, W, T]`, `[B, W]`."""
+        gates = [jnp.asarray(gate)[None] for gate in gates]
+        memory = jax.vmap(lambda gates: self._encode(params, batch, gates))(gates)
+        return self._search(params, batch, memory, gates, decoding)
+
+    def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """Real query positions of each row: of the source `[B, S]` for `enc`, of the target `[B, T]` for `dec` and `cross`."""
+        weight_B1 = batch["weight_B"][:, None]
+        source_BS = _real(batch["source_BS"], batch["source_length_B"]) * weight_B1
+        target_BT = _real(batch["target_BT"], batch["target_length_B"]) * weight_B1
+        return tuple(source_BS if row.startswith("enc.") else target_BT for row in self.rows)
+
+    def _apply(self, params: Params, method: str, *args: Any, dropout: jax.Array | None = None) -> Any:
+        rngs = {} if dropout is None else {"dropout": dropout}
+        options = {} if method in ("step", "cache") else {"train": dropout is not None}
+        return Seq2Seq(self.config).apply({"params": params}, *args, method=method, rngs=rngs, **options)
+
+    def _named(self, gates: Sequence[Array]) -> dict[str, Array]:
+        return dict(zip(self.rows, gates, strict=True))
+
+    def _encode(self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array | None = None) -> Memory:
+        inputs = batch["source_BS"], batch["source_length_B"], self._named(gates)
+        return self._apply(params, "encode", *inputs, dropout=dropout)
+
+    def _forced(self, params: Params, batch: Batch, memory: Memory, gates: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
+        """Loss and number of tokens predicted right of each sentence `[B]`."""
+        target_BT = batch["target_BT"]
+        logits_BTV = self._apply(params, "logits", target_BT, memory, self._named(gates))
+        gold_BT = jnp.take_along_axis(logits_BTV, target_BT[..., None], -1)[..., 0]
+        real_BT = _real(target_BT, batch["target_length_B"])
+        loss_B = jnp.sum((jax.nn.logsumexp(logits_BTV, -1) - gold_BT) * real_BT, 1)
+        return loss_B, jnp.sum((jnp.argmax(logits_BTV, -1) == target_BT) * real_BT, 1).astype(jnp.int32)
+
+    def _search(self, params: Params, batch: Batch, memory: Memory, gates: Sequence[Array], decoding: Decoding) -> Hypotheses:
+        """Beam search over masks and sentences together, R = M * B."""
+        c, (sentences, width) = self.config, batch["source_BS"].shape
+        room = c.max_positions - c.first_position if c.positions == "learned" else longest(width, decoding)
+        masks, length = len(gates[0]), min(longest(width, decoding), room)
+        limit_B = jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32) + decoding.max_extra
+        limit_B = jnp.where(batch["weight_B"] > 0, limit_B, -1)  # rows of padding are done before they begin
+
+        def step(token_RW: jax.Array, place: jax.Array, cache: Any, context: tuple[Memory, list[jax.Array]]) -> Any:
+            memory, gates = context
+            return self._apply(params, "step", token_RW, place, cache, memory, self._named(gates))
+
+        return beam_search(
+            step,
+            self._apply(params, "cache", masks * sentences, decoding.beam, length),
+            (
+                jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memory),
+                [jnp.repeat(gate, sentences, axis=0)[:, None] for gate in gates],
+            ),
+            jnp.tile(limit_B, masks),
+            length=length,
+            start=c.start,
+            eos=c.eos,
+            pad=c.pad,
+            never=c.never,
+            decoding=decoding,
+        )
+
+
+def _real(tokens_BT: Array, length_B: Array) -> jax.Array:
+    """Which positions hold tokens, `[B, T]`."""
+    return jnp.arange(tokens_BT.shape[1])[None] < length_B[:, None]
