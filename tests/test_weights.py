@@ -1,5 +1,6 @@
 """Model folders: what is wrong with a file is said in one sentence that names it."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -11,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny import WORDS, write_hf_folder
 
-from hp_jax.loading import load_classifier, save_classifier
+from hp_jax.checkpoint import save_model
+from hp_jax.loading import load_classifier
 from hp_jax.weights.files import find_folder
 from hp_jax.weights.hf_bert import load_hf_bert
 
@@ -149,7 +151,8 @@ def test_without_a_network_a_hub_name_is_one_sentence_that_says_what_to_do(monke
 @pytest.fixture
 def saved(source, tmp_path):
     config, params, tokenizer = load_classifier(str(source), labels=LABELS, seed=0, fresh=False)
-    save_classifier(tmp_path / "ours", config, params, tokenizer, {"seed": 0})
+    save_model(tmp_path / "ours", dataclasses.asdict(config), params, about={"seed": 0})
+    tokenizer.save(str(tmp_path / "ours/tokenizer.json"))
     return tmp_path / "ours", config, params, tokenizer
 
 

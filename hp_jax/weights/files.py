@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +77,31 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    return to_numpy(load_torch(path))
+
+
+def load_torch(path: Path, classes: Sequence[type] = ()) -> Any:
+    """What `torch.save` wrote: tensors, plain containers, numbers and strings, and instances of `classes`.
+
+    Nothing else is unpickled: ValueError names the class or function that the file asks for, and it is not called.
+    """
     try:
         import torch
     except ImportError as error:
         raise ImportError(f"reading {path} needs PyTorch: pip install torch, or convert the file to safetensors") from error
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(classes)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch errors all mean that the file cannot be read safely
-        raise ValueError(f"{path} cannot be read as a file of plain tensors: {str(error).splitlines()[0]}") from error
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a file of plain tensors: {reason}") from error
+
+
+def to_numpy(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The PyTorch tensors among the values, as arrays."""
+    import torch
+
     arrays = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
     return {name: _from_torch(tensor) for name, tensor in arrays.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from hp_jax.config import BertConfig
 from hp_jax.files import read_json
@@ -18,6 +16,7 @@ from hp_jax.models.classification import Classification
 from hp_jax.models.layers import ACTIVATIONS
 from hp_jax.task import Params
 from hp_jax.weights.files import read_tensors
+from hp_jax.weights.slots import Slot, check_rest, place
 
 log = logging.getLogger("hp_jax")
 
@@ -27,15 +26,6 @@ IGNORED = (
     r"pooler\..*",  # a pooler that the classifier does not use: RoBERTa's
 )
 """Tensors (without model prefix) that a classifier has no use for."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """A parameter's path here, and its name and shape in the file; kernels are transposed there."""
-
-    path: tuple[str, ...]
-    name: str
-    shape: tuple[int, ...]
 
 
 def load_hf_bert(
@@ -66,12 +56,10 @@ def load_hf_bert(
     params = Classification(config).init(key)
     places = list(slots(config))
     absent = [slot for slot in places if slot.path[0] in ("pool", "classifier") and slot.name not in tensors]
-    for slot in places:
-        if slot not in absent:
-            _place(params, slot, tensors.pop(slot.name, None), folder)
+    place(params, [slot for slot in places if slot not in absent], tensors, folder, settings="config.json")
     if absent:
         log.warning("%s has no %s: initialised afresh", folder, ", ".join(slot.name for slot in absent))
-    _check_rest(tensors, config, folder)
+    check_rest(tensors, IGNORED, f"a {config.family} of {config.layers} layers", folder)
     return config, params
 
 
@@ -204,29 +192,3 @@ def slots(config: BertConfig) -> Iterator[Slot]:
         yield from norm((layer, "ffn_norm"), f"{prefix}.{names['ffn_norm']}")
     yield from dense(("pool",), names["pool"], width, width)
     yield from dense(("classifier",), names["classifier"], len(config.labels), width)
-
-
-def _place(params: Params, slot: Slot, found: tuple[str, np.ndarray] | None, folder: Path) -> None:
-    """Puts one tensor of the file into `params`, in place."""
-    if found is None:
-        raise ValueError(f"{folder} has no tensor {slot.name}, expected with shape {slot.shape}")
-    name, tensor = found
-    if tensor.shape != slot.shape:
-        raise ValueError(f"{folder}: tensor {name} has shape {tensor.shape}, but config.json implies {slot.shape}")
-    *modules, leaf = slot.path
-    for module in modules:
-        params = params[module]
-    tensor = tensor.T if leaf == "kernel" else tensor
-    params[leaf] = jax.numpy.asarray(tensor.reshape(params[leaf].shape), np.float32)
-
-
-def _check_rest(tensors: dict[str, tuple[str, np.ndarray]], config: BertConfig, folder: Path) -> None:
-    """Names the tensors that are left over, or refuses those that a classifier would have needed a place for."""
-    names = {plain: name for plain, (name, _) in sorted(tensors.items())}
-    ignored = [name for plain, name in names.items() if any(re.fullmatch(pattern, plain) for pattern in IGNORED)]
-    unknown = [name for name in names.values() if name not in ignored]
-    if unknown:
-        model = f"a {config.family} of {config.layers} layers"
-        raise ValueError(f"{folder} has {len(unknown)} tensors with no place in {model}, e.g. {unknown[0]}")
-    if ignored:
-        log.info("%s: ignored %s", folder, ", ".join(ignored))

@@ -1,0 +1,79 @@
+"""Where the tensors of another library's file go, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+log = logging.getLogger("hp_jax")
+
+Tensors = dict[str, tuple[str, np.ndarray]]
+"""Of each tensor, by the name that slots know it by: its name in the file, and itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A parameter's path here, and its name and shape in the file."""
+
+    path: tuple[str, ...]
+    name: str
+    shape: tuple[int, ...]
+
+
+def named(tensors: Mapping[str, np.ndarray]) -> Tensors:
+    """Tensors that slots know by their names in the file."""
+    return {name: (name, tensor) for name, tensor in tensors.items()}
+
+
+def unite(tensors: Tensors, names: Sequence[str], file: Path) -> None:
+    """One tensor under the first of `names`, in place of equal ones under any of them; ValueError if two differ."""
+    found = [tensors.pop(name) for name in names if name in tensors]
+    for name, tensor in found[1:]:
+        if not np.array_equal(tensor, found[0][1]):
+            raise ValueError(f"{file}: {found[0][0]} and {name} should be one tensor, but they differ")
+    if found:
+        tensors[names[0]] = found[0]
+
+
+def place(
+    params: dict[str, Any], slots: Iterable[Slot], tensors: Tensors, file: Path, *, settings: str, transposed: bool = True
+) -> None:
+    """Moves the tensor of every slot from `tensors` into `params`, both in place, as float32 in the shape of what is there.
+
+    transposed: kernels are `[outputs, inputs]` in the file.
+    settings: where the file's shapes are said, for the message.
+
+    ValueError names a tensor that is missing or has another shape.
+    """
+    for slot in slots:
+        if slot.name not in tensors:
+            raise ValueError(f"{file} has no tensor {slot.name}, expected with shape {slot.shape}")
+        name, tensor = tensors.pop(slot.name)
+        if tensor.shape != slot.shape:
+            raise ValueError(f"{file}: tensor {name} has shape {tensor.shape}, but {settings} implies {slot.shape}")
+        *modules, leaf = slot.path
+        at = params
+        for module in modules:
+            at = at[module]
+        tensor = tensor.T if leaf == "kernel" and transposed else tensor
+        at[leaf] = jax.numpy.asarray(tensor.reshape(at[leaf].shape), np.float32)
+
+
+def check_rest(tensors: Tensors, ignored: Iterable[str], model: str, file: Path) -> None:
+    """Names in the log the tensors that nothing took; ValueError if one matches none of the patterns `ignored`.
+
+    model: what has no place for it, for the message.
+    """
+    skipped = {known for known in tensors if any(re.fullmatch(pattern, known) for pattern in ignored)}
+    unknown = [name for known, (name, _) in sorted(tensors.items()) if known not in skipped]
+    if unknown:
+        raise ValueError(f"{file} has {len(unknown)} tensors with no place in {model}, e.g. {unknown[0]}")
+    if skipped:
+        log.info("%s: ignored %s", file, ", ".join(tensors[known][0] for known in sorted(skipped)))
