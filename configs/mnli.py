@@ -5,9 +5,9 @@ hp-jax run configs/mnli.py --model MODEL_FOLDER --data.path MNLI_FOLDER
 The splits are sized for two CPU cores; the paper scores all of `train` and judges all of `validation_matched`.
 """
 
-from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
+from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
 
-config = Experiment(
+config = ClassificationExperiment(
     out="runs/mnli",
     data=Data(task="mnli"),
     train=Train(epochs=1, learning_rate=5e-5, evaluate="validation_matched[300:1300]"),

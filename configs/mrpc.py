@@ -5,9 +5,9 @@ hp-jax run configs/mrpc.py --model MODEL_FOLDER --data.path MRPC_FOLDER
 The splits are sized for two CPU cores; an accelerator takes all of `train` and `test` in its stride.
 """
 
-from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
+from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
 
-config = Experiment(
+config = ClassificationExperiment(
     out="runs/mrpc",
     data=Data(task="mrpc"),
     train=Train(epochs=3, learning_rate=5e-5, evaluate="test"),

@@ -5,9 +5,9 @@ hp-jax run configs/sst2.py --model MODEL_FOLDER --data.path SST2_FOLDER
 From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development set, in 46 minutes on two busy CPU cores.
 """
 
-from hp_jax.config import Data, Experiment, Train
+from hp_jax.config import ClassificationExperiment, Data, Train
 
-config = Experiment(
+config = ClassificationExperiment(
     out="runs/sst2",
     data=Data(task="sst2"),
     train=Train(epochs=1, learning_rate=5e-5),

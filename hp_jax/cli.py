@@ -12,90 +12,162 @@ from pathlib import Path
 
 import tyro
 
-from hp_jax.config import Experiment
+from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
 
 log = logging.getLogger("hp_jax")
 
+KINDS: dict[str, type[Experiment]] = {"classification": ClassificationExperiment, "translation": TranslationExperiment}
+Words = argparse.Namespace
 
-def _finetune(config: Experiment) -> None:
+
+def load_config(name: str) -> Experiment:
+    """The `config` that the Python file `name` defines, or the defaults of one of the two kinds of experiment."""
+    if name in KINDS:
+        return KINDS[name]()
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"the config file {name} does not exist")
+    config = runpy.run_path(name).get("config")
+    if not isinstance(config, ClassificationExperiment | TranslationExperiment):
+        kinds = " or ".join(kind.__name__ for kind in KINDS.values())
+        raise ValueError(f"{name} defines config = {config!r:.60}, but a {kinds} was expected")
+    return config
+
+
+# --- commands that take a config -----------------------------------------------------------------------------------------
+
+
+def _train(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
-    experiment.finetune(config)
+    experiment.train_model(config)
 
 
-def _importance(config: Experiment) -> None:
+def _importance(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
     experiment.importance(config)
 
 
-def _ablate(config: Experiment) -> None:
+def _ablate(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
     experiment.ablate(config)
 
 
-def _prune(config: Experiment) -> None:
+def _prune(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
     experiment.prune_orders(config)
 
 
-STEPS: dict[str, tuple[str, Callable[[Experiment], None]]] = {
-    "finetune": ("fine-tune a pretrained model", _finetune),
+STEPS: dict[str, tuple[str, Callable[[Experiment, Words], None]]] = {
+    "train": ("fine-tune a pretrained model, or train a new translation model", _train),
     "importance": ("score every head by the gradient of the loss in its gate", _importance),
     "ablate": ("measure the model without each head, and with each head alone in its row", _ablate),
     "prune": ("remove the least important heads step by step and measure the curve", _prune),
 }
 
 
-def _report(folder: str) -> None:
+def _run(config: Experiment, words: Words) -> None:
+    for name, (_, step) in STEPS.items():
+        log.info("--- %s", name)
+        step(config, words)
+    _report(argparse.Namespace(folder=config.out))
+
+
+def _translate(config: Experiment, words: Words) -> None:
+    from hp_jax import heads, subject, translate
+
+    if not isinstance(config, TranslationExperiment):
+        raise ValueError(f"only a translation model translates, but {words.config} is about classification")
+    own = subject.load(config)
+    mask_AH = heads.remove(own.full_AH, heads.parse_descriptor(words.without), own.task.rows)
+    lines = sys.stdin.read().removesuffix("\n").split("\n")
+    for line in translate.as_lines(translate.translate(own, lines, mask_AH), words.nbest):
+        print(line)
+
+
+def _vocabulary(config: Experiment, words: Words) -> None:
+    from hp_jax import subject
+
+    if not isinstance(config, TranslationExperiment):
+        raise ValueError(f"only a new translation model needs a vocabulary, but {words.config} is about classification")
+    codec = subject.vocabulary(config)
+    log.info("%s has %d pieces", Path(config.out) / "vocabulary", codec.source_vocab)
+
+
+CONFIGURED = STEPS | {
+    "run": ("all four steps and the report", _run),
+    "translate": ("translate the lines of standard input", _translate),
+    "vocabulary": ("make the vocabulary of a new translation model", _vocabulary),
+}
+
+
+# --- commands that take folders ------------------------------------------------------------------------------------------
+
+
+def _report(words: Words) -> None:
     from hp_jax.report.page import write_report
 
-    print(write_report(Path(folder)))
+    print(write_report(Path(words.folder)))
 
 
-def load_config(path: str) -> Experiment:
-    """The `config` that the Python file `path` defines."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"the config file {path} does not exist")
-    config = runpy.run_path(path).get("config")
-    if not isinstance(config, Experiment):
-        raise ValueError(f"{path} defines config = {config!r:.60}, but an hp_jax.config.Experiment was expected")
-    return config
+def _convert(words: Words) -> None:
+    from hp_jax import loading
+
+    loading.convert(words.model, Path(words.folder))
+
+
+def _demo(words: Words) -> None:
+    from hp_jax import demo
+
+    config = demo.config(words.out)
+    for name, (_, step) in STEPS.items():
+        if name != "train":
+            step(config, words)
+    print("\n".join(demo.findings(Path(words.out))))
+    _report(argparse.Namespace(folder=words.out))
+
+
+# --- the command ---------------------------------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hp-jax",
         description="Find out which attention heads a Transformer needs, prove it, and remove the others.",
-        epilog="hp-jax COMMAND --help shows every field of the config with its default.",
+        epilog="hp-jax COMMAND CONFIG --help shows every field of the config with its default.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    everything = {"run": "all four steps and the report"} | {name: text for name, (text, _) in STEPS.items()}
-    for name, text in everything.items():
+    demo = commands.add_parser("demo", help="which heads a real translation model needs, in about two minutes")
+    demo.add_argument("--out", default="runs/demo", help="folder for the results (default: %(default)s)")
+    demo.set_defaults(call=_demo)
+    for name, (text, step) in CONFIGURED.items():
         command = commands.add_parser(name, help=text, add_help=False)
-        command.add_argument("config", nargs="?", help="a Python file that defines `config` (see configs/)")
+        command.add_argument("config", help=f"a Python file that defines `config` (see configs/), or {' or '.join(KINDS)}")
+        command.set_defaults(step=step)
+        if name == "translate":
+            command.add_argument("--without", default="", help="heads to remove, such as 'E:1:3 A:2:1,4' (see the README)")
+            command.add_argument("--nbest", type=int, default=0, help="print so many translations of each line, with scores")
+    convert = commands.add_parser("convert", help="a translation model of another library as a model folder of hp_jax")
+    convert.add_argument("model", help="the folder of a fairseq, Hugging Face Marian or Marian model")
+    convert.add_argument("folder", help="the new folder")
+    convert.set_defaults(call=_convert)
     report = commands.add_parser("report", help="one HTML page, pictures and tables from a folder of results")
     report.add_argument("folder", help="the experiment's out folder")
+    report.set_defaults(call=_report)
     return parser
 
 
-def _run(arguments: Sequence[str]) -> None:
+def _dispatch(arguments: Sequence[str]) -> None:
     words, rest = _parser().parse_known_args(arguments)
-    if words.command == "report":
+    if "config" not in words:
         if rest:
-            raise ValueError(f"hp-jax report takes one folder, but also got {' '.join(rest)}")
-        return _report(words.folder)
-    default = load_config(words.config) if words.config else Experiment()
-    text = "all four steps and the report" if words.command == "run" else STEPS[words.command][0]
-    config = tyro.cli(Experiment, prog=f"hp-jax {words.command} [CONFIG.py]", description=text, default=default, args=rest)
-    for name in STEPS if words.command == "run" else [words.command]:
-        log.info("--- %s", name)
-        STEPS[name][1](config)
-    if words.command == "run":
-        _report(config.out)
-    return None
+            raise ValueError(f"hp-jax {words.command} does not understand {' '.join(rest)}")
+        return words.call(words)
+    default = load_config(words.config)
+    prog, text = f"hp-jax {words.command} {words.config}", CONFIGURED[words.command][0]
+    return words.step(tyro.cli(type(default), prog=prog, description=text, default=default, args=rest), words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the traceback of an error and then raises it, too
     try:
-        _run(sys.argv[1:] if arguments is None else arguments)
+        _dispatch(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         print("hp-jax: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
         return 130

@@ -1,7 +1,9 @@
-"""The steps of an experiment on text classification, each keeping its results in the experiment's folder.
+"""The steps of an experiment, each keeping its results in the experiment's folder.
 
-    out/model/                      the fine-tuned model             (finetune)
-    out/train/                      its last training states
+    out/model/                      the trained model                (train)
+    out/vocabulary/                 of a new translation model
+    out/train/                      the last training states
+    out/epochs/NN/                  the model of each epoch, on request
     out/importance/                 sums of head importance          (importance)
     out/importance_gradients/       each example's gate gradients, on request
     out/ablation/SET/               every mask on every example      (ablate)
@@ -9,37 +11,38 @@
     out/pruning/ORDER/test/         the curve's masks on every test example
     out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them on another split
 
+With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as `one_shot.cross`.
+
 All but `model` and `train` are stores (`hp_jax.store`). A step that is finished is not done again; one that was interrupted
 goes on; one whose input has changed is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hp_jax import fingerprint, heads
-from hp_jax.checkpoint import is_model
+from hp_jax.checkpoint import is_model, load_params
 from hp_jax.config import Experiment
-from hp_jax.data import source
-from hp_jax.data.batching import batches
+from hp_jax.corpus import Encoded
 from hp_jax.data.text import overlap
-from hp_jax.data.tokenizer import Examples
 from hp_jax.files import read_json
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import Sums, example_gradients, head_importance, normalize_rows, sum_importance
-from hp_jax.loading import save_classifier
-from hp_jax.models.classification import Classification
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import data_mesh
 from hp_jax.store import Items
-from hp_jax.subject import Subject, load, load_subject, provenance, results
+from hp_jax.subject import Subject, load, load_subject, results, save_subject
 from hp_jax.task import Batch, Params
 from hp_jax.train import train
 
@@ -54,42 +57,38 @@ PART = 32
 """Batches of importance that are saved together."""
 
 
-# --- fine-tuning -----------------------------------------------------------------------------------------------------------
+# --- training --------------------------------------------------------------------------------------------------------------
 
 
-def finetune(config: Experiment) -> None:
-    """Fine-tunes `config.model` into out/model."""
+def train_model(config: Experiment) -> None:
+    """Trains or fine-tunes `config.model` (or a new translation model) into out/model."""
     out, recipe = Path(config.out), config.train
     subject = load_subject(config, config.model, fresh=True)
-    training, judging = subject.examples(recipe.split), subject.examples(recipe.evaluate)
+    training, judging = subject.examples(recipe.split, training=True), subject.examples(recipe.evaluate)
     inputs = {
         "model": subject.digest,
         "data": training.fingerprint(),
         "evaluation data": judging.fingerprint(),
         "recipe": fingerprint.of_json(recipe),
         "seed": str(config.seed),
-        "batching": fingerprint.of_json(config.data.buckets),
+        "batching": fingerprint.of_json(subject.corpus.data.buckets),
         "dtype": config.dtype,
     }
     if is_model(out / "model"):
         _check_same(read_json(out / "model" / "config.json").get("training", {}).get("inputs", {}), inputs, out / "model")
-        log.info("%s is already fine-tuned", out / "model")
+        log.info("%s is already trained", out / "model")
         return
+    judge = _judge(subject, judging)
 
-    def epoch_batches(epoch: int) -> Sequence[Batch]:
-        shuffle = np.random.default_rng([config.seed, epoch])
-        return batches(training, size=recipe.batch, buckets=config.data.buckets, shuffle=shuffle)
-
-    judged = subject.batches(judging)
-
-    def evaluate(params: Params) -> dict[str, float]:
-        values = evaluate_grid(subject.task, params, judged, subject.full_AH[None], chunk=1, label="evaluation")
-        return _summary(subject.task, values, judging.label_N)
+    def evaluate(epoch: int, params: Params) -> dict[str, float]:
+        if recipe.keep_epochs:
+            save_subject(out / "epochs" / f"{epoch:02d}", subject, params, {"epoch": epoch})
+        return judge(params)
 
     params, history = train(
         subject.task,
         subject.params,
-        epoch_batches,
+        functools.partial(subject.training_batches, training),
         evaluate,
         recipe,
         mask_AH=subject.full_AH,
@@ -98,13 +97,37 @@ def finetune(config: Experiment) -> None:
         folder=out / "train",
         inputs=inputs,
     )
-    about = provenance(config) | {"training": {"inputs": inputs, "history": history}}
-    save_classifier(out / "model", subject.task.config, params, subject.tokenizer, about)
+    params = _final(subject, params, history)
+    save_subject(out / "model", subject, params, {"training": {"inputs": inputs, "history": history, "final": judge(params)}})
 
 
-def _summary(task: Classification, values: dict[str, np.ndarray], label_N: np.ndarray) -> dict[str, float]:
-    sums = task.statistics(values, label_N).sum(-2, dtype=np.int64)
-    return {task.metric: float(task.score(sums)[0]), "evaluation loss": float(values["loss"].mean())}
+def _judge(subject: Subject, examples: Encoded) -> Callable[[Params], dict[str, float]]:
+    """A function of parameters: the metric and the mean loss (nats an example) of the full model on `examples`."""
+    batches, finish = subject.batches(examples), subject.corpus.finish(examples)
+    fixed = {name: array for name, (_, array) in subject.corpus.kept(examples, 1)[0].items()}
+
+    def judge(params: Params) -> dict[str, float]:
+        full_1AH = subject.full_AH[None]
+        values = evaluate_grid(subject.task, params, batches, full_1AH, chunk=1, finish=finish, label="evaluation")
+        sums_1S = subject.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
+        return {subject.metric.name: float(subject.metric.score(sums_1S)[0]), "evaluation loss": float(values["loss"].mean())}
+
+    return judge
+
+
+def _final(subject: Subject, last: Params, history: Sequence[dict[str, float]]) -> Params:
+    """The parameters that `train.final` asks for."""
+    recipe = subject.config.train
+    if recipe.final == "last":
+        return last
+    chosen = range(max(1, recipe.epochs + 1 - recipe.average), recipe.epochs + 1)
+    if recipe.final == "best":
+        best = max(history, key=lambda line: line[subject.metric.name])
+        chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
+    log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
+    folders = [Path(subject.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]
+    models = [load_params(folder, read_json(folder / "config.json"), jax.eval_shape(lambda: last)) for folder in folders]
+    return jax.tree.map(lambda *parts: sum(parts) / len(parts), *models)
 
 
 def _check_same(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
@@ -151,9 +174,9 @@ def _importance(subject: Subject) -> np.ndarray:
     return _normalized(subject, Sums(values["total"].sum(0), values["count"].sum(0)).score_AH, subject.full_AH)
 
 
-def _importance_inputs(subject: Subject, examples: Examples) -> dict[str, str]:
+def _importance_inputs(subject: Subject, examples: Encoded) -> dict[str, str]:
     """Hashes of what the sums depend on; the batching decides which examples a stored part holds."""
-    settings, data = subject.config.importance, subject.config.data
+    settings, data = subject.config.importance, subject.corpus.data
     return {
         "data": examples.fingerprint(),
         "settings": fingerprint.of_json([settings.per, settings.kind]),
@@ -166,7 +189,7 @@ def _normalized(subject: Subject, score_AH: np.ndarray, mask_AH: jax.Array) -> n
     return normalize_rows(score_AH, mask_AH, order=order) if order else score_AH
 
 
-def _keep_gradients(subject: Subject, examples: Examples, scored: Sequence[Batch]) -> None:
+def _keep_gradients(subject: Subject, examples: Encoded, scored: Sequence[Batch]) -> None:
     shape = (len(examples), *subject.full_AH.shape)
     store = results(
         subject,
@@ -189,21 +212,41 @@ def ablate(config: Experiment) -> None:
     """Evaluates every mask of `config.ablation.sets` on `config.ablation.split` into out/ablation; mask 0 is the full model."""
     subject = load(config)
     for name in config.ablation.sets:
-        masks_MAH = np.concatenate([subject.full_AH[None], SETS[name](subject.full_AH)])
+        masks_MAH = _masks(subject, name, _part(subject, config.ablation.attention))
         _grid(subject, f"ablation/{name}", name, masks_MAH, {"test": config.ablation.split}, "test")
 
 
+def _part(subject: Subject, names: Sequence[str]) -> jax.Array:
+    """The heads `[A, H]` of the rows, or types of attention, with these names; all for none."""
+    rows = subject.task.rows
+    unknown = [name for name in names if name not in rows and name not in {row.split(".")[0] for row in rows}]
+    if unknown:
+        raise ValueError(f"the model has no attention {unknown[0]!r}; its rows are {', '.join(rows)}")
+    chosen_A = np.array([not names or row in names or row.split(".")[0] in names for row in rows])
+    return subject.full_AH & jnp.asarray(chosen_A)[:, None]
+
+
+def _masks(subject: Subject, name: str, part_AH: jax.Array) -> np.ndarray:
+    """The full mask, and then those of a set that is about the heads of `part_AH` alone."""
+    others_AH = subject.full_AH & ~part_AH
+    return np.concatenate([subject.full_AH[None], SETS[name](part_AH) | others_AH[None]])
+
+
 def prune_orders(config: Experiment) -> None:
-    """Prunes in every order of `config.pruning.orders` and measures each curve on `config.pruning.test`, into out/pruning."""
+    """Prunes in every order of `config.pruning.orders`, from each part of the heads in `config.pruning.attention`, and measures
+    each curve on `config.pruning.test`, into out/pruning."""
     subject, settings = load(config), config.pruning
-    total = len(heads.living_heads(subject.full_AH))
-    counts = list(settings.heads) or heads.removal_counts(total, settings.shares)
-    counts = counts if counts[0] == 0 else [0, *counts]  # the full model, with which every mask is compared
     _warn_of_overlap(subject, {"score": config.importance.split, "select": settings.select, "test": settings.test})
-    for order in settings.orders:
+    for order, attention in itertools.product(settings.orders, settings.attention):
+        part_AH = _part(subject, () if attention == "all" else (attention,))
+        counts = list(settings.heads) or heads.removal_counts(
+            len(heads.living_heads(part_AH)), settings.shares, rounding=settings.rounding
+        )
+        counts = counts if counts[0] == 0 else [0, *counts]  # the full model, with which every mask is compared
+        where = f"pruning/{order}" if attention == "all" else f"pruning/{order}.{attention}"
         score_fn, splits, inputs = _order(subject, order)
-        masks_MAH = _ranking(subject, order, score_fn, counts, splits, inputs)
-        _grid(subject, f"pruning/{order}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
+        masks_MAH = _ranking(subject, where, score_fn, part_AH, counts, splits, inputs)
+        _grid(subject, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
 
 
 def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
@@ -211,12 +254,14 @@ def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarr
     settings = subject.config.importance
     if order == "oracle":
         splits = {"select": subject.config.pruning.select}
-        same = splits["select"] == subject.config.ablation.split
+        ablation = subject.config.ablation
+        same = splits["select"] == ablation.split and not ablation.attention
         where = "ablation/one_off" if same else "pruning/oracle/select"
-        masks_MAH = np.concatenate([subject.full_AH[None], heads.one_off(subject.full_AH)])
-        values, label_N = _grid(subject, where, "one_off", masks_MAH, splits, "select")
-        metric_M = subject.task.score(subject.task.statistics(values, label_N).sum(-2, dtype=np.int64))
-        score_AH = oracle_scores(metric_M[1:], metric_M[0], subject.full_AH)
+        values = _grid(subject, where, "one_off", _masks(subject, "one_off", subject.full_AH), splits, "select")
+        worth_M = -values["loss"].sum(1, dtype=np.float64)
+        if subject.config.pruning.oracle == "metric":
+            worth_M = subject.metric.score(subject.metric.statistics(values).sum(-2, dtype=np.int64))
+        score_AH = oracle_scores(worth_M[1:], worth_M[0], subject.full_AH)
         return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
     splits = {"score": settings.split}
     if order == "one_shot":
@@ -234,68 +279,70 @@ def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarr
 
 def _ranking(
     subject: Subject,
-    order: str,
+    where: str,
     score_fn: Callable[[jax.Array], np.ndarray],
+    part_AH: jax.Array,
     counts: Sequence[int],
     splits: dict[str, str],
     inputs: dict[str, str],
 ) -> np.ndarray:
-    """The masks of all steps; each step's scores and starting mask are kept, and not computed again."""
+    """The masks of all steps, in which only heads of `part_AH` go; each step's scores and starting mask are kept."""
     steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
     shape = (steps, *subject.full_AH.shape)
-    floor = subject.config.pruning.floor
+    floor, others_AH = subject.config.pruning.floor, subject.full_AH & ~part_AH
     store = results(
         subject,
-        f"pruning/{order}/ranking",
+        f"{where}/ranking",
         "ranking",
         splits=splits,
-        inputs=inputs | {"steps": fingerprint.of_json([list(counts), floor])},
+        inputs=inputs | {"steps": fingerprint.of_json([list(counts), floor]), "part": fingerprint.of_arrays(part_AH)},
         fixed={"removed": (("mask",), np.array(counts, np.int32))},
         items={name: Items(("step", "row", "head"), shape, dtype) for name, dtype in (("score", "float64"), ("mask", "bool"))},
         chunk=1,
     )
-    place = iter(track(range(steps), f"pruning, {order}", total=steps, unit="steps"))
+    place = iter(track(range(steps), where, total=steps, unit="steps"))
 
-    def remembered(mask_AH: jax.Array) -> np.ndarray:
-        step = next(place)
+    def remembered(part_AH: jax.Array) -> np.ndarray:
+        step, mask_AH = next(place), part_AH | others_AH
         if not store.done()[step]:
             store.write(step, {"score": np.asarray(score_fn(mask_AH), np.float64)[None], "mask": np.asarray(mask_AH)[None]})
         return store.read("score")[step]
 
-    return np.asarray(prune(remembered, subject.full_AH, counts, floor=floor))
+    return np.asarray(prune(remembered, part_AH, counts, floor=floor) | others_AH[None])
 
 
 def _grid(
     subject: Subject, where: str, kind: str, masks_MAH: np.ndarray, splits: dict[str, str], job: str
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Values of every mask on every example of `splits[job]`, and the labels, from or into a store of kind `grid`."""
+) -> dict[str, np.ndarray]:
+    """Values of every mask on every example of `splits[job]`, and what is known of the examples; a store of kind `grid`."""
     examples = subject.examples(splits[job])
     chunk = subject.config.ablation.masks_at_once
-    shape = (len(masks_MAH), len(examples))
-    axes = ("mask", "example")
+    fixed, items = subject.corpus.kept(examples, len(masks_MAH))
     store = results(
         subject,
         where,
         "grid",
         splits=splits,
-        inputs={"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_MAH)},
-        fixed={
-            "masks": (("mask", "row", "head"), np.asarray(masks_MAH)),
-            "label": (("example",), examples.label_N),
-            "origin": (("example",), examples.origin_N),
+        inputs={
+            "data": examples.fingerprint(),
+            "masks": fingerprint.of_arrays(masks_MAH),
+            "evaluation": fingerprint.of_json([dataclasses.asdict(subject.task), subject.corpus.about()]),
         },
-        items={"loss": Items(axes, shape, "float32"), "prediction": Items(axes, shape, "int32")},
+        fixed={"masks": (("mask", "row", "head"), np.asarray(masks_MAH)), **fixed},
+        items=items,
         chunk=chunk,
         masks=kind,
     )
-    scored = subject.batches(examples)
-    values = evaluate_grid(subject.task, subject.params, scored, masks_MAH, chunk=chunk, store=store, label=where)
-    return values, examples.label_N
+    scored, finish = subject.batches(examples), subject.corpus.finish(examples)
+    values = evaluate_grid(
+        subject.task, subject.params, scored, masks_MAH, chunk=chunk, finish=finish, store=store, label=where
+    )
+    return values | {name: array for name, (_, array) in fixed.items()}
 
 
 def _warn_of_overlap(subject: Subject, splits: dict[str, str]) -> None:
     """Says so if the test split shares examples with another one."""
-    read = {job: source.read(subject.config.data, split) for job, split in splits.items()}
+    read = {job: subject.corpus.read(split) for job, split in splits.items()}
     for job in splits:
         shared = overlap(read[job], read["test"])
         if job != "test" and shared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,12 @@ from hp_jax.task import Array, Batch, Params, Task
 
 @functools.partial(jax.jit, static_argnames="task")
 def evaluate_masks(task: Task, params: Params, batch: Batch, masks_MAH: Array) -> dict[str, jax.Array]:
-    """`task.evaluate` under each of the masks: `{name: [M, B]}`; what precedes the first gate is computed once."""
-    return jax.vmap(lambda mask_AH: task.evaluate(params, batch, gates(mask_AH, task.heads)))(masks_MAH)
+    """`task.evaluate` under each of the masks: `{name: [M, B, ...]}`."""
+    return task.evaluate(params, batch, jax.vmap(lambda mask_AH: gates(mask_AH, task.heads))(masks_MAH))
+
+
+Finish = Callable[[Batch, dict[str, np.ndarray]], dict[str, np.ndarray]]
+"""On the host, from a batch and its values `{name: [M, B, ...]}` to what is kept of them, each of one shape in all batches."""
 
 
 def evaluate_grid(
@@ -31,10 +35,11 @@ def evaluate_grid(
     *,
     chunk: int,
     mesh: Mesh | None = None,
+    finish: Finish = lambda batch, values: values,
     store: Store | None = None,
     label: str = "masks",
 ) -> dict[str, np.ndarray]:
-    """Everything that `task.evaluate` keeps, for every mask and example, in the order of `index_B`: `{name: [M, N]}`.
+    """What `finish` makes of `task.evaluate`'s values, for every mask and example, by `index_B`: `{name: [M, N, ...]}`.
 
     `chunk` masks are evaluated at once; batches are spread over the mesh's `data` axis. With a store, each finished chunk
     is written to it, and masks that it already holds are read instead of computed.
@@ -47,7 +52,7 @@ def evaluate_grid(
     todo = [start for start in starts if not done_M[start : start + chunk].all()]
     parts = []
     for start in track(todo, label, total=len(starts), done=len(starts) - len(todo), unit=f"x {chunk} masks"):
-        values = _evaluate_chunk(task, params, batches, placed, masks_MAH[start : start + chunk], chunk)
+        values = _evaluate_chunk(task, params, batches, placed, masks_MAH[start : start + chunk], chunk, finish)
         if store is None:
             parts.append(values)
         else:
@@ -58,16 +63,23 @@ def evaluate_grid(
 
 
 def _evaluate_chunk(
-    task: Task, params: Params, batches: Sequence[Batch], placed: Sequence[Batch], masks_MAH: jax.Array, chunk: int
+    task: Task,
+    params: Params,
+    batches: Sequence[Batch],
+    placed: Sequence[Batch],
+    masks_MAH: jax.Array,
+    chunk: int,
+    finish: Finish,
 ) -> dict[str, np.ndarray]:
-    """`{name: [M, N]}` for at most `chunk` masks; fewer are filled up with the last one, so that one program serves all."""
+    """`{name: [M, N, ...]}` for at most `chunk` masks; fewer are filled up with the last, so that one program serves all."""
     count = len(masks_MAH)
     masks_MAH = jnp.concatenate([masks_MAH, jnp.repeat(masks_MAH[-1:], chunk - count, axis=0)])
     results = jax.device_get([evaluate_masks(task, params, batch, masks_MAH) for batch in placed])
     examples = int(sum(batch["weight_B"].sum() for batch in batches))
-    values = {name: np.zeros((count, examples), value.dtype) for name, value in results[0].items()}
+    values: dict[str, np.ndarray] = {}
     for batch, result in zip(batches, results, strict=True):
         real = np.flatnonzero(batch["weight_B"])
-        for name, value_MB in result.items():
-            values[name][:, batch["index_B"][real]] = value_MB[:count, real]
+        batch = {name: array[real] for name, array in batch.items()}
+        for name, value in finish(batch, {name: value[:count, real] for name, value in result.items()}).items():
+            values.setdefault(name, np.zeros((count, examples, *value.shape[2:]), value.dtype))[:, batch["index_B"]] = value
     return values

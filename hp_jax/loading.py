@@ -1,23 +1,30 @@
-"""A classifier with its tokenizer, from an hp_jax model folder, a Hugging Face folder or a hub name; and back into a folder."""
+"""A model with its tokenizer or codec, from a folder of hp_jax or of another library; and back into a folder of hp_jax."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from tokenizers import Tokenizer
 
 from hp_jax.checkpoint import is_model, load_params, save_model
-from hp_jax.config import BertConfig
+from hp_jax.config import BertConfig, Seq2SeqConfig
+from hp_jax.data.codec import Codec, load_codec
 from hp_jax.data.tokenizer import load_tokenizer
 from hp_jax.files import read_json
 from hp_jax.models.classification import Classification
+from hp_jax.models.translation import Translation
 from hp_jax.task import Params
+from hp_jax.weights.fairseq import load_fairseq
 from hp_jax.weights.files import find_folder
 from hp_jax.weights.hf_bert import load_hf_bert
+from hp_jax.weights.hf_marian import load_hf_marian
+from hp_jax.weights.marian import load_marian
+
+Config = TypeVar("Config", BertConfig, Seq2SeqConfig)
 
 
 def load_classifier(
@@ -34,19 +41,49 @@ def load_classifier(
         config, params = load_hf_bert(folder, labels=labels, key=key, fresh=fresh, dtype=dtype, attention=attention)
         return config, params, load_tokenizer(folder)
     described = read_json(folder / "config.json")
-    try:
-        raw = described["config"] | {"labels": tuple(described["config"]["labels"]), "dtype": dtype, "attention": attention}
-        config = BertConfig(**raw)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder}/config.json does not describe a classifier: {error}") from error
+    config = _config(BertConfig, described, folder, dtype=dtype, attention=attention)
     if set(config.labels) != set(labels):
         raise ValueError(f"{folder} has the labels {config.labels}, but the data has {tuple(labels)}")
     abstract = jax.eval_shape(Classification(config).init, jax.random.key(0))
     return config, load_params(folder, described, abstract), load_tokenizer(folder)
 
 
-def save_classifier(folder: Path, config: BertConfig, params: Params, tokenizer: Tokenizer, about: dict[str, Any]) -> None:
-    """An hp_jax model folder: `params/`, `tokenizer.json` and, last, `config.json` with `about`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    save_model(folder, dataclasses.asdict(config), params, about=about)
+def load_translator(model: str, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params, Codec]:
+    """Config, parameters and codec of `model`: a folder of hp_jax, of Hugging Face's Marian, of Marian or of fairseq."""
+    folder = find_folder(model)
+    if is_model(folder):
+        described = read_json(folder / "config.json")
+        config = _config(Seq2SeqConfig, described, folder, dtype=dtype, attention=attention)
+        abstract = jax.eval_shape(Translation(config).init, jax.random.key(0))
+        return config, load_params(folder, described, abstract), load_codec(folder)
+    if (folder / "config.json").is_file():
+        return load_hf_marian(folder, dtype=dtype, attention=attention)
+    if list(folder.glob("*.pt")):
+        return load_fairseq(folder, dtype=dtype, attention=attention)
+    if list(folder.glob("*.npz")) + list(folder.glob("*.bin")):
+        return load_marian(folder, dtype=dtype, attention=attention)
+    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    raise FileNotFoundError(
+        f"{folder} has no translation model: expected a config.json (hp_jax, Hugging Face), a .pt file (fairseq), or a .npz or "
+        f".bin file (Marian), but found {found}"
+    )
+
+
+def _config(kind: type[Config], described: dict[str, Any], folder: Path, **compute: str) -> Config:
+    """The model's config as its config.json has it, lists as tuples, for another computation."""
+    try:
+        saved = described["config"].items()
+        raw: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved}
+        return kind(**raw | compute)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = {BertConfig: "classifier", Seq2SeqConfig: "translation model"}[kind]
+        raise ValueError(f"{folder}/config.json does not describe a {what}: {error}") from error
+
+
+def convert(model: str, folder: Path) -> None:
+    """A translation model of another library as a new model folder of hp_jax; ValueError if there is something already."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; choose another folder or delete it")
+    config, params, codec = load_translator(model)
+    codec.save(folder)
+    save_model(folder, dataclasses.asdict(config), params, about={"converted from": model})

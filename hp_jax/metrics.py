@@ -1,8 +1,96 @@
-"""Classification metrics from confusion matrices: sums over examples that are divided once, at the end."""
+"""Metrics as sums: each example's sufficient statistics, and the metric of their sum.
+
+So the metric of any sample of the examples, and with it every bootstrap, comes from what a store holds.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 import numpy as np
+
+from hp_jax.bleu import TextMetric
+
+Values = Mapping[str, np.ndarray]
+"""What is stored of each example under each mask `{name: [M, N, ...]}`, and what is so of the example itself `{name: [N]}`."""
+
+
+class Metric(Protocol):
+    """A metric of a set of examples; larger is better."""
+
+    @property
+    def name(self) -> str:
+        """The metric's name in a config."""
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """The sufficient statistics of each example, `[M, N, S]`."""
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """The metric `[...]` of statistics summed over examples, `[..., S]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMetric:
+    """`accuracy`, `f1` or `matthews` of values `prediction` and `label`; statistics are cells of the confusion matrix."""
+
+    name: str
+    classes: int
+    positive: int = 1
+    """The class that F1 is about."""
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """One-hot cells (label, prediction), `[M, N, C * C]`."""
+        return confusion(values["label"], values["prediction"], self.classes)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """0 to 1, Matthews' correlation -1 to 1."""
+        return from_confusion(sums, self.name, positive=self.positive)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenAccuracy:
+    """Share of target tokens that are predicted right given those before them, of values `correct` and `tokens`."""
+
+    name: str = "token_accuracy"
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Right tokens and all tokens, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values["correct"], values["tokens"]), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """0 to 1."""
+        return _divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusMetric:
+    """Corpus BLEU or chrF by sacreBLEU, of the counts that are stored under the metric's name."""
+
+    text: TextMetric
+
+    @property
+    def name(self) -> str:
+        """`bleu` or `chrf`."""
+        return self.text.name
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """n-gram counts, `[M, N, S]`."""
+        return values[self.name]
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """0 to 100."""
+        return self.text.score(sums)
+
+
+def metric_of(about: Mapping[str, Any]) -> Metric:
+    """The metric that a store's manifest names: `metric`, and `labels` and `positive`, or `tokenize`."""
+    if about["metric"] == "token_accuracy":
+        return TokenAccuracy()
+    if about["metric"] in ("bleu", "chrf"):
+        return CorpusMetric(TextMetric(about["metric"], about["tokenize"]))
+    return LabelMetric(about["metric"], len(about["labels"]), about["positive"])
 
 
 def confusion(label_N: np.ndarray, prediction_N: np.ndarray, classes: int) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""What an experiment is about: a trained model with its data, and where the results on it are kept."""
+"""What an experiment is about: a model with its data, and where the results on it are kept."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import importlib.metadata
 import logging
 import platform
@@ -14,16 +15,20 @@ from typing import Any
 
 import jax
 import numpy as np
-from tokenizers import Tokenizer
 
 from hp_jax import fingerprint, heads
-from hp_jax.checkpoint import is_model
-from hp_jax.config import Experiment
-from hp_jax.data import glue, source
+from hp_jax.checkpoint import is_model, save_model
+from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
+from hp_jax.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus
+from hp_jax.data import glue
 from hp_jax.data.batching import batches
-from hp_jax.data.tokenizer import Examples, encode
-from hp_jax.loading import load_classifier
+from hp_jax.data.codec import Codec, SentencePiece, load_codec
+from hp_jax.data.parallel import read_parallel
+from hp_jax.data.vocabulary import train_sentencepiece
+from hp_jax.loading import load_classifier, load_translator
+from hp_jax.metrics import Metric, metric_of
 from hp_jax.models.classification import Classification
+from hp_jax.models.translation import Translation
 from hp_jax.store import Axes, Items, Store, create_store
 from hp_jax.task import Batch, Params
 
@@ -32,53 +37,117 @@ log = logging.getLogger("hp_jax")
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A trained model with everything needed to feed it."""
+    """A model with everything needed to feed it and to judge it."""
 
     config: Experiment
-    task: Classification
+    task: Classification | Translation
     params: Params
-    tokenizer: Tokenizer
-    digest: str
-    """Hash of the parameters."""
+    corpus: Corpus
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of the parameters."""
+        return fingerprint.of_arrays(self.params)
 
     @property
     def full_AH(self) -> jax.Array:
         """All heads that the model has."""
         return heads.all_on(len(self.task.heads), self.task.heads)
 
-    def examples(self, split: str) -> Examples:
+    @property
+    def metric(self) -> Metric:
+        """What masks are judged by."""
+        return metric_of(self.corpus.about())
+
+    def examples(self, split: str, *, training: bool = False) -> Encoded:
         """The encoded examples of one split."""
-        model, data = self.task.config, self.config.data
-        return encode(self.tokenizer, source.read(data, split), model.labels, data.max_length, types=model.types)
+        return self.corpus.encode(self.corpus.read(split), training=training)
 
-    def batches(self, examples: Examples) -> Sequence[Batch]:
+    def batches(self, examples: Encoded) -> Sequence[Batch]:
         """Evaluation batches."""
-        data = self.config.data
-        size = 0 if data.batch_tokens else data.batch
-        return batches(examples, size=size, tokens=data.batch_tokens, buckets=data.buckets)
+        data = self.corpus.data
+        return batches(examples, size=0 if data.batch_tokens else data.batch, tokens=data.batch_tokens, buckets=data.buckets)
 
-
-def load_subject(config: Experiment, model: str, *, fresh: bool) -> Subject:
-    """`model` for the experiment's task; `fresh` allows one without a classifier.  ValueError if they do not fit."""
-    spec = glue.spec(config.data)
-    model_config, params, tokenizer = load_classifier(
-        model, labels=spec.labels, seed=config.seed, fresh=fresh, dtype=config.dtype, attention=config.attention
-    )
-    room = model_config.positions - model_config.first_position
-    if config.data.max_length > room:
-        raise ValueError(f"max_length is {config.data.max_length}, but {model} has {room} positions")
-    positive = model_config.labels.index(spec.labels[1])
-    return Subject(
-        config, Classification(model_config, spec.metric, positive), params, tokenizer, fingerprint.of_arrays(params)
-    )
+    def training_batches(self, examples: Encoded, epoch: int) -> Sequence[Batch]:
+        """Batches of one epoch in random order, which the seed and the epoch decide."""
+        recipe, shuffle = self.config.train, np.random.default_rng([self.config.seed, epoch])
+        size = 0 if recipe.batch_tokens else recipe.batch
+        return batches(examples, size=size, tokens=recipe.batch_tokens, buckets=self.corpus.data.buckets, shuffle=shuffle)
 
 
 def load(config: Experiment) -> Subject:
-    """The experiment's fine-tuned model, or `config.model` if it was not fine-tuned here."""
-    tuned = Path(config.out) / "model"
-    model = str(tuned) if is_model(tuned) else config.model
+    """The model that was trained in this experiment, or `config.model` if none was."""
+    trained = Path(config.out) / "model"
+    if not is_model(trained) and not config.model:
+        raise FileNotFoundError(f"there is no model yet: {trained} is not there, and no --model was given")
+    model = str(trained) if is_model(trained) else config.model
     log.info("the model is %s", model)
-    return load_subject(config, model, fresh=False)
+    return load_subject(config, model)
+
+
+def load_subject(config: Experiment, model: str, *, fresh: bool = False) -> Subject:
+    """`model` for the experiment's task.  ValueError if they do not fit.
+
+    fresh: before training; a classifier is made where there is none, and a whole translation model if `model` is empty.
+    """
+    if isinstance(config, ClassificationExperiment):
+        return _classifier(config, model, fresh)
+    if isinstance(config, TranslationExperiment):
+        return _translator(config, model, fresh)
+    raise TypeError(f"expected a ClassificationExperiment or a TranslationExperiment, but got {type(config).__name__}")
+
+
+def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Subject:
+    spec = glue.spec(config.data)
+    compute: dict[str, Any] = {"dtype": config.dtype, "attention": config.attention}
+    own, params, tokenizer = load_classifier(model, labels=spec.labels, seed=config.seed, fresh=fresh, **compute)
+    room = own.positions - own.first_position
+    if config.data.max_length > room:
+        raise ValueError(f"max_length is {config.data.max_length}, but {model} has {room} positions")
+    return Subject(config, Classification(own), params, LabelledCorpus(config.data, tokenizer, own.labels, own.types))
+
+
+def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Subject:
+    decoding = None if config.metric == "token_accuracy" else config.decoding
+    compute: dict[str, Any] = {"dtype": config.dtype, "attention": config.attention}
+    if model or not fresh:
+        own, params, codec = load_translator(model, **compute)
+    else:
+        codec = vocabulary(config)
+        own = dataclasses.replace(
+            config.architecture,
+            source_vocab=codec.source_vocab,
+            target_vocab=codec.target_vocab,
+            eos=codec.eos,
+            pad=codec.pad,
+            start=codec.eos,
+            never=(codec.pad,),
+            dtype=config.dtype,
+            attention=config.attention,
+        )
+        params = jax.jit(Translation(own).init)(jax.random.key(config.seed))
+    room = own.max_positions - own.first_position
+    if own.positions == "learned" and config.data.max_length > room:
+        raise ValueError(f"max_length is {config.data.max_length}, but {model} has {room} positions")
+    corpus = ParallelCorpus(config.data, codec, config.metric, config.tokenize)
+    return Subject(config, Translation(own, decoding), params, corpus)
+
+
+def vocabulary(config: TranslationExperiment) -> Codec:
+    """The SentencePiece vocabulary of a new model, in out/vocabulary; trained on the training split if it is not there."""
+    folder = Path(config.out) / "vocabulary"
+    if not (folder / "text.json").is_file():
+        text = read_parallel(config.data, config.train.split)
+        log.info("training a vocabulary of %d on %d pairs", config.vocabulary, len(text))
+        SentencePiece(train_sentencepiece([*text.source, *text.target], config.vocabulary)).save(folder)
+    return load_codec(folder)
+
+
+def save_subject(folder: Path, subject: Subject, params: Params, about: Mapping[str, Any]) -> None:
+    """A model folder of hp_jax with other parameters: the text side's files, `params/` and, last, config.json with `about`."""
+    subject.corpus.save(folder)
+    model = dataclasses.asdict(subject.task.config)
+    save_model(folder, model, params, about=provenance(subject.config) | dict(about))
 
 
 def results(
@@ -97,16 +166,8 @@ def results(
 
     splits: which split had which job; masks: the name of a grid's set of masks; the rest as in `create_store`.
     """
-    about = provenance(subject.config) | {
-        "task": subject.config.data.task,
-        "metric": subject.task.metric,
-        "positive": subject.task.positive,
-        "labels": list(subject.task.config.labels),
-        "rows": list(subject.task.rows),
-        "heads": list(subject.task.heads),
-        "splits": splits,
-        "masks": masks,
-    }
+    about = provenance(subject.config) | subject.corpus.about()
+    about |= {"rows": list(subject.task.rows), "heads": list(subject.task.heads), "splits": splits, "masks": masks}
     model = {"model": subject.digest, "architecture": fingerprint.of_json(subject.task.config)}
     code = {"version of hp_jax": importlib.metadata.version("hp_jax")}
     path = Path(subject.config.out) / where
@@ -115,7 +176,18 @@ def results(
 
 def provenance(config: Experiment) -> dict[str, Any]:
     """Config, versions, devices, seed, command and time of a computation."""
-    packages = ("hp_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tokenizers", "numpy")
+    packages = (
+        "hp_jax",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "tokenizers",
+        "sentencepiece",
+        "sacrebleu",
+        "numpy",
+    )
     return {
         "experiment": dataclasses.asdict(config),
         "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},

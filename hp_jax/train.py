@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +20,9 @@ from hp_jax.fingerprint import differing
 from hp_jax.heads import gates
 from hp_jax.progress import track
 from hp_jax.sharding import place_batch, replicate
-from hp_jax.task import Array, Batch, Params
+from hp_jax.task import Array, Batch, Params, Task
 
 log = logging.getLogger("hp_jax")
-
-
-class Trainable(Protocol):
-    """A task whose loss takes a key for dropout; frozen and hashable."""
-
-    @property
-    def heads(self) -> tuple[int, ...]:
-        """Number of heads of each row."""
-
-    def loss(self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array | None) -> jax.Array:
-        """Loss of each example `[B]`."""
 
 
 class State(NamedTuple):
@@ -47,17 +36,16 @@ class State(NamedTuple):
 
 
 def optimizer(recipe: Train, steps: int) -> optax.GradientTransformation:
-    """AdamW with linear warm-up and decay to 0, clipped by global norm; no weight decay on vectors (biases, LayerNorm)."""
-    warmup = max(round(recipe.warmup * steps), 1)
-    schedule = optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, recipe.learning_rate, warmup),
-            optax.linear_schedule(recipe.learning_rate, 0.0, max(steps - warmup, 1)),
-        ],
-        [warmup],
-    )
-    adamw = optax.adamw(schedule, weight_decay=recipe.weight_decay, mask=decayed)
-    return optax.chain(optax.clip_by_global_norm(recipe.clip), adamw)
+    """AdamW with the recipe's schedule and clipping; no weight decay on vectors (biases, LayerNorm)."""
+    warmup = max(round(recipe.warmup * steps if recipe.warmup < 1 else recipe.warmup), 1)
+    if recipe.schedule == "linear":
+        after = optax.linear_schedule(recipe.learning_rate, 0.0, max(steps - warmup, 1))
+    else:
+        after = lambda step: recipe.learning_rate * (warmup / (step + warmup)) ** 0.5  # noqa: E731
+    schedule = optax.join_schedules([optax.linear_schedule(0.0, recipe.learning_rate, warmup), after], [warmup])
+    beta1, beta2 = recipe.betas
+    adamw = optax.adamw(schedule, beta1, beta2, weight_decay=recipe.weight_decay, mask=decayed)
+    return optax.chain(optax.clip_by_global_norm(recipe.clip), adamw) if recipe.clip else adamw
 
 
 def decayed(params: Params) -> Params:
@@ -66,15 +54,14 @@ def decayed(params: Params) -> Params:
 
 
 @functools.partial(jax.jit, static_argnames=("task", "recipe", "steps"), donate_argnames="state")
-def train_step(
-    state: State, batch: Batch, mask_AH: Array, key: jax.Array, *, task: Trainable, recipe: Train, steps: int
-) -> State:
-    """One update on the batch's weighted mean loss."""
+def train_step(state: State, batch: Batch, mask_AH: Array, key: jax.Array, *, task: Task, recipe: Train, steps: int) -> State:
+    """One update on the mean loss of the batch's predictions (examples, or target tokens)."""
     dropout = jax.random.fold_in(key, state.step)
 
     def mean_loss(params: Params) -> jax.Array:
-        loss_B = task.loss(params, batch, gates(mask_AH, task.heads), dropout=dropout)
-        return jnp.sum(loss_B * batch["weight_B"]) / jnp.sum(batch["weight_B"])
+        at = gates(mask_AH, task.heads)
+        loss_B, count_B = task.training_loss(params, batch, at, dropout=dropout, smoothing=recipe.label_smoothing)
+        return jnp.sum(loss_B * batch["weight_B"]) / jnp.sum(count_B * batch["weight_B"])
 
     loss, gradient = jax.value_and_grad(mean_loss)(state.params)
     updates, opt_state = optimizer(recipe, steps).update(gradient, state.opt_state, state.params)
@@ -82,10 +69,10 @@ def train_step(
 
 
 def train(
-    task: Trainable,
+    task: Task,
     params: Params,
     epoch_batches: Callable[[int], Sequence[Batch]],
-    evaluate: Callable[[Params], dict[str, float]],
+    evaluate: Callable[[int, Params], dict[str, float]],
     recipe: Train,
     *,
     mask_AH: Array,
@@ -94,7 +81,7 @@ def train(
     folder: Path,
     inputs: Mapping[str, str],
 ) -> tuple[Params, list[dict[str, float]]]:
-    """Trains for `recipe.epochs` and returns the parameters and one line of history an epoch.
+    """Trains for `recipe.epochs`; the parameters, and a line of history an epoch, with what `evaluate(epoch, params)` says.
 
     `epoch_batches(epoch)` gives the same number of batches for every epoch and depends on the epoch alone; so a run that was
     killed continues from `folder` with the same result as one that was not.  `inputs` are hashes of what the result depends on:
@@ -116,11 +103,11 @@ def train(
             log.info("training continues after step %d of %d", int(state.step), steps)
         start = int(state.step)
         batches = epoch_batches(start // per_epoch)
-        began = time.monotonic()
+        began, examples = time.monotonic(), 0
 
         def status() -> str:
             done = int(state.step)  # waits for the device
-            speed = f"{(done - start) * recipe.batch / (time.monotonic() - began):.0f} examples/s"
+            speed = f"{examples / (time.monotonic() - began):.0f} examples/s"
             return f"loss {float(state.loss_sum) / (done % per_epoch):.4f}, {speed}" if done % per_epoch else speed
 
         for step in track(range(start, steps), "training", total=steps, done=start, unit="steps", status=status):
@@ -128,11 +115,12 @@ def train(
             if place == 0:
                 batches = epoch_batches(epoch)
             batch = place_batch(batches[place], mesh)
+            examples += int(batches[place]["weight_B"].sum())
             state = train_step(state, batch, mask_AH, jax.random.key(seed), task=task, recipe=recipe, steps=steps)
             last = place == per_epoch - 1
             if last:
                 line = {"epoch": epoch + 1, "training loss": float(state.loss_sum) / per_epoch}
-                history.append(line | evaluate(state.params))
+                history.append(line | evaluate(epoch + 1, state.params))
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
                 state = state._replace(loss_sum=replicate(jnp.zeros(()), mesh))
             if last or (step + 1) % recipe.save_every == 0:

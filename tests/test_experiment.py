@@ -14,7 +14,7 @@ from tiny import write_hf_folder, write_sst2
 import hp_jax.grid
 from hp_jax import experiment, heads
 from hp_jax.cli import load_config, main
-from hp_jax.config import Ablation, Data, Experiment, Importance, Pruning, Train
+from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train, TranslationExperiment
 from hp_jax.store import open_store
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,7 +25,7 @@ def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     write_hf_folder(folder / "hf")
     write_sst2(folder / "sst2")
-    return Experiment(
+    return ClassificationExperiment(
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
@@ -38,7 +38,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(config):
-    experiment.finetune(config)
+    experiment.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -93,7 +93,7 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     for module, name in ((hp_jax.grid, "evaluate_masks"), (experiment, "sum_importance"), (experiment, "head_importance")):
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(experiment, "train", refuse)
-    experiment.finetune(config)
+    experiment.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -101,7 +101,7 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
 
 def test_changed_input_is_refused_with_its_name(finished, config):
     with pytest.raises(ValueError, match=r"was made from other input \(different recipe\)"):
-        experiment.finetune(dataclasses.replace(config, train=Train(epochs=1)))
+        experiment.train_model(dataclasses.replace(config, train=Train(epochs=1)))
     with pytest.raises(ValueError, match=r"importance holds results of another computation \(different data\)"):
         experiment.importance(dataclasses.replace(config, importance=Importance(split="train[:20]")))
 
@@ -178,12 +178,12 @@ def test_config_files_that_are_not_there_or_not_configs_are_named(tmp_path, caps
     assert "the config file" in capsys.readouterr().err
     (tmp_path / "odd.py").write_text("config = 3")
     assert main(["prune", str(tmp_path / "odd.py")]) == 1
-    assert "defines config = 3, but an hp_jax.config.Experiment was expected" in capsys.readouterr().err
+    assert "defines config = 3, but a ClassificationExperiment or TranslationExperiment was expected" in capsys.readouterr().err
 
 
 def test_the_shipped_configs_load_and_say_how_they_are_run():
     for path in sorted((ROOT / "configs").glob("*.py")):
-        assert isinstance(load_config(str(path)), Experiment)
+        assert isinstance(load_config(str(path)), ClassificationExperiment | TranslationExperiment)
         assert f"hp-jax run configs/{path.name}" in path.read_text()
 
 
@@ -192,13 +192,21 @@ def test_the_shipped_configs_load_and_say_how_they_are_run():
 
 def test_imports_run_one_way():
     """The core never imports models; nothing imports the command or the report but the command."""
-    top = tuple(f"hp_jax.{name}" for name in ("experiment", "subject", "loading", "cli", "report"))
+    top = tuple(f"hp_jax.{name}" for name in ("experiment", "subject", "corpus", "loading", "cli", "report"))
     outside = (*top, "hp_jax.models", "hp_jax.weights", "hp_jax.data")
     core = ("heads", "importance", "pruning", "grid", "stats", "metrics", "store", "sharding", "task", "train", "checkpoint")
     forbidden = {
         core: outside,
         ("models", "data", "weights"): (*top, "hp_jax.grid", "hp_jax.train"),
-        ("report",): ("hp_jax.models", "hp_jax.weights", "hp_jax.data", "hp_jax.experiment", "hp_jax.subject", "hp_jax.cli"),
+        ("report",): (
+            "hp_jax.models",
+            "hp_jax.weights",
+            "hp_jax.data",
+            "hp_jax.experiment",
+            "hp_jax.subject",
+            "hp_jax.corpus",
+            "hp_jax.cli",
+        ),
     }
     for parts, never in forbidden.items():
         for part in parts:

@@ -18,7 +18,9 @@ PARAMS = random_params()
 DATA = examples()
 BATCHES = batched(DATA, size=6)
 MASKS = np.concatenate([FULL[None], heads.one_off(FULL)])
-PLAIN = jax.jit(lambda batch, mask_AH: TASK.evaluate(PARAMS, batch, heads.gates(mask_AH, TASK.heads)))
+PLAIN = jax.jit(
+    lambda batch, mask_AH: TASK.evaluate(PARAMS, batch, [gate_H[None] for gate_H in heads.gates(mask_AH, TASK.heads)])
+)
 
 
 def plain_loop():
@@ -30,7 +32,7 @@ def plain_loop():
             for name in values:
                 for b, index in enumerate(batch["index_B"]):
                     if batch["weight_B"][b]:
-                        values[name][m, index] = result[name][b]
+                        values[name][m, index] = result[name][0, b]
     return values
 
 

@@ -28,7 +28,7 @@ def run(folder, *, seed=0, mesh=ONE_DEVICE, inputs=(("data", "1"),)):
         TASK,
         PARAMS,
         epoch_batches,
-        lambda params: {"bias": float(judge(params))},
+        lambda epoch, params: {"bias": float(judge(params))},
         RECIPE,
         mask_AH=FULL,
         seed=seed,

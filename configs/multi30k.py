@@ -1,0 +1,52 @@
+"""Multi30k, German to English: train a narrow model of 6 + 6 layers with 8 heads from nothing, score, ablate and prune.
+
+hp-jax run configs/multi30k.py --data.path MULTI30K_FOLDER
+"""
+
+from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, Seq2SeqConfig, Train, TranslationExperiment
+
+config = TranslationExperiment(
+    out="runs/multi30k",
+    data=ParallelData(
+        source="de",
+        target="en",
+        files=(
+            ("train", "train.de.gz", "train.en.gz"),
+            ("validation", "val.de.gz", "val.en.gz"),
+            ("test", "test_2016_flickr.de.gz", "test_2016_flickr.en.gz"),
+            ("test_mscoco", "test_2017_mscoco.de.gz", "test_2017_mscoco.en.gz"),
+        ),
+        max_length=64,
+        buckets=(12, 16, 20, 24, 32, 48, 64),
+    ),
+    vocabulary=5000,
+    architecture=Seq2SeqConfig(
+        encoder_layers=6,
+        decoder_layers=6,
+        encoder_heads=8,
+        decoder_heads=8,
+        cross_heads=8,
+        width=128,
+        encoder_ffn=256,
+        decoder_ffn=256,
+        norm="pre",
+        dropout=0.15,
+    ),
+    train=Train(
+        epochs=15,
+        batch_tokens=2048,
+        learning_rate=2e-3,
+        schedule="inverse_sqrt",
+        warmup=1000,
+        betas=(0.9, 0.98),
+        weight_decay=1e-4,
+        clip=1.0,
+        label_smoothing=0.1,
+        keep_epochs=True,
+        final="average",
+    ),
+    decoding=Decoding(beam=1),
+    importance=Importance(split="train[:2000]"),
+    ablation=Ablation(split="test"),
+    pruning=Pruning(select="validation", test="test", attention=("all", "enc", "dec", "cross")),
+)

