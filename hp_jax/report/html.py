@@ -1,6 +1,7 @@
 """A report is sections of paragraphs, pictures, tables and code; here they become text: one HTML page, CSV, aligned columns.
 
-`tables` has the numbers, `figures` the pictures, `page` says what is on the page and writes the files.
+`judging` and `tables` have the numbers, `heatmaps` and `plots` the pictures, `heads` and `pruning` the sections; `page` puts
+them together and writes the files.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "p_mcnemar": ("p, McNemar", ".3f"),
     "loss": ("mean loss (nats)", ".4f"),
     "loss_change": ("loss change (nats)", "+.4f"),
+    "bleu": ("BLEU", "#.4g"),
+    "chrf": ("chrF", "#.4g"),
+    "token_accuracy": ("token accuracy", "#.4g"),
     "pearson": ("Pearson r", "+.3f"),
     "p_pearson": ("p, Pearson", ".3f"),
     "spearman": ("Spearman ρ", "+.3f"),
@@ -61,6 +65,15 @@ class Listing:
     rows: Rows
     caption: str
     folded: bool = False
+    note: str = ""
+    """What belongs to the numbers wherever they are shown."""
+    metric: str = "metric"
+    """Heading of the column `metric`."""
+
+    @property
+    def headings(self) -> list[str]:
+        """The columns' headings with their units."""
+        return [self.metric if name == "metric" else heading(name) for name in self.rows[0]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +113,12 @@ def as_csv(rows: Rows) -> str:
     return text.getvalue()
 
 
-def as_text(rows: Rows) -> str:
-    """The rows in aligned columns."""
-    cells: Sequence[list[str]] = [[heading(name) for name in rows[0]], *([show(*cell) for cell in row.items()] for row in rows)]
+def as_text(listing: Listing) -> str:
+    """The caption, the note, and the rows in aligned columns."""
+    cells: Sequence[list[str]] = [listing.headings, *([show(*cell) for cell in row.items()] for row in listing.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return "\n".join(lines) + "\n"
+    return "\n".join([f"{listing.caption} {listing.note}".rstrip(), "", *lines]) + "\n"
 
 
 def to_html(title: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
@@ -135,19 +148,20 @@ def _item(item: Item) -> str:
     if isinstance(item, Code):
         return f"<details><summary>{_text(item.caption)}</summary><pre>{_text(item.text)}</pre></details>"
     if isinstance(item, Listing):
-        table = _table(item.rows)
+        table, note = _table(item), f"<p class=note>{_text(item.note)}</p>" if item.note else ""
         if item.folded:
-            return f"<details><summary>{_text(item.caption)}</summary>{table}</details>"
-        return f"<figure>{table}<figcaption>{_text(item.caption)}</figcaption></figure>"
+            return f"<details><summary>{_text(item.caption)}</summary>{note}{table}</details>"
+        return f"<figure>{table}<figcaption>{_text(f'{item.caption} {item.note}')}</figcaption></figure>"
     source = f"data:image/png;base64,{base64.b64encode(item.png).decode()}"
     image = f'<img src="{source}" width="{item.pixels}" alt="{_text(item.caption)}">'
     return f'<figure><div class="card">{image}</div><figcaption>{_text(item.caption)}</figcaption></figure>'
 
 
-def _table(rows: Rows) -> str:
+def _table(listing: Listing) -> str:
+    rows = listing.rows
     words = [name for name in rows[0] if isinstance(rows[0][name], str) and not name.isdigit()]
     left = {name: ' class="w"' if name in words else "" for name in rows[0]}
-    head = "".join(f"<th{left[name]}>{_text(heading(name))}</th>" for name in rows[0])
+    head = "".join(f"<th{left[name]}>{_text(words)}</th>" for name, words in zip(rows[0], listing.headings, strict=True))
     lines = []
     for row in rows:
         cells = []

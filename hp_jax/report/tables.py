@@ -1,4 +1,4 @@
-"""From result stores to tables: plain rows of numbers, every mask judged against the full model.
+"""From result stores to tables: plain rows of numbers.
 
 Rows are dicts whose keys are those of `report.COLUMNS`; changes of the metric are in points, losses in nats, shares in percent.
 Heads count from 0, rows go by name.
@@ -6,28 +6,24 @@ Heads count from 0, rows go by name.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
-from hp_jax import metrics
+from hp_jax.bleu import TextMetric
 from hp_jax.files import read_json
 from hp_jax.heads import living_heads
 from hp_jax.importance import Sums, normalize_rows
-from hp_jax.report.html import SIGNIFICANT, Rows, heading, show
-from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
+from hp_jax.report.attention import NAMES, by_type
+from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading, show
+from hp_jax.report.judging import Judged, signatures, touched
 from hp_jax.store import Store, find_stores
 
-POINTS = {"accuracy": 100.0, "f1": 100.0, "matthews": 100.0}
-"""Points in one unit of the metric; 1 for metrics that are in points already, such as BLEU."""
-METRICS = {"f1": "F1", "matthews": "Matthews correlation", "bleu": "BLEU"}
-"""Names in sentences, where the metric's own will not do."""
 JOBS = {"score": "importance computed on", "select": "order chosen on", "test": "measured on"}
 """What the splits of a store's manifest were for."""
 
@@ -42,10 +38,15 @@ def progress(store: Store) -> tuple[int, int]:
     return int(store.done().sum()), int(store.manifest["items"])
 
 
-def history(folder: Path) -> Rows:
-    """The training history of the folder's fine-tuned model, one row an epoch; none if it was not fine-tuned here."""
+def model_about(folder: Path) -> dict[str, Any]:
+    """How the folder's model was made, with sacreBLEU's signature if it was judged by that; nothing if there is no model."""
     config = folder / "model" / "config.json"
-    return read_json(config).get("training", {}).get("history", []) if config.is_file() else []
+    about = read_json(config) if config.is_file() else {}
+    made = about.get("experiment", {})
+    if made.get("metric") in ("bleu", "chrf"):
+        unversioned = TextMetric(made["metric"], made["tokenize"]).signature().rpartition(":")[0]
+        about["signatures"] = {made["metric"]: f"{unversioned}:{about['versions']['sacrebleu']}"}
+    return about
 
 
 def jobs(manifest: Mapping[str, Any]) -> str:
@@ -68,104 +69,11 @@ def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int
     ]
 
 
-def statistics(store: Store) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Each example's sufficient statistics `[M, N, S]` of the store's metric, and the metric of their sums `[..., S]`.
-
-    The only function that knows which arrays a metric needs.
-    """
-    manifest = store.manifest
-    cells_MNS = metrics.confusion(store.read("label"), store.read("prediction"), len(manifest["labels"]))
-    return cells_MNS, functools.partial(metrics.from_confusion, metric=manifest["metric"], positive=manifest["positive"])
-
-
-@dataclasses.dataclass(frozen=True)
-class Judged:
-    """A finished grid, each mask against the full model; NaN stands for what is not stored or cannot be told."""
-
-    manifest: Mapping[str, Any]
-    masks_MAH: np.ndarray
-    examples: int
-    full: int | None
-    """Place of the mask with all heads on."""
-    metric_M: np.ndarray
-    loss_M: np.ndarray
-    change: Bootstrap
-    """Change of the metric, in points."""
-    mcnemar_M: np.ndarray
-    constant: float
-    """The metric of the best answer that is the same for all examples."""
-
-    @property
-    def living(self) -> list[tuple[int, int]]:
-        """(row, head) of the heads whose own masks are 1, 2, ... in a set that takes them one by one."""
-        return living_heads(present(self.manifest))
-
-    @property
-    def metric_name(self) -> str:
-        """The metric in words."""
-        return METRICS.get(self.manifest["metric"], self.manifest["metric"])
-
-    @property
-    def test(self) -> str:
-        """The test that decides: the exact one where the metric counts right answers, else the bootstrap."""
-        return "McNemar" if self.manifest["metric"] == "accuracy" else "bootstrap"
-
-    @property
-    def p_M(self) -> np.ndarray:
-        """The p-values of that test."""
-        return self.mcnemar_M if self.test == "McNemar" else self.change.p
-
-
-def judge(store: Store) -> Judged:
-    """Every mask of a finished grid against its full model, with 1,000 paired resamples."""
-    manifest, masks_MAH = store.manifest, store.read("masks")
-    statistics_MNS, score = statistics(store)
-    nothing_M = np.full(len(masks_MAH), np.nan)
-    places = np.flatnonzero(masks_MAH.sum((1, 2)) == sum(manifest["heads"]))
-    full = int(places[0]) if len(places) else None
-    change, mcnemar_M = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M), nothing_M
-    if full is not None:
-        measured = paired_bootstrap(statistics_MNS, statistics_MNS[full], score)
-        unit = points(manifest)
-        change = Bootstrap(unit * measured.difference, unit * measured.low, unit * measured.high, measured.p)
-    if full is not None and "label" in manifest["arrays"]:
-        right_MN = store.read("prediction") == store.read("label")[None]
-        mcnemar_M = mcnemar(right_MN, right_MN[full])
-    return Judged(
-        manifest=manifest,
-        masks_MAH=masks_MAH,
-        examples=statistics_MNS.shape[1],
-        full=full,
-        metric_M=score(statistics_MNS.sum(1, dtype=np.int64)),
-        loss_M=store.read("loss").mean(1, dtype=np.float64) if "loss" in manifest["filled"] else nothing_M,
-        change=change,
-        mcnemar_M=mcnemar_M,
-        constant=_best_constant(store, score) if "label" in manifest["arrays"] else math.nan,
-    )
-
-
-def points(manifest: Mapping[str, Any]) -> float:
-    """How many points one unit of the metric has."""
-    return POINTS.get(manifest["metric"], 1.0)
-
-
-def _best_constant(store: Store, score: Callable[[np.ndarray], np.ndarray]) -> float:
-    label_N, classes = store.read("label"), len(store.manifest["labels"])
-    answers = [metrics.confusion(label_N, np.full_like(label_N, answer), classes) for answer in range(classes)]
-    return max(float(score(answer_NS.sum(0, dtype=np.int64))) for answer_NS in answers)
-
-
-def present(manifest: Mapping[str, Any]) -> np.ndarray:
-    """Which heads of `[A, H]` the model has: rows may be narrower than the widest."""
-    widths_A = np.array(manifest["heads"])
-    return np.arange(widths_A.max())[None] < widths_A[:, None]
-
-
-def spread(values: np.ndarray, manifest: Mapping[str, Any]) -> np.ndarray:
-    """One value a head as `[A, H]`, NaN where the model has no head."""
-    spread_AH = np.full(present(manifest).shape, np.nan)
-    spread_AH[present(manifest)] = values
-    return spread_AH
+def listing(judged: Judged, name: str, rows: Rows, caption: str, *, folded: bool = False) -> Listing:
+    """A table of numbers of a grid, with what has to be said beside them."""
+    losses = f"Losses are nats per {judged.unit}." if "loss" in rows[0] else ""
+    note = " ".join(filter(None, [signatures(judged.manifest, [judged.manifest["metric"], *rows[0]]), losses]))
+    return Listing(name, rows, caption, folded=folded, note=note, metric=judged.metric_name)
 
 
 def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -190,26 +98,49 @@ def head_table(judged: Judged) -> Rows:
 
 
 def best_per_row(judged: Judged) -> Rows:
-    """The best single head of each row (Tables 2 and 3); of equal metrics the lower loss."""
+    """The best single head of each row (Tables 2 and 3), by type; of equal metrics the lower loss."""
     best = {row["row"]: row for row in head_table(judged)}
-    return [best[name] for name in judged.manifest["rows"] if name in best]
+    return [best[judged.rows[place]] for places in by_type(judged.rows).values() for place in places]
+
+
+def layer_table(judged: Judged) -> Rows:
+    """The change of the metric in points with the best head of each row, laid out as Table 2: a line a layer, a column a type.
+
+    * marks p < 0.01; – a row that is not there.
+    """
+    best = {row["row"]: row for row in best_per_row(judged)}
+    p_name = "p_mcnemar" if judged.test == "McNemar" else "p_bootstrap"
+    words = {
+        name: f"head {row['head']}: {show('change', row['change'])}{'*' * (row[p_name] < SIGNIFICANT)}"
+        for name, row in best.items()
+    }
+    layers, kinds = dict.fromkeys(name.partition(".")[2] for name in best), by_type(list(best))
+    return [{"layer": layer} | {NAMES.get(kind, kind): words.get(f"{kind}.{layer}", "–") for kind in kinds} for layer in layers]
 
 
 def grid_table(judged: Judged) -> Rows:
     """The change of the metric in points of each head, laid out as Table 1; * marks p < 0.01, – a head that is not there."""
-    change_AH = spread(judged.change.difference[1:], judged.manifest)
-    star_AH = spread(judged.p_M[1:], judged.manifest) < SIGNIFICANT
+    change_AH = judged.spread(judged.change.difference[1:])
+    star_AH = judged.spread(judged.p_M[1:]) < SIGNIFICANT
     rows = []
-    for name, change_H, star_H in zip(judged.manifest["rows"], change_AH, star_AH, strict=True):
-        words = [show("change", change) + "*" * bool(star) for change, star in zip(change_H, star_H, strict=True)]
-        rows.append({"row": name} | {str(head): word for head, word in enumerate(words)})
+    for place in itertools.chain(*by_type(judged.rows).values()):
+        cells = zip(change_AH[place], star_AH[place], strict=True)
+        words = {str(head): show("change", change) + "*" * bool(star) for head, (change, star) in enumerate(cells)}
+        rows.append({"row": judged.rows[place]} | words)
     return rows
 
 
+def greatest_drops(judged: Judged) -> Rows:
+    """The heads without which the metric drops significantly, the largest drop first."""
+    change, p = judged.change.difference[1:], judged.p_M[1:]
+    found = [place for place in np.argsort(change, kind="stable") if change[place] < 0 and p[place] < SIGNIFICANT]
+    return [{"head": judged.names[place], "change": float(change[place])} for place in found]
+
+
 def curve_table(judged: Judged) -> Rows:
-    """The pruning curve: one row a mask, with the number of heads that are really gone."""
-    total = sum(judged.manifest["heads"])
-    removed_M = total - judged.masks_MAH.sum((1, 2))
+    """The pruning curve: one row a mask, with the number of heads that are really gone and their share of those it is about."""
+    total = int(judged.part_AH.sum())
+    removed_M = (judged.part_AH & ~judged.masks_MAH).sum((1, 2))
     return [
         {"removed": int(removed), "share": 100 * int(removed) / total} | _judgement(judged, place)
         for place, removed in enumerate(removed_M)
@@ -225,19 +156,18 @@ def removable(judged: Judged) -> tuple[dict[str, Any], dict[str, Any] | None]:
 
 def removal_shares(judged: Judged) -> np.ndarray:
     """The share of heads removed (%) at the first mask without each head `[A, H]`; infinite for heads that always stay."""
-    off_MAH = judged.masks_MAH == 0
+    off_MAH = ~judged.masks_MAH
     share_M = np.array([row["share"] for row in curve_table(judged)])
     return np.where(off_MAH.any(0), share_M[off_MAH.argmax(0)], np.inf)
 
 
 def correlation_table(importance: Store, judged: Judged) -> Rows:
     """How well importance foretells what removing the head does; positive: important heads are missed more."""
-    present_AH = present(judged.manifest)
-    effects = {f"drop of {judged.metric_name}": -judged.change.difference[1:], "increase of loss": _loss_change(judged)[1:]}
+    effects = {f"drop of {judged.metric_name}": -judged.change.difference[1:], "increase of loss": judged.loss_change_M[1:]}
     rows = []
     for name, scores_AH in _named_scores(importance).items():
         for effect, values in effects.items():
-            (r, p_r), (rho, p_rho) = correlations(scores_AH[present_AH], values)
+            (r, p_r), (rho, p_rho) = correlations(scores_AH[judged.part_AH], values)
             numbers = {"pearson": r, "p_pearson": p_r, "spearman": rho, "p_spearman": p_rho}
             rows.append({"importance": heading(name), "effect": effect} | numbers | {"n": len(values)})
     return rows
@@ -251,20 +181,29 @@ def correlations(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, float], tup
     return (float(pearson.statistic), float(pearson.pvalue)), (float(spearman.statistic), float(spearman.pvalue))
 
 
-def comparable(first: Store, second: Store) -> bool:
-    """Whether both hold losses of the same model on the same data."""
-    same = all(first.manifest["fingerprint"].get(of) == second.manifest["fingerprint"].get(of) for of in ("model", "data"))
-    return same and all("loss" in store.manifest["filled"] for store in (first, second))
+def comparable(pairs: Store, one_off: Store) -> bool:
+    """Whether both hold losses of the same model on the same data, with each head of the pairs alone."""
+    stores = (pairs, one_off)
+    same = all(pairs.manifest["fingerprint"].get(of) == one_off.manifest["fingerprint"].get(of) for of in ("model", "data"))
+    pairs_AH, alone_AH = (touched(store.read("masks"), store.manifest) for store in stores)
+    lossy = all("loss" in store.manifest["filled"] for store in stores)
+    return same and lossy and bool(pairs_AH.any()) and not (pairs_AH & ~alone_AH).any()
 
 
-def interactions(pairs: Store, one_off: Store) -> np.ndarray:
-    """Increase of the mean loss (nats) without two heads beyond the sum of what each alone adds: `[n, n]`, NaN diagonal."""
+def interactions(pairs: Store, one_off: Store) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Increase of the mean loss (nats) without two heads beyond the sum of what each alone adds: `[n, n]`, NaN diagonal.
+
+    And the n heads (row, head): types of attention in the order in which they are shown.
+    """
     single, double = (store.read("loss").mean(1, dtype=np.float64) for store in (one_off, pairs))
-    alone = single[1:] - single[0]
+    pairs_AH, alone_AH = (touched(store.read("masks"), store.manifest) for store in (pairs, one_off))
+    alone = (single[1:] - single[0])[pairs_AH[alone_AH]]
     first, second = np.triu_indices(len(alone), k=1)
     together = np.full((len(alone), len(alone)), np.nan)
     together[first, second] = together[second, first] = double[1:] - double[0] - alone[first] - alone[second]
-    return together
+    heads = living_heads(pairs_AH)
+    shown = list(itertools.chain(*by_type([pairs.manifest["rows"][row] for row, _ in heads]).values()))
+    return together[np.ix_(shown, shown)], [heads[place] for place in shown]
 
 
 def _named_scores(importance: Store) -> dict[str, np.ndarray]:
@@ -278,11 +217,7 @@ def _name(manifest: Mapping[str, Any], row: int, head: int) -> dict[str, Any]:
     return {"row": manifest["rows"][row], "head": head}
 
 
-def _loss_change(judged: Judged) -> np.ndarray:
-    return judged.loss_M - (math.nan if judged.full is None else judged.loss_M[judged.full])
-
-
-def _judgement(judged: Judged, place: int) -> dict[str, Any]:
+def _judgement(judged: Judged, place: int) -> dict[str, float]:
     numbers = {
         "metric": judged.metric_M,
         "change": judged.change.difference,
@@ -290,7 +225,8 @@ def _judgement(judged: Judged, place: int) -> dict[str, Any]:
         "high": judged.change.high,
         "p_bootstrap": judged.change.p,
         "p_mcnemar": judged.mcnemar_M,
+        **judged.others,
         "loss": judged.loss_M,
-        "loss_change": _loss_change(judged),
+        "loss_change": judged.loss_change_M,
     }
-    return {name: float(values[place]) for name, values in numbers.items()}
+    return {name: float(values[place]) for name, values in numbers.items() if values is not None}
