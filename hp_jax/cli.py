@@ -37,9 +37,9 @@ def load_config(name: str) -> Experiment:
 
 
 def _train(config: Experiment, words: Words) -> None:
-    from hp_jax import experiment
+    from hp_jax import fitting
 
-    experiment.train_model(config)
+    fitting.train_model(config)
 
 
 def _importance(config: Experiment, words: Words) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tiny import write_hf_folder, write_sst2
 
 import hp_jax.grid
-from hp_jax import experiment, heads
+from hp_jax import experiment, fitting, heads
 from hp_jax.cli import load_config, main
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train, TranslationExperiment
 from hp_jax.store import open_store
@@ -38,7 +38,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(config):
-    experiment.train_model(config)
+    fitting.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -92,8 +92,8 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
 
     for module, name in ((hp_jax.grid, "evaluate_masks"), (experiment, "sum_importance"), (experiment, "head_importance")):
         monkeypatch.setattr(module, name, refuse)
-    monkeypatch.setattr(experiment, "train", refuse)
-    experiment.train_model(config)
+    monkeypatch.setattr(fitting, "train", refuse)
+    fitting.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -101,7 +101,7 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
 
 def test_changed_input_is_refused_with_its_name(finished, config):
     with pytest.raises(ValueError, match=r"was made from other input \(different recipe\)"):
-        experiment.train_model(dataclasses.replace(config, train=Train(epochs=1)))
+        fitting.train_model(dataclasses.replace(config, train=Train(epochs=1)))
     with pytest.raises(ValueError, match=r"importance holds results of another computation \(different data\)"):
         experiment.importance(dataclasses.replace(config, importance=Importance(split="train[:20]")))
 
@@ -192,7 +192,7 @@ def test_the_shipped_configs_load_and_say_how_they_are_run():
 
 def test_imports_run_one_way():
     """The core never imports models; nothing imports the command or the report but the command."""
-    top = tuple(f"hp_jax.{name}" for name in ("experiment", "subject", "corpus", "loading", "cli", "report"))
+    top = tuple(f"hp_jax.{name}" for name in ("experiment", "fitting", "subject", "corpus", "loading", "cli", "report"))
     outside = (*top, "hp_jax.models", "hp_jax.weights", "hp_jax.data")
     core = ("heads", "importance", "pruning", "grid", "stats", "metrics", "store", "sharding", "task", "train", "checkpoint")
     forbidden = {

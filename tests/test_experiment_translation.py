@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from hp_jax import experiment, subject, translate
+from hp_jax import experiment, fitting, subject, translate
 from hp_jax.checkpoint import load_params
 from hp_jax.cli import main
 from hp_jax.config import (
@@ -63,7 +63,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(config):
-    experiment.train_model(config)
+    fitting.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -84,7 +84,7 @@ def test_the_mean_of_the_last_epochs(finished, config):
     own = subject.load(dataclasses.replace(config, train=recipe))
     folders = [finished / "epochs" / name for name in ("02", "03")]
     second, third = (load_params(path, read_json(path / "config.json"), own.params) for path in folders)
-    mean = experiment._final(own, third, [])
+    mean = fitting._final(own, third, [])
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third)
 
 
@@ -143,9 +143,9 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    for name in ("experiment.train", "experiment.sum_importance", "grid.evaluate_masks"):
+    for name in ("fitting.train", "experiment.sum_importance", "grid.evaluate_masks"):
         monkeypatch.setattr(f"hp_jax.{name}", refuse)
-    experiment.train_model(config)
+    fitting.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
