@@ -1,5 +1,6 @@
 """The TPU compiler takes every step on a 4 x 4 slice of v5e, without a TPU: libtpu compiles for a named topology."""
 
+import dataclasses
 import functools
 import os
 import re
@@ -15,12 +16,14 @@ os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from tiny import examples, with_config
+from tiny_translation import CONFIG, make_batch, sentences
 
 from hp_jax import heads
-from hp_jax.config import Train
+from hp_jax.config import Decoding, Train
 from hp_jax.data.batching import batches
 from hp_jax.grid import evaluate_masks
 from hp_jax.importance import importance_sums
+from hp_jax.models.translation import Translation
 from hp_jax.train import State, optimizer, train_step
 
 TASK = with_config(width=128, ffn=256, dtype="bfloat16", dropout=0.1, attention_dropout=0.1)
@@ -76,3 +79,17 @@ def test_training_sums_gradients_and_donates_its_state(arguments, mesh):
     compiled = train_step.lower(state, batch, mask_AH, key, task=TASK, recipe=recipe, steps=100).compile()
     assert collectives(compiled) == {"all-reduce"}
     assert compiled.memory_analysis().alias_size_in_bytes > 0.9 * compiled.memory_analysis().output_size_in_bytes
+
+
+def test_translation_is_scored_and_searched_too(mesh):
+    """Importance only sums; a grid with beam search compiles (its loop ends when all chips' sentences have)."""
+    config = dataclasses.replace(CONFIG, width=128, encoder_ffn=256, decoder_ffn=256, target_vocab=256, source_vocab=256)
+    task = Translation(dataclasses.replace(config, dtype="bfloat16"), Decoding(beam=4))
+    ids = sentences(64, 256, eos=2, first=4, longest=12, seed=0)
+    batch = placed(make_batch(ids, ids, pad=1, width=16), mesh, "data")
+    params = placed(jax.eval_shape(task.init, jax.random.key(0)), mesh)
+    full_AH = heads.all_on(len(task.rows), task.heads)
+    scoring = importance_sums.lower(task, params, batch, placed(full_AH, mesh), per="token", kind="abs").compile()
+    assert collectives(scoring) == {"all-reduce"}
+    masks_MAH = placed(heads.one_off(full_AH)[:4], mesh)
+    assert evaluate_masks.lower(task, params, batch, masks_MAH).compile().memory_analysis().temp_size_in_bytes > 0

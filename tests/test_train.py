@@ -116,3 +116,18 @@ def test_weight_decay_spares_biases_and_layernorm_and_the_rate_warms_up_and_deca
 def _named(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [jax.tree_util.keystr(path) for path, _ in leaves], [leaf for _, leaf in leaves]
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(4, 100), (0.25, 16)])
+def test_the_inverse_square_root_schedule(warmup, steps):
+    """Adam's step on a constant gradient is the learning rate itself."""
+    recipe = Train(learning_rate=0.5, schedule="inverse_sqrt", warmup=warmup, weight_decay=0.0, clip=0.0)
+    params = {"bias": np.zeros(1, np.float32)}
+    adam = optimizer(recipe, steps)
+    update = jax.jit(adam.update)
+    state, found = adam.init(params), []
+    for _ in range(12):
+        change, state = update({"bias": np.ones(1, np.float32)}, state, params)
+        found.append(-float(change["bias"][0]))
+    expected = [0.5 * min(step / 4, (4 / max(step, 1)) ** 0.5) for step in range(12)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
