@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from translation_files import ARGS, EMBEDDING, D, V, write_fairseq, write_marian
 
+from hp_jax.cli import main
+from hp_jax.loading import load_translator
 from hp_jax.weights.fairseq import load_fairseq, load_fairseq_model
 from hp_jax.weights.hf_marian import load_hf_marian_model
 
@@ -180,3 +182,15 @@ def test_an_archive(archive, fairseq):
     (archive / "dict.en.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"dict.en.txt"):
         load_fairseq(archive)
+
+
+def test_one_command_makes_our_own_folder_of_an_archive(archive, tmp_path):
+    own = tmp_path / "own"
+    assert main(["convert", str(archive), str(own)]) == 0
+    config, params, codec = load_fairseq(archive)
+    found_config, found, found_codec = load_translator(str(own))
+    assert found_config == config
+    jax.tree.map(np.testing.assert_array_equal, found, params)
+    assert [ids.tolist() for ids in found_codec.encode_source(["ab c-d"])] == [
+        ids.tolist() for ids in codec.encode_source(["ab c-d"])
+    ]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from hp_jax.files import read_json
 
-HUB_FILES = ("*.json", "*.txt", "*.safetensors", "pytorch_model*.bin")
+HUB_FILES = ("*.json", "*.txt", "*.spm", "*.safetensors", "pytorch_model*.bin")
 
 
 def find_folder(model: str) -> Path:
