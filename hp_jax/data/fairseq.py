@@ -46,6 +46,8 @@ class Fairseq:
     """XML escapes for what means something to Moses (tokenizer.perl without -no-escape)."""
     lowercase: bool = False
     """Tokens in lower case."""
+    tokenized: bool = False
+    """Text comes as Moses tokens, and translations stay so (their BLEU is counted with tokenize `none`)."""
 
     @cached_property
     def _bpe(self) -> Any:
@@ -110,16 +112,17 @@ class Fairseq:
         for line in lines:
             if self.clean:
                 line = regex.sub(r"\p{C}", " ", normalizer.normalize(line))
-            line = tokenizer.tokenize(line, aggressive_dash_splits=self.dash_splits, return_str=True, escape=self.escape)
+            if not self.tokenized:
+                line = tokenizer.tokenize(line, aggressive_dash_splits=self.dash_splits, return_str=True, escape=self.escape)
             pieces = self._bpe.process_line(line.lower() if self.lowercase else line).split()
             encoded.append(np.array([*(index.get(piece, self.unk) for piece in pieces), self.eos], np.int32))
         return encoded
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
-        """Words joined, escapes undone and tokens joined as Moses does."""
+        """Pieces joined to words; unless text is `tokenized`, escapes undone and words joined as Moses does."""
         pieces = [self._target_symbols[i] for i in before_eos(ids, self.eos) if i > self.pad]
         text = (" ".join(pieces) + " ").replace(f"{_JOIN} ", "")
-        return self._detokenizer.detokenize(text.split())
+        return text.rstrip() if self.tokenized else self._detokenizer.detokenize(text.split())
 
     def save(self, folder: Path) -> None:
         """Writes bpecodes, dict.source.txt, dict.target.txt and text.json."""
