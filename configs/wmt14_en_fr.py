@@ -4,9 +4,9 @@ hp-jax convert FAIRSEQ_FOLDER models/wmt14.en-fr
 hp-jax run configs/wmt14_en_fr.py --model models/wmt14.en-fr
 
 FAIRSEQ_FOLDER is the unpacked archive of wmt14.en-fr.joined-dict.transformer; in the text.json that `convert` writes,
-"clean": true adds the recipe's punctuation normalisation, and "tokenized": true keeps tokens (for --tokenize none).  sacreBLEU fetches the test sets.  As in the paper BLEU is of
-newstest2013 with beam 5 (newstest2014 for the curves); importance is computed on newstest2012, of the paper's 2009 to 2012.
-Not run here: it takes an accelerator and a network.
+"clean": true adds the recipe's punctuation normalisation, and "tokenized": true keeps tokens (for --tokenize none).
+sacreBLEU fetches the test sets.  As in the paper BLEU is of newstest2013 with beam 5 (newstest2014 for the curves);
+importance is computed on newstest2012, of the paper's 2009 to 2012.  Not run here: it takes an accelerator and a network.
 """
 
 from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, TranslationExperiment
