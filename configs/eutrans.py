@@ -18,7 +18,7 @@ config = TranslationExperiment(
         max_length=48,
         buckets=(8, 12, 16, 24, 32, 48),
     ),
-    vocabulary=1000,
+    vocabulary=600,
     architecture=Seq2SeqConfig(
         encoder_layers=3,
         decoder_layers=3,
