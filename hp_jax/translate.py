@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Sequence
 
 import jax
@@ -17,8 +16,6 @@ from hp_jax.models.translation import Translation
 from hp_jax.subject import Subject
 from hp_jax.task import Array
 
-log = logging.getLogger("hp_jax")
-
 Hypothesis = tuple[str, float]
 """A translation and its score (see `models.decode.Hypotheses`)."""
 
@@ -26,11 +23,10 @@ Hypothesis = tuple[str, float]
 def translate(subject: Subject, lines: Sequence[str], mask_AH: Array) -> list[list[Hypothesis]]:
     """The `decoding.beam` best translations of each line under a head mask, the best first.
 
-    An empty line has none; a line that is too long is cut, with a warning.  ValueError for a classifier.
+    `subject` is that of a TranslationExperiment.  An empty line has none; a line that is too long is cut, with a warning.
     """
     config, corpus, task = subject.config, subject.corpus, subject.task
-    if not isinstance(config, TranslationExperiment):
-        raise ValueError(f"only a translation model translates, but this one classifies {config.out}")
+    assert isinstance(config, TranslationExperiment)
     assert isinstance(corpus, ParallelCorpus)
     assert isinstance(task, Translation)
     full = [n for n, line in enumerate(lines) if line.strip()]

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny import write_hf_folder, write_sst2
+from tiny import config_file, write_hf_folder, write_sst2
 
 import hp_jax.grid
 from hp_jax import experiment, fitting, heads
@@ -134,12 +134,6 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
 
 
 # --- the command ---------------------------------------------------------------------------------------------------------
-
-
-def config_file(tmp_path, config):
-    path = tmp_path / "tiny.py"
-    path.write_text(f"from hp_jax.config import *\nconfig = {config!r}\n")
-    return str(path)
 
 
 def test_the_command_runs_a_step_and_reports(finished, config, tmp_path, capsys):

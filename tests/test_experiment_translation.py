@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import sacrebleu
+from tiny import config_file
 
 from hp_jax import experiment, fitting, subject, translate
 from hp_jax.checkpoint import load_params
@@ -159,12 +160,6 @@ def test_other_decoding_is_another_result(finished, config):
 # --- the command ---------------------------------------------------------------------------------------------------------
 
 
-def config_file(tmp_path, config):
-    path = tmp_path / "tiny.py"
-    path.write_text(f"from hp_jax.config import *\nconfig = {config!r}\n")
-    return str(path)
-
-
 def test_the_command_translates_with_heads_removed(finished, config, tmp_path, capsys, monkeypatch):
     path = config_file(tmp_path, config)
     monkeypatch.setattr("sys.stdin", io.StringIO("a b c\n\nh g\n"))
@@ -229,6 +224,12 @@ def test_bad_input_is_one_sentence_and_a_non_zero_exit(finished, config, tmp_pat
 def test_the_best_epoch_can_only_be_chosen_from_epochs_that_are_kept():
     with pytest.raises(ValueError, match=r"train.final is 'best', which needs the models of all epochs"):
         Train(final="best")
+
+
+def test_what_is_about_translation_alone_is_refused_for_classification(capsys):
+    for command in ("translate", "vocabulary"):
+        assert main([command, "classification"]) == 1
+        assert "classification is about classification" in capsys.readouterr().err
 
 
 def test_steps_without_a_model_say_so(config, tmp_path, capsys):

@@ -97,3 +97,10 @@ def write_sst2(folder, *, train=192, validation=24):
             words = ["the", "film", "is", *(["very"] * int(random.integers(4))), tone, *(["."] * int(random.integers(2)))]
             lines.append(f"{' '.join(words)} \t{label}")
         (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def config_file(tmp_path, config):
+    """A config file as a user writes it; its path."""
+    path = tmp_path / "tiny.py"
+    path.write_text(f"from hp_jax.config import *\nconfig = {config!r}\n")
+    return str(path)
