@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import runpy
@@ -112,6 +113,16 @@ def _report(words: Words) -> None:
     print(write_report(Path(words.folder)))
 
 
+def _grid_status(words: Words) -> None:
+    from hp_jax import status
+
+    found = status.statuses(words.folder, verify=words.verify)
+    print(json.dumps(found, indent=1) if words.json else status.as_text(found, words.folder))
+    damaged = sum("error" in one for one in found)
+    if damaged:
+        raise OSError(f"{damaged} of the {len(found)} stores in {words.folder} cannot be read")
+
+
 def _convert(words: Words) -> None:
     from hp_jax import loading
 
@@ -145,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, (text, step) in CONFIGURED.items():
         command = commands.add_parser(name, help=text, add_help=False)
         command.add_argument("config", help=f"a Python file that defines `config` (see configs/), or {' or '.join(KINDS)}")
+        command.add_argument("--multihost", action="store_true", help="this is one of many processes, each with this command")
         command.set_defaults(step=step)
         if name == "translate":
             command.add_argument("--without", default="", help="heads to remove, such as 'E:1:3 A:2:1,4' (see the README)")
@@ -153,6 +165,14 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("model", help="the folder of a fairseq, Hugging Face Marian or Marian model")
     convert.add_argument("folder", help="the new folder")
     convert.set_defaults(call=_convert)
+    actions = commands.add_parser("grid", help="look at results, also while jobs write them").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    status = actions.add_parser("status", help="what is done in each store of a folder, what is missing, and how it was made")
+    status.add_argument("folder", help="an experiment's out folder, or any other folder or bucket path with results in it")
+    status.add_argument("--verify", action="store_true", help="read everything, so that damaged files are found")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(call=_grid_status)
     report = commands.add_parser("report", help="one HTML page, pictures and tables from a folder of results")
     report.add_argument("folder", help="the experiment's out folder")
     report.set_defaults(call=_report)
@@ -167,7 +187,21 @@ def _dispatch(arguments: Sequence[str]) -> None:
         return words.call(words)
     default = load_config(words.config)
     prog, text = f"hp-jax {words.command} {words.config}", CONFIGURED[words.command][0]
-    return words.step(tyro.cli(type(default), prog=prog, description=text, default=default, args=rest), words)
+    config = tyro.cli(type(default), prog=prog, description=text, default=default, args=rest)
+    if words.multihost:
+        _join_hosts()
+    return words.step(config, words)
+
+
+def _join_hosts() -> None:
+    """From here on the first process speaks for all; the others tell only of what went wrong."""
+    import jax
+
+    from hp_jax.sharding import join_hosts
+
+    join_hosts()
+    if jax.process_index():
+        log.setLevel(logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
