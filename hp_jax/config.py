@@ -8,7 +8,7 @@ from typing import Literal
 Reduction = Literal["token", "example", "batch"]
 Kind = Literal["abs", "signed", "squared"]
 Order = Literal["one_shot", "re_estimated", "oracle"]
-MaskSet = Literal["one_off", "one_on", "pairs"]
+MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,15 +239,45 @@ class Importance:
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomSets:
+    """Random subsets of the heads removed."""
+
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Shares of the heads removed, as numbers of heads rounded down."""
+    count: int = 10
+    """Subsets of each share."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"the number of random subsets of each share is {self.count}, but at least 1 was expected")
+
+
+@dataclasses.dataclass(frozen=True)
 class Ablation:
     """Metric and loss under each mask of some sets of masks."""
 
     split: str = "validation"
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
+    """Off: each head; all but it in its row; pairs; rows; random subsets; more and more heads of an order; what a file says."""
     attention: tuple[str, ...] = ()
     """Only heads of these rows or types of attention, such as `enc`, `dec`, `cross` or `cross.0`; default: all."""
-    masks_at_once: int = 4
-    """Masks evaluated together (vmapped) on one device."""
+    random: RandomSets = RandomSets()
+    """What the set `random` is made of."""
+    order: str = "importance"
+    """In which the set `prefixes` removes heads: that of one-shot pruning, or a file with a head a line, such as cross.0.3."""
+    masks: str = ""
+    """Of the set `file`: .npy, booleans [M, A, H]; or text, a line a mask with what is off, such as E:1:3 A:2:1,4 (or -)."""
+    masks_at_once: int = 0
+    """Masks evaluated together on one device, which share what they have in common, and kept in one file; 0: as many as fit."""
+    mask_devices: int = 0
+    """Devices among which masks are split; the others split the examples of each batch.  0: as many as there is work for."""
+    part: tuple[int, int] = (1, 1)
+    """(i, n): this job does the i-th of n parts of each set; the others may run at the same time, in the same `out`."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.part[0] <= self.part[1]:
+            raise ValueError(f"ablation.part is {self.part}, but (i, n) with 1 <= i <= n was expected")
 
 
 @dataclasses.dataclass(frozen=True)

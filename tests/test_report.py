@@ -212,7 +212,8 @@ def test_a_grid_without_losses_is_shown(tmp_path):
         grid(tmp_path / "ablation" / name, with_full(masks(FULL_AH)), losses=False, metric="matthews")
     text = write_report(tmp_path).read_text()
     assert "Matthews correlation" in text
-    assert "Pairs of heads" not in text
+    assert "beyond what each is comes from losses" in text
+    assert not (tmp_path / "report/pairs.png").exists()
 
 
 def test_results_of_different_models_are_pointed_out(tmp_path):

@@ -1,5 +1,6 @@
 """The report on translation: BLEU from stored counts, types of attention, restricted sets, signatures."""
 
+import csv
 import dataclasses
 import json
 import re
@@ -11,11 +12,12 @@ from tiny_report import make_grid
 
 from hp_jax import heads
 from hp_jax.bleu import TextMetric
-from hp_jax.config import TranslationExperiment
+from hp_jax.config import Ablation, RandomSets, TranslationExperiment
 from hp_jax.report import heatmaps, plots, pruning, style, tables
 from hp_jax.report.attention import by_type
 from hp_jax.report.judging import judge, touched
 from hp_jax.report.page import write_report
+from hp_jax.sets import masks_of
 from hp_jax.stats import paired_bootstrap, resamples
 
 
@@ -136,6 +138,19 @@ def test_chrf_and_token_accuracy_can_decide(tmp_path):
 def test_the_heads_that_a_restricted_set_is_about_come_from_its_masks(make, name):
     np.testing.assert_array_equal(touched(about(make, only(name)), TRANSLATION), only(name))
     np.testing.assert_array_equal(touched(about(make), TRANSLATION), TRANSLATION_AH)
+
+
+def test_sets_of_many_heads_are_reported_in_bleu(tmp_path):
+    settings = Ablation(random=RandomSets(shares=(0.5,), count=2))
+    for name in ("rows_off", "random", "prefixes"):
+        masks_MAH = masks_of(name, settings, TRANSLATION_AH, TRANSLATION_AH, TRANSLATION_ROWS, lambda: np.ones((6, 3)))
+        _, texts, lines = translations(tmp_path / "ablation" / name, masks_MAH)
+    text = write_report(tmp_path).read_text()
+    assert all(f"<h2>{title}</h2>" in text for title in ("Without a whole row", "Heads in one order", "Random subsets"))
+    rows = list(csv.DictReader((tmp_path / "report/prefixes_masks.csv").read_text().splitlines()))
+    assert [row["removed"] for row in rows] == [str(count) for count in range(13)]
+    np.testing.assert_allclose([float(row["chrf"]) for row in rows], [corpus_chrf(text, [lines]).score for text in texts])
+    assert rows[-1]["without"] == "enc.0:0,1 enc.1:0,1 dec.0:0 cross.0:0,1,2 dec.1:0 cross.1:0,1,2"
 
 
 def test_rows_that_a_restricted_set_does_not_touch_are_left_out(tmp_path):

@@ -13,6 +13,8 @@ from hp_jax.report.tables import listing
 from hp_jax.store import Store
 
 KINDS = {"abs": "absolute"}
+MOST = 20
+"""Pairs that are shown."""
 
 
 def importance(store: Store) -> list[Item]:
@@ -47,12 +49,6 @@ def count(judged: Judged) -> str:
     )
 
 
-def _measured(judged: Judged) -> str:
-    """On what, on which heads, and by which variant of the metric, as sentences."""
-    only = f", only heads of {judged.about}" if judged.about else ""
-    return " ".join(filter(None, [f"Measured {judged.where}{only}.", judged.signature]))
-
-
 def _effects(name: str, judged: Judged, when: str) -> Picture:
     change_AH, p_AH = (judged.spread(values[1:]) for values in (judged.change.difference, judged.p_M))
     label = f"change of {judged.metric_name} (points)"
@@ -73,7 +69,7 @@ def one_off(judged: Judged) -> list[Item]:
     also = f" By the paired bootstrap it is {resampled}." if judged.test == "McNemar" else ""
     tests = " McNemar's exact test compares which predictions are right." if judged.mcnemar_M is not None else ""
     return [
-        _measured(judged),
+        judged.measured,
         f"{count(judged)}{also}",
         _effects("one_off", judged, "one head is removed (the paper's Table 1)"),
         picture(
@@ -95,6 +91,7 @@ def one_off(judged: Judged) -> list[Item]:
             + tests,
             folded=True,
         ),
+        tables.masks_file(judged, "one_off"),
     ]
 
 
@@ -105,7 +102,7 @@ def one_on(judged: Judged) -> list[Item]:
     several = len(by_type(judged.rows)) > 1
     best = f"The best single head of each row (the paper's {'Table 2' if judged.unit == 'sentence' else 'Table 3'})"
     return [
-        _measured(judged),
+        judged.measured,
         f"The other rows keep all their heads. {count(judged)}",
         _effects("one_on", judged, "the row keeps this head alone"),
         *([_by_layer(judged, optimistic)] if several else []),
@@ -117,6 +114,7 @@ def one_on(judged: Judged) -> list[Item]:
             f"Every head alone in its row, the largest drop of {metric} first.",
             folded=True,
         ),
+        tables.masks_file(judged, "one_on"),
     ]
 
 
@@ -138,7 +136,7 @@ def agreement(store: Store, judged: Judged) -> list[Item]:
     titles = [f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}" for (pearson, _), (spearman, _) in fits]
     figure = plots.scatter(x, effects, titles, judged.names, "importance, as the pruning orders take it")
     return [
-        f"{tables.jobs(store.manifest)} {_measured(judged)}",
+        f"{tables.jobs(store.manifest)} {judged.measured}",
         picture(
             "agreement",
             figure,
@@ -148,17 +146,28 @@ def agreement(store: Store, judged: Judged) -> list[Item]:
     ]
 
 
-def pairs(store: Store, singles: Store, judged: Judged) -> list[Item]:
-    """What two heads are worth beyond what each is; `judged` is `singles`."""
+def pairs(judged: Judged, store: Store, singles: Store | None) -> list[Item]:
+    """What the removal of two heads does, and, with `singles`, what they are worth beyond what each is; `store` is `judged`."""
+    both: list[Item] = [judged.measured, count(judged)]
+    if singles and tables.comparable(store, singles):
+        both += _interactions(judged, store, singles)
+    else:
+        both.append("What two heads are worth beyond what each is comes from losses of the same heads alone: the set one_off.")
+    return [*both, tables.masks_file(judged, "pairs")]
+
+
+def _interactions(judged: Judged, store: Store, singles: Store) -> list[Item]:
     together, heads = tables.interactions(store, singles)
     label = f"extra increase of the mean loss (nats per {judged.unit})"
     figure = heatmaps.interactions(together, heads, store.manifest["rows"], label)
+    rows = tables.pair_table(judged, together, heads)
+    which = f"the {MOST} strongest of {len(rows)}; pairs.csv has all" if len(rows) > MOST else "the strongest first"
     return [
-        tables.jobs(store.manifest),
         picture(
             "pairs",
             figure,
             "What removing two heads adds to the mean loss beyond the sum of each alone. Red: they stand in for each other, "
             "losing both is worse than the sum; blue: one is of little use without the other, losing the second costs less.",
         ),
+        listing(judged, "pairs", rows, f"Interactions of pairs: extra increase of the mean loss, {which}.", most=MOST),
     ]

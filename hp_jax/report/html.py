@@ -1,7 +1,7 @@
 """A report is sections of paragraphs, pictures, tables and code; here they become text: one HTML page, CSV, aligned columns.
 
-`judging` and `tables` have the numbers, `heatmaps` and `plots` the pictures, `heads` and `pruning` the sections; `page` puts
-them together and writes the files.
+`judging` and `tables` have the numbers, `heatmaps` and `plots` the pictures, `heads`, `subsets` and `pruning` the sections;
+`page` puts them together and writes the files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "head": ("head", "d"),
     "score": ("mean score (nats)", ".3e"),
     "normalised": ("row-normalised", ".3f"),
+    "mask": ("mask", "d"),
     "removed": ("heads removed", "d"),
+    "without": ("without", "s"),
     "share": ("share (%)", ".1f"),
     "metric": ("metric", "#.4g"),
     "change": ("change (points)", "+.2f"),
@@ -34,6 +36,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "p_mcnemar": ("p, McNemar", ".3f"),
     "loss": ("mean loss (nats)", ".4f"),
     "loss_change": ("loss change (nats)", "+.4f"),
+    "extra": ("extra loss (nats)", "+.4f"),
+    "q25": ("25 %", "#.4g"),
+    "q75": ("75 %", "#.4g"),
     "bleu": ("BLEU", "#.4g"),
     "chrf": ("chrF", "#.4g"),
     "token_accuracy": ("token accuracy", "#.4g"),
@@ -59,7 +64,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """A table; a folded one opens on a click."""
+    """A table; a folded one opens on a click, and of one that is not for people only the CSV is written."""
 
     name: str
     rows: Rows
@@ -69,6 +74,13 @@ class Listing:
     """What belongs to the numbers wherever they are shown."""
     metric: str = "metric"
     """Heading of the column `metric`."""
+    most: int | None = None
+    """Lines that people are shown; the CSV has all."""
+
+    @property
+    def shown(self) -> Rows:
+        """The lines that people are shown."""
+        return self.rows[: self.most]
 
     @property
     def headings(self) -> list[str]:
@@ -115,7 +127,7 @@ def as_csv(rows: Rows) -> str:
 
 def as_text(listing: Listing) -> str:
     """The caption, the note, and the rows in aligned columns."""
-    cells: Sequence[list[str]] = [listing.headings, *([show(*cell) for cell in row.items()] for row in listing.rows)]
+    cells: Sequence[list[str]] = [listing.headings, *([show(*cell) for cell in row.items()] for row in listing.shown)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([f"{listing.caption} {listing.note}".rstrip(), "", *lines]) + "\n"
@@ -147,6 +159,8 @@ def _item(item: Item) -> str:
         return f"<p>{_text(item)}</p>"
     if isinstance(item, Code):
         return f"<details><summary>{_text(item.caption)}</summary><pre>{_text(item.text)}</pre></details>"
+    if isinstance(item, Listing) and not item.shown:
+        return f"<p class=note>{_text(f'{item.name}.csv: {item.caption}')}</p>"
     if isinstance(item, Listing):
         table, note = _table(item), f"<p class=note>{_text(item.note)}</p>" if item.note else ""
         if item.folded:
@@ -158,7 +172,7 @@ def _item(item: Item) -> str:
 
 
 def _table(listing: Listing) -> str:
-    rows = listing.rows
+    rows = listing.shown
     words = [name for name in rows[0] if isinstance(rows[0][name], str) and not name.isdigit()]
     left = {name: ' class="w"' if name in words else "" for name in rows[0]}
     head = "".join(f"<th{left[name]}>{_text(words)}</th>" for name, words in zip(rows[0], listing.headings, strict=True))

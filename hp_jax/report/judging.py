@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from hp_jax.heads import living_heads
 from hp_jax.metrics import Metric, Values, metric_of
-from hp_jax.report.attention import described
+from hp_jax.report.attention import chosen, described
 from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
 from hp_jax.store import Store
 
@@ -87,6 +87,12 @@ class Judged:
     def where(self) -> str:
         """The split that was measured on, and its size."""
         return f"on {self.manifest['splits'].get('test', '?')} ({self.examples} {self.unit}s)"
+
+    @property
+    def measured(self) -> str:
+        """On what, on which heads, and by which variant of the metric, as sentences."""
+        only = f", only heads of {self.about}" if self.about else ""
+        return " ".join(filter(None, [f"Measured {self.where}{only}.", self.signature]))
 
     @property
     def signature(self) -> str:
@@ -185,6 +191,11 @@ def present(manifest: Mapping[str, Any]) -> np.ndarray:
     """Which heads of `[A, H]` the model has: rows may be narrower than the widest."""
     widths_A = np.array(manifest["heads"])
     return np.arange(widths_A.max())[None] < widths_A[:, None]
+
+
+def part_of(manifest: Mapping[str, Any], names: Collection[str]) -> np.ndarray:
+    """The heads `[A, H]` of the rows, or types of attention, with these names; all for none."""
+    return present(manifest) & (chosen(manifest["rows"], names)[:, None] if names else True)
 
 
 def touched(masks_MAH: np.ndarray, manifest: Mapping[str, Any]) -> np.ndarray:

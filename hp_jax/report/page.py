@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hp_jax.files import write_whole
-from hp_jax.report import heads, pruning, tables
+from hp_jax.report import heads, pruning, subsets, tables
 from hp_jax.report.attention import NAMES, by_type
 from hp_jax.report.html import Code, Item, Listing, Picture, Section, as_csv, as_text, heading, to_html
 from hp_jax.report.judging import Judged, judge, signatures
@@ -17,6 +17,16 @@ from hp_jax.store import Store
 
 MOST = 5
 """Heads that the summary names."""
+SETS: Mapping[str, Callable[[Store], Judged]] = {
+    "one_off": judge,
+    "one_on": judge,
+    "pairs": judge,
+    "rows_off": subsets.read,
+    "prefixes": subsets.read,
+    "random": subsets.read,
+    "file": subsets.read,
+}
+"""Grids of ablations, and how they are read."""
 
 
 def write_report(folder: Path) -> Path:
@@ -44,7 +54,7 @@ def write_report(folder: Path) -> Path:
                 write_whole(report / f"{item.name}.svg", item.svg)
             if isinstance(item, Listing):
                 write_whole(report / f"{item.name}.csv", as_csv(item.rows).encode())
-                text.append(as_text(item))
+                text += [as_text(item)] if item.shown else []
     write_whole(report / "tables.txt", "\n\n".join(text).encode())
     page = to_html(f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections)
     write_whole(report / "index.html", page.encode())
@@ -65,31 +75,40 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
 
 def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[Section]:
     """All sections for which there are results, the summary first."""
-    importance, singles, pairs = (finished.get(name) for name in ("importance", "ablation/one_off", "ablation/pairs"))
-    one_off, one_on = (judge(finished[name]) if name in finished else None for name in ("ablation/one_off", "ablation/one_on"))
-    curves = pruning.read_curves(finished)
+    grids = {name: read(finished[f"ablation/{name}"]) for name, read in SETS.items() if f"ablation/{name}" in finished}
+    importance, one_off, curves = finished.get("importance"), grids.get("one_off"), pruning.read_curves(finished)
     sections: list[Section] = []
     if importance:
         sections.append(("Importance", heads.importance(importance)))
     if one_off:
         sections.append(("Without one head", heads.one_off(one_off)))
-    if one_on:
+    if one_on := grids.get("one_on"):
         sections.append(("One head alone in its row", heads.one_on(one_on)))
     if importance and one_off:
         sections.append(("Does importance foretell the damage?", heads.agreement(importance, one_off)))
+    if pairs := grids.get("pairs"):
+        stores = finished["ablation/pairs"], finished.get("ablation/one_off")
+        sections.append(("Pairs of heads", heads.pairs(pairs, *stores)))
+    if rows_off := grids.get("rows_off"):
+        sections.append(("Without a whole row", subsets.rows_off(rows_off)))
     if curves:
         sections.append(("Pruning", pruning.section(curves)))
-    if one_off and pairs and singles and tables.comparable(pairs, singles):
-        sections.append(("Pairs of heads", heads.pairs(pairs, singles, one_off)))
+    if prefixes := grids.get("prefixes"):
+        sections.append(("Heads in one order", subsets.prefixes(prefixes)))
+    if random := grids.get("random"):
+        sections.append(("Random subsets", subsets.random(random, curves, prefixes)))
+    if own := grids.get("file"):
+        sections.append(("Masks of a file", subsets.own(own)))
     if "training" in model:
         sections.append(("Training", _training(model)))
-    summary = _summary(one_off, curves)
+    summary = _summary(grids, curves)
     return [("Summary", summary), *sections] if summary else sections
 
 
-def _summary(one_off: Judged | None, curves: pruning.Curves) -> list[Item]:
-    every = [judged for parts in curves.values() for judged in parts.values() if judged.full is not None]
-    judged = one_off or next(iter(every), None)
+def _summary(grids: Mapping[str, Judged], curves: pruning.Curves) -> list[Item]:
+    one_off = grids.get("one_off")
+    pruned = [judged for parts in curves.values() for judged in parts.values() if judged.full is not None]
+    judged = one_off or next(iter([*pruned, *grids.values()]), None)
     if not judged:
         return []
     rows = judged.manifest["rows"]

@@ -113,10 +113,12 @@ def curves(
     label: str,
     points: float,
     total: int | None = None,
+    cloud: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
     """The metric against the share of heads removed, one panel a name, one curve an order or type (Figures 3, 4 and 6).
 
-    Bands: the change's interval.  total: the number of heads that the share is of, if it is one for all curves.
+    Bands: the change's interval.  total: the number of heads that the share is of, if it is one for all curves.  cloud: what
+    is shown as points behind the curves.
     """
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     for axes, (title, lines) in zip(
@@ -126,6 +128,9 @@ def curves(
             axes.axhline(full, color=INK, linewidth=1, linestyle=":", label=f"full model, {full:.4g}")
         if np.isfinite(constant):
             axes.axhline(constant, color=PALE, linewidth=1, linestyle="--", label=f"best constant answer, {constant:.4g}")
+        axes.scatter(
+            [row["share"] for row in cloud], [row["metric"] for row in cloud], s=14, color=PALE, alpha=0.5, linewidth=0
+        )
         for place, (name, rows) in enumerate(lines.items()):
             _curve(axes, name, rows, full, points, {key: values[place % len(values)] for key, values in STYLES.items()})
         axes.set(xlabel="share of heads removed (%)", title=title, xlim=(-1, 101))
@@ -143,10 +148,36 @@ def curves(
     return figure
 
 
+@styled
+def dots(
+    names: Sequence[str],
+    change: Sequence[float],
+    low: Sequence[float],
+    high: Sequence[float],
+    filled: Sequence[bool],
+    label: str,
+) -> Figure:
+    """A line a name: a dot at its change, filled or not, and a bar from `low` to `high`."""
+    figure = Figure(figsize=(WIDTH, max(1.0 + 0.26 * len(names), 1.8)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(0, color=PALE, linewidth=1)
+    for place, (middle, left, right, full) in enumerate(zip(change, low, high, filled, strict=True)):
+        blue = STYLES["color"][0]
+        axes.plot([left, right], [place, place], color=blue, linewidth=1.6)
+        axes.plot(middle, place, "o", color=blue, markerfacecolor=blue if full else "white", markersize=6)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(label)
+    return figure
+
+
 def _curve(axes: Axes, name: str, rows: Rows, full: float, points: float, style: Mapping[str, Any]) -> None:
     share, metric, low, high = (np.array([row[key] for row in rows]) for key in ("share", "metric", "low", "high"))
     axes.fill_between(share, full + low / points, full + high / points, color=style["color"], alpha=0.13, linewidth=0)
-    axes.plot(share, metric, label=name, linewidth=1.8, markersize=5, **style)
+    axes.plot(share, metric, label=name, linewidth=1.8, markersize=5 if len(rows) <= 40 else 2.5, **style)
 
 
 def _count_heads(axes: Axes, total: int) -> None:

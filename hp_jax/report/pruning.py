@@ -7,9 +7,9 @@ from typing import get_args
 
 from hp_jax.config import Order
 from hp_jax.report import heatmaps, plots, tables
-from hp_jax.report.attention import NAMES, chosen
+from hp_jax.report.attention import NAMES
 from hp_jax.report.html import SIGNIFICANT, Item
-from hp_jax.report.judging import Judged, judge, points, present
+from hp_jax.report.judging import Judged, judge, part_of, points
 from hp_jax.report.style import picture
 from hp_jax.report.tables import listing
 from hp_jax.store import Store
@@ -29,18 +29,14 @@ def read_curves(finished: Mapping[str, Store]) -> Curves:
         folder, _, rest = name.partition("/")
         order, _, part = rest.removesuffix("/test").partition(".")
         if folder == "pruning" and rest.endswith("/test") and order in ORDERS:
-            curves[order][part or ALL] = _judge(finished[name], part)
+            store = finished[name]
+            curves[order][part or ALL] = judge(store, part_of(store.manifest, [part] if part else []))
     shown = [ALL, *NAMES]
     return {
         order: dict(sorted(parts.items(), key=lambda item: shown.index(item[0]) if item[0] in shown else len(shown)))
         for order, parts in curves.items()
         if parts
     }
-
-
-def _judge(store: Store, part: str) -> Judged:
-    present_AH = present(store.manifest)
-    return judge(store, present_AH & chosen(store.manifest["rows"], [part])[:, None] if part else present_AH)
 
 
 def how_far(curves: Curves) -> list[str]:

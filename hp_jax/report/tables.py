@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ import scipy.stats
 
 from hp_jax.bleu import TextMetric
 from hp_jax.files import read_json
-from hp_jax.heads import living_heads
+from hp_jax.heads import living_heads, removed
 from hp_jax.importance import Sums, normalize_rows
 from hp_jax.report.attention import NAMES, by_type
 from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading, show
-from hp_jax.report.judging import Judged, signatures, touched
+from hp_jax.report.judging import Judged, present, signatures, touched
 from hp_jax.store import Store, find_stores
 
 JOBS = {"score": "importance computed on", "select": "order chosen on", "test": "measured on"}
@@ -69,11 +69,18 @@ def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int
     ]
 
 
-def listing(judged: Judged, name: str, rows: Rows, caption: str, *, folded: bool = False) -> Listing:
+def listing(judged: Judged, name: str, rows: Rows, caption: str, *, folded: bool = False, most: int | None = None) -> Listing:
     """A table of numbers of a grid, with what has to be said beside them."""
     losses = f"Losses are nats per {judged.unit}." if "loss" in rows[0] else ""
     note = " ".join(filter(None, [signatures(judged.manifest, [judged.manifest["metric"], *rows[0]]), losses]))
-    return Listing(name, rows, caption, folded=folded, note=note, metric=judged.metric_name)
+    return Listing(name, rows, caption, folded=folded, note=note, metric=judged.metric_name, most=most)
+
+
+def masks_file(judged: Judged, name: str) -> Listing:
+    """The CSV of every mask of a grid, for machines."""
+    return listing(
+        judged, f"{name}_masks", mask_table(judged), "every mask of this grid, a line each in the grid's order.", most=0
+    )
 
 
 def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +100,7 @@ def importance_table(store: Store) -> Rows:
 
 def head_table(judged: Judged) -> Rows:
     """What each head's own mask does (removed alone, or alone in its row), the largest drop of the metric first."""
-    rows = [_name(judged.manifest, *at) | _judgement(judged, place) for place, at in enumerate(judged.living, 1)]
+    rows = [_name(judged.manifest, *at) | judgement(judged, place) for place, at in enumerate(judged.living, 1)]
     return sorted(rows, key=lambda row: (row["metric"], -np.nan_to_num(row["loss"])))
 
 
@@ -109,9 +116,8 @@ def layer_table(judged: Judged) -> Rows:
     * marks p < 0.01; – a row that is not there.
     """
     best = {row["row"]: row for row in best_per_row(judged)}
-    p_name = "p_mcnemar" if judged.test == "McNemar" else "p_bootstrap"
     words = {
-        name: f"head {row['head']}: {show('change', row['change'])}{'*' * (row[p_name] < SIGNIFICANT)}"
+        name: f"head {row['head']}: {show('change', row['change'])}{'*' * (row[p_name(judged)] < SIGNIFICANT)}"
         for name, row in best.items()
     }
     layers, kinds = dict.fromkeys(name.partition(".")[2] for name in best), by_type(list(best))
@@ -142,9 +148,26 @@ def curve_table(judged: Judged) -> Rows:
     total = int(judged.part_AH.sum())
     removed_M = (judged.part_AH & ~judged.masks_MAH).sum((1, 2))
     return [
-        {"removed": int(removed), "share": 100 * int(removed) / total} | _judgement(judged, place)
+        {"removed": int(removed), "share": 100 * int(removed) / total} | judgement(judged, place)
         for place, removed in enumerate(removed_M)
     ]
+
+
+def mask_table(judged: Judged) -> Rows:
+    """Every mask in order: how many heads it is without, and which, as `row:head,head row:head`; `-` for none."""
+    rows, present_AH = judged.manifest["rows"], present(judged.manifest)
+    table = []
+    for place, mask_AH in enumerate(judged.masks_MAH):
+        gone = removed(mask_AH, present_AH, rows)
+        words = [f"{row}:{','.join(map(str, heads))}" for row, heads in gone.items()]
+        count = sum(map(len, gone.values()))
+        table.append({"mask": place, "removed": count, "without": " ".join(words) or "-"} | judgement(judged, place))
+    return table
+
+
+def p_name(judged: Judged) -> str:
+    """The column of the p-values that decide."""
+    return "p_mcnemar" if judged.test == "McNemar" else "p_bootstrap"
 
 
 def removable(judged: Judged) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -206,6 +229,20 @@ def interactions(pairs: Store, one_off: Store) -> tuple[np.ndarray, list[tuple[i
     return together[np.ix_(shown, shown)], [heads[place] for place in shown]
 
 
+def pair_table(judged: Judged, together: np.ndarray, heads: Sequence[tuple[int, int]]) -> Rows:
+    """Every pair with its interaction (`together`, of `heads`) and what its removal does, the strongest interaction first."""
+    at = [heads.index(head) for head in judged.living]
+    table = []
+    for place, (first, second) in enumerate(itertools.combinations(range(len(at)), 2), 1):
+        told = judgement(judged, place)
+        table.append(
+            {"mask": place, "first": judged.names[first], "second": judged.names[second]}
+            | {name: told[name] for name in ("change", p_name(judged), "loss_change")}
+            | {"extra": float(together[at[first], at[second]])}
+        )
+    return sorted(table, key=lambda row: -abs(row["extra"]))
+
+
 def _named_scores(importance: Store) -> dict[str, np.ndarray]:
     """The scores by their column; the normalised ones only if the rows are normalised."""
     score_AH, normalised_AH = importance_scores(importance)
@@ -217,7 +254,8 @@ def _name(manifest: Mapping[str, Any], row: int, head: int) -> dict[str, Any]:
     return {"row": manifest["rows"][row], "head": head}
 
 
-def _judgement(judged: Judged, place: int) -> dict[str, float]:
+def judgement(judged: Judged, place: int) -> dict[str, float]:
+    """What the report tells of one mask, by column."""
     numbers = {
         "metric": judged.metric_M,
         "change": judged.change.difference,
