@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -32,21 +32,19 @@ from hp_jax import fingerprint, heads
 from hp_jax.config import Experiment
 from hp_jax.corpus import Encoded
 from hp_jax.data.text import overlap
-from hp_jax.grid import evaluate_grid
+from hp_jax.grid import fill_grid
 from hp_jax.importance import Sums, example_gradients, head_importance, normalize_rows, sum_importance
+from hp_jax.memory import chunk_size
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
-from hp_jax.store import Items
+from hp_jax.sets import masks_of
+from hp_jax.sharding import agreed, device_mesh, wait_for_all
+from hp_jax.store import Items, Store
 from hp_jax.subject import Subject, load, results
 from hp_jax.task import Batch
 
 log = logging.getLogger("hp_jax")
 
-SETS: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "one_off": heads.one_off,
-    "one_on": heads.one_on,
-    "pairs": heads.pairs,
-}
 PART = 32
 """Batches of importance that are saved together."""
 
@@ -78,11 +76,11 @@ def _importance(subject: Subject) -> np.ndarray:
         },
         chunk=1,
     )
-    todo = [part for part in range(len(starts)) if not store.done()[part]]
+    todo = np.flatnonzero(~agreed(store.done())).tolist()
     for part in track(todo, "importance", total=len(starts), done=len(starts) - len(todo), unit=f"x {PART} batches"):
         some = scored[starts[part] : starts[part] + PART]
         sums = sum_importance(subject.task, subject.params, some, subject.full_AH, per=settings.per, kind=settings.kind)
-        store.write(part, {"total": np.asarray(sums.total_AH)[None], "count": np.asarray(sums.count_A)[None]})
+        _write(store, part, {"total": np.asarray(sums.total_AH)[None], "count": np.asarray(sums.count_A)[None]})
     if settings.keep_gradients:
         _keep_gradients(subject, examples, scored)
     values = store.read_items()
@@ -116,8 +114,15 @@ def _keep_gradients(subject: Subject, examples: Encoded, scored: Sequence[Batch]
         items={"gradient": Items(("example", "row", "head"), shape, "float32")},
         chunk=4096,
     )
-    if not store.done().all():
-        store.write(0, {"gradient": example_gradients(subject.task, subject.params, scored, subject.full_AH)})
+    if not agreed(store.done()).all():
+        _write(store, 0, {"gradient": example_gradients(subject.task, subject.params, scored, subject.full_AH)})
+
+
+def _write(store: Store, start: int, values: Mapping[str, np.ndarray]) -> None:
+    """Of several processes, which all have the values, the first writes them."""
+    if jax.process_index() == 0:
+        store.write(start, values)
+    wait_for_all(store.path)
 
 
 # --- ablation and pruning --------------------------------------------------------------------------------------------------
@@ -125,10 +130,17 @@ def _keep_gradients(subject: Subject, examples: Encoded, scored: Sequence[Batch]
 
 def ablate(config: Experiment) -> None:
     """Evaluates every mask of `config.ablation.sets` on `config.ablation.split` into out/ablation; mask 0 is the full model."""
-    subject = load(config)
-    for name in config.ablation.sets:
-        masks_MAH = _masks(subject, name, _part(subject, config.ablation.attention))
-        _grid(subject, f"ablation/{name}", name, masks_MAH, {"test": config.ablation.split}, "test")
+    subject, settings = load(config), config.ablation
+    part_AH = _part(subject, settings.attention)
+    for name, masks_MAH in {name: _masks(subject, name, part_AH) for name in settings.sets}.items():
+        splits = {"test": settings.split}
+        if name == "prefixes" and settings.order == "importance":
+            splits = {"score": config.importance.split} | splits
+            _warn_of_overlap(subject, splits)
+        store = _grid(subject, f"ablation/{name}", name, masks_MAH, splits, "test", part=settings.part)
+        missing = int((~store.done()).sum())
+        if missing:
+            log.info("part %d of %d of %s is done; %d masks are left to the other parts", *settings.part, store.path, missing)
 
 
 def _part(subject: Subject, names: Sequence[str]) -> jax.Array:
@@ -143,8 +155,8 @@ def _part(subject: Subject, names: Sequence[str]) -> jax.Array:
 
 def _masks(subject: Subject, name: str, part_AH: jax.Array) -> np.ndarray:
     """The full mask, and then those of a set that is about the heads of `part_AH` alone."""
-    others_AH = subject.full_AH & ~part_AH
-    return np.concatenate([subject.full_AH[None], SETS[name](part_AH) | others_AH[None]])
+    settings, rows = subject.config.ablation, subject.task.rows
+    return masks_of(name, settings, subject.full_AH, part_AH, rows, lambda: _importance(subject))
 
 
 def prune_orders(config: Experiment) -> None:
@@ -172,7 +184,8 @@ def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarr
         ablation = subject.config.ablation
         same = splits["select"] == ablation.split and not ablation.attention
         where = "ablation/one_off" if same else "pruning/oracle/select"
-        values = _grid(subject, where, "one_off", _masks(subject, "one_off", subject.full_AH), splits, "select")
+        store = _grid(subject, where, "one_off", _masks(subject, "one_off", subject.full_AH), splits, "select")
+        values = {name: store.read(name) for name in store.manifest["arrays"]}
         worth_M = -values["loss"].sum(1, dtype=np.float64)
         if subject.config.pruning.oracle == "metric":
             worth_M = subject.metric.score(subject.metric.statistics(values).sum(-2, dtype=np.int64))
@@ -219,19 +232,27 @@ def _ranking(
 
     def remembered(part_AH: jax.Array) -> np.ndarray:
         step, mask_AH = next(place), part_AH | others_AH
-        if not store.done()[step]:
-            store.write(step, {"score": np.asarray(score_fn(mask_AH), np.float64)[None], "mask": np.asarray(mask_AH)[None]})
+        if not agreed(store.done())[step]:
+            score_AH = np.asarray(score_fn(mask_AH), np.float64)
+            _write(store, step, {"score": score_AH[None], "mask": np.asarray(mask_AH)[None]})
         return store.read("score")[step]
 
     return np.asarray(prune(remembered, part_AH, counts, floor=floor) | others_AH[None])
 
 
 def _grid(
-    subject: Subject, where: str, kind: str, masks_MAH: np.ndarray, splits: dict[str, str], job: str
-) -> dict[str, np.ndarray]:
-    """Values of every mask on every example of `splits[job]`, and what is known of the examples; a store of kind `grid`."""
-    examples = subject.examples(splits[job])
-    chunk = subject.config.ablation.masks_at_once
+    subject: Subject,
+    where: str,
+    kind: str,
+    masks_MAH: np.ndarray,
+    splits: dict[str, str],
+    job: str,
+    *,
+    part: tuple[int, int] = (1, 1),
+) -> Store:
+    """A store of kind `grid`: values of every mask (or a part of them) on every example of `splits[job]`."""
+    settings, examples = subject.config.ablation, subject.examples(splits[job])
+    scored, finish = subject.batches(examples), subject.corpus.finish(examples)
     fixed, items = subject.corpus.kept(examples, len(masks_MAH))
     store = results(
         subject,
@@ -245,14 +266,12 @@ def _grid(
         },
         fixed={"masks": (("mask", "row", "head"), np.asarray(masks_MAH)), **fixed},
         items=items,
-        chunk=chunk,
+        chunk=lambda: settings.masks_at_once or chunk_size(subject.task, subject.params, scored, len(masks_MAH)),
         masks=kind,
     )
-    scored, finish = subject.batches(examples), subject.corpus.finish(examples)
-    values = evaluate_grid(
-        subject.task, subject.params, scored, masks_MAH, chunk=chunk, finish=finish, store=store, label=where
-    )
-    return values | {name: array for name, (_, array) in fixed.items()}
+    mesh = device_mesh(mask=settings.mask_devices) if settings.mask_devices else None
+    fill_grid(subject.task, subject.params, scored, masks_MAH, store, mesh=mesh, finish=finish, part=part, label=where)
+    return store
 
 
 def _warn_of_overlap(subject: Subject, splits: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from hp_jax.config import Experiment
 from hp_jax.corpus import Encoded
 from hp_jax.files import read_json
 from hp_jax.grid import evaluate_grid
-from hp_jax.sharding import data_mesh
+from hp_jax.sharding import device_mesh
 from hp_jax.subject import Subject, load_subject, save_subject
 from hp_jax.task import Params
 from hp_jax.train import train
@@ -57,7 +57,7 @@ def train_model(config: Experiment) -> None:
         recipe,
         mask_AH=subject.full_AH,
         seed=config.seed,
-        mesh=data_mesh(),
+        mesh=device_mesh(),
         folder=out / "train",
         inputs=inputs,
     )

@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from hp_jax.config import Kind, Reduction
 from hp_jax.heads import check_mask, gates
-from hp_jax.sharding import data_mesh, place_batch, replicate
+from hp_jax.sharding import device_mesh, fetch, place, place_batch
 from hp_jax.task import Array, Batch, Params, Task
 
 
@@ -91,14 +91,15 @@ def sum_importance(
     kind: Kind = "abs",
     mesh: Mesh | None = None,
 ) -> Sums:
-    """`Sums` over all batches, added up in float64 on the host; the batches are spread over the mesh's `data` axis."""
+    """`Sums` over all batches, added up in float64 on the host; the batches are spread over the mesh's devices."""
     mask_AH = check_mask(mask_AH, task.heads)
-    mesh = mesh or data_mesh()
-    params = replicate(params, mesh)
+    mesh = mesh or device_mesh()
+    params = place(params, mesh)
     batches = list(batches)
     if not batches:
         raise ValueError("importance needs at least one batch, but there is none")
     parts = [importance_sums(task, params, place_batch(batch, mesh), mask_AH, per=per, kind=kind) for batch in batches]
+    parts = fetch(parts)
     return Sums(*(np.sum([np.asarray(part, np.float64) for part in column], axis=0) for column in zip(*parts, strict=True)))
 
 
@@ -124,13 +125,13 @@ def example_gradients(
 ) -> np.ndarray:
     """The gate gradients of every example, summed over its positions, in the order of `index_B`: `[N, A, H]`, float32."""
     mask_AH = check_mask(mask_AH, task.heads)
-    mesh = mesh or data_mesh()
-    params = replicate(params, mesh)
+    mesh = mesh or device_mesh()
+    params = place(params, mesh)
     batches = list(batches)
     count = int(sum(batch["weight_B"].sum() for batch in batches))
     gradient_NAH = np.zeros((count, *mask_AH.shape), np.float32)
     for batch in batches:
-        gradient_BAH = np.asarray(_example_gradients(task, params, place_batch(batch, mesh), mask_AH))
+        gradient_BAH = fetch(_example_gradients(task, params, place_batch(batch, mesh), mask_AH))
         real = np.flatnonzero(batch["weight_B"])
         gradient_NAH[batch["index_B"][real]] = gradient_BAH[real]
     return gradient_NAH

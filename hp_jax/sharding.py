@@ -1,38 +1,88 @@
-"""Device mesh and placement: parameters are replicated, batches are split over the mesh's `data` axis."""
+"""The device mesh, and placement on it: of one process's devices, or of those of many hosts.
+
+A mesh has two axes: `mask`, along which a grid's masks are split, and `data`, along which its batches are.  Importance and
+training split batches along both.  Parameters are whole on every device.  Every process has all data on its host and puts
+on its devices what belongs there.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hp_jax.task import Batch
 
+BOTH = ("mask", "data")
 
-def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all (or the given) devices with the one axis `data`."""
+
+def join_hosts() -> None:
+    """Makes this process one of many, whose devices are used together; each of them runs the same command.
+
+    Nothing need be said on Cloud TPU, Slurm, Kubernetes and under Open MPI; elsewhere JAX_COORDINATOR_ADDRESS (host:port of the
+    first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say it.  RuntimeError if there is no such cluster.
+    """
+    count, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    try:
+        jax.distributed.initialize(num_processes=int(count) if count else None, process_id=int(own) if own else None)
+    except ValueError as error:
+        raise RuntimeError(
+            "found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected JAX_COORDINATOR_ADDRESS (host:port of the first "
+            f"process), JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
+        ) from error
+
+
+def device_mesh(devices: Sequence[jax.Device] | None = None, *, mask: int = 1) -> Mesh:
+    """A mesh of all (or the given) devices, `mask` of them along that axis.  ValueError if they do not divide."""
     devices = jax.devices() if devices is None else list(devices)
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    if mask < 1 or len(devices) % mask:
+        raise ValueError(f"{len(devices)} devices cannot be split into {mask} along the mask axis")
+    return jax.make_mesh((mask, len(devices) // mask), BOTH, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
-def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Every array of `tree` whole on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...]) -> Any:
+    """Every array of `tree`, the same on all hosts, split over the mesh along its first axes; whole everywhere for none."""
+    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def globally(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(globally, tree)
 
 
-def place_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
-    """A host batch split over `data`; rows of weight 0 are added if B does not divide."""
-    missing = -len(batch["weight_B"]) % mesh.shape["data"]
-    sharding = NamedSharding(mesh, PartitionSpec("data"))
+def place_batch(batch: Batch, mesh: Mesh, axis: str | tuple[str, ...] = BOTH) -> dict[str, jax.Array]:
+    """A host batch split over `axis`; rows of weight 0 are added if B does not divide."""
+    parts = np.prod([mesh.shape[name] for name in ((axis,) if isinstance(axis, str) else axis)], dtype=int)
+    missing = -len(batch["weight_B"]) % parts
 
-    def place(name: str, array: Any) -> jax.Array:
-        array = np.asarray(array)
-        if missing:
-            extra = np.repeat(array[-1:], missing, axis=0)
-            array = np.concatenate([array, np.zeros_like(extra) if name == "weight_B" else extra])
-        return jax.device_put(array, sharding)
+    def filled(name: str, array: np.ndarray) -> np.ndarray:
+        extra = np.repeat(array[-1:], missing, axis=0)
+        return np.concatenate([array, np.zeros_like(extra) if name == "weight_B" else extra])
 
-    return {name: place(name, array) for name, array in batch.items()}
+    return place({name: filled(name, np.asarray(array)) for name, array in batch.items()}, mesh, axis)
+
+
+def fetch(tree: Any) -> Any:
+    """Every array of `tree` whole on this host, and on every other: all processes call it at once."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def agreed(array: np.ndarray) -> np.ndarray:
+    """The first process's `array` on all hosts."""
+    return array if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+def wait_for_all(place: str) -> None:
+    """Returns when every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(place)

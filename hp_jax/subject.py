@@ -9,7 +9,7 @@ import importlib.metadata
 import logging
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def results(
     inputs: dict[str, str],
     fixed: Mapping[str, tuple[Axes, np.ndarray]],
     items: Mapping[str, Items],
-    chunk: int,
+    chunk: int | Callable[[], int],
     masks: str = "",
 ) -> Store:
     """The store out/`where`: new, or continued if the model, the code and the other `inputs` (hashes) are the same.
@@ -170,7 +170,7 @@ def results(
     about |= {"rows": list(subject.task.rows), "heads": list(subject.task.heads), "splits": splits, "masks": masks}
     model = {"model": subject.digest, "architecture": fingerprint.of_json(subject.task.config)}
     code = {"version of hp_jax": importlib.metadata.version("hp_jax")}
-    path = Path(subject.config.out) / where
+    path = f"{subject.config.out.rstrip('/')}/{where}"  # a folder or a bucket
     return create_store(path, kind, fingerprint=model | code | inputs, about=about, fixed=fixed, items=items, chunk=chunk)
 
 

@@ -1,8 +1,9 @@
 """What importance, ablation, pruning and training know of a model: its head rows and what it gives for each example.
 
 Letters, one meaning each, in names, einsums and docstrings: B batch, T query position, S key position, D width, H heads,
-K head width, F feed-forward width, V vocabulary, C classes, L layers, A mask rows, M masks in a grid, N examples, W beam.
-R is resamples in statistics, and masks times sentences in beam search.
+K head width, F feed-forward width, V vocabulary, C classes, L layers, A mask rows, M masks in a grid, N examples, W beam,
+U states that masks share, G masks that share one (M = U * G).  R is resamples in statistics, and masks times sentences in
+beam search.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 
 Array = jax.Array | np.ndarray
 Params = Any
+State = Any
+"""Arrays with leading axis B."""
 Batch = Mapping[str, Array]
 """Arrays with leading axis B, always with `weight_B` (1 real, 0 padding) and `index_B` (place in the split)."""
 
@@ -24,6 +27,10 @@ class Task(Protocol):
 
     `gates` is a sequence of A arrays, one a row, each broadcastable to `[B, T_row, H_row]`; the rows of a mask `[A, H]`
     will do.
+
+    For grids the model is a chain: `start` gives the state before the first row; for each of the first `stages` rows `look`
+    and `advance` give the state after it; `evaluate` takes the last state.  Masks that agree in their first rows share what
+    comes before they differ.  A task may have no stages: then `evaluate` does everything.
     """
 
     @property
@@ -42,11 +49,25 @@ class Task(Protocol):
     ) -> tuple[jax.Array, jax.Array]:
         """Loss of each example with label smoothing, and the number of predictions that it is the sum of, both `[B]`."""
 
-    def evaluate(self, params: Params, batch: Batch, gates: Sequence[Array]) -> dict[str, jax.Array]:
-        """What is kept of each example under each of M masks `{name: [M, B, ...]}`: its loss and what the metric needs.
-
-        Here each row's gate is `[M, H_row]`; dropout off.
-        """
-
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """For each row, which query positions are real `[B, T_row]`; for the shape and the counts of the gates' gradients."""
+
+    @property
+    def stages(self) -> int:
+        """How many of the first rows are computed one by one."""
+
+    def start(self, params: Params, batch: Batch) -> State:
+        """The state before the first row."""
+
+    def look(self, params: Params, row: int, batch: Batch, state: State) -> Any:
+        """What the row's heads see: all of the row that does not depend on its gates."""
+
+    def advance(self, params: Params, row: int, batch: Batch, state: State, seen: Any, gate: Array) -> State:
+        """The state after the row, from the one before it, what its heads see there, and their gates `[H_row]`."""
+
+    def evaluate(self, params: Params, batch: Batch, states: State, gates: Sequence[Array]) -> dict[str, jax.Array]:
+        """What is kept of each example under each of M masks `{name: [M, B, ...]}`: its loss and what the metric needs.
+
+        Each row's gate is `[M, H_row]`.  `states` are U states after the stages `[U, B, ...]`, each of which serves M / U
+        successive masks; the rows of the stages are in them already.  Dropout off.
+        """

@@ -19,7 +19,7 @@ from hp_jax.config import Train
 from hp_jax.fingerprint import differing
 from hp_jax.heads import gates
 from hp_jax.progress import track
-from hp_jax.sharding import place_batch, replicate
+from hp_jax.sharding import place, place_batch
 from hp_jax.task import Array, Batch, Params, Task
 
 log = logging.getLogger("hp_jax")
@@ -91,7 +91,7 @@ def train(
     steps = recipe.epochs * per_epoch
     # The step donates its state; the caller's parameters are copied so that they survive.
     params = jax.tree.map(jnp.copy, params)
-    state = replicate(State(params, optimizer(recipe, steps).init(params), jnp.zeros((), jnp.int32), jnp.zeros(())), mesh)
+    state = place(State(params, optimizer(recipe, steps).init(params), jnp.zeros((), jnp.int32), jnp.zeros(())), mesh)
     history: list[dict[str, float]] = []
     with TrainingStates(folder) as states:
         restored = states.restore(jax.eval_shape(lambda: state))
@@ -99,7 +99,7 @@ def train(
             differ = differing(restored[1]["inputs"], inputs)
             if differ:
                 raise ValueError(f"{folder} holds another training run (different {', '.join(differ)}); choose another folder")
-            state, history = replicate(restored[0], mesh), restored[1]["history"]
+            state, history = place(restored[0], mesh), restored[1]["history"]
             log.info("training continues after step %d of %d", int(state.step), steps)
         start = int(state.step)
         batches = epoch_batches(start // per_epoch)
@@ -111,18 +111,18 @@ def train(
             return f"loss {float(state.loss_sum) / (done % per_epoch):.4f}, {speed}" if done % per_epoch else speed
 
         for step in track(range(start, steps), "training", total=steps, done=start, unit="steps", status=status):
-            epoch, place = divmod(step, per_epoch)
-            if place == 0:
+            epoch, number = divmod(step, per_epoch)
+            if number == 0:
                 batches = epoch_batches(epoch)
-            batch = place_batch(batches[place], mesh)
-            examples += int(batches[place]["weight_B"].sum())
+            batch = place_batch(batches[number], mesh)
+            examples += int(batches[number]["weight_B"].sum())
             state = train_step(state, batch, mask_AH, jax.random.key(seed), task=task, recipe=recipe, steps=steps)
-            last = place == per_epoch - 1
+            last = number == per_epoch - 1
             if last:
                 line = {"epoch": epoch + 1, "training loss": float(state.loss_sum) / per_epoch}
                 history.append(line | evaluate(epoch + 1, state.params))
                 log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
-                state = state._replace(loss_sum=replicate(jnp.zeros(()), mesh))
+                state = state._replace(loss_sum=place(jnp.zeros(()), mesh))
             if last or (step + 1) % recipe.save_every == 0:
                 states.save(step + 1, state, {"history": history, "inputs": dict(inputs)})
     return state.params, history

@@ -1,86 +1,239 @@
-"""A grid is many plain evaluations; it is resumed from its store and pruning follows it."""
+"""A grid is many plain evaluations with less work, whatever the masks, the model and the mesh; and pruning follows it."""
 
+import dataclasses
+import functools
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params, with_config
+from tiny_translation import CONFIG, before_eos, make_batch, sentences, translate
 
+import hp_jax.grid
 from hp_jax import heads
-from hp_jax.grid import evaluate_grid
+from hp_jax.config import Decoding
+from hp_jax.grid import evaluate_grid, fill_grid, grid_mesh, plan
 from hp_jax.importance import head_importance, normalize_rows
+from hp_jax.models.classification import Classification
+from hp_jax.models.translation import Translation
 from hp_jax.pruning import oracle_scores, prune
-from hp_jax.sharding import data_mesh
+from hp_jax.sharding import device_mesh
 from hp_jax.store import Items, create_store
 
 PARAMS = random_params()
 DATA = examples()
 BATCHES = batched(DATA, size=6)
 MASKS = np.concatenate([FULL[None], heads.one_off(FULL)])
-PLAIN = jax.jit(
-    lambda batch, mask_AH: TASK.evaluate(PARAMS, batch, [gate_H[None] for gate_H in heads.gates(mask_AH, TASK.heads)])
-)
+
+DEEP = with_config(layers=4)
+DEEP_FULL = heads.all_on(4, 4)
+DEEP_PARAMS = random_params(DEEP)
+SETS = {
+    "one_off": heads.one_off(DEEP_FULL),
+    "one_on": heads.one_on(DEEP_FULL),
+    "pairs": heads.pairs(DEEP_FULL)[::3],
+    "rows_off": heads.rows_off(DEEP_FULL),
+    "random": heads.random_off(jax.random.key(0), DEEP_FULL, 6, 7),
+    "pruning": prune(lambda mask_AH: np.arange(16).reshape(4, 4) * 7 % 16, DEEP_FULL, range(17)),
+    "the same twice": jnp.stack([DEEP_FULL, heads.one_off(DEEP_FULL)[9]] * 2),
+}
 
 
-def plain_loop():
-    """One forward pass a mask and batch, put in order by hand."""
-    values = {"loss": np.zeros((9, 13), np.float32), "prediction": np.zeros((9, 13), np.int32)}
-    for m, mask_AH in enumerate(MASKS):
-        for batch in BATCHES:
-            result = PLAIN(batch, mask_AH)
-            for name in values:
-                for b, index in enumerate(batch["index_B"]):
-                    if batch["weight_B"][b]:
-                        values[name][m, index] = result[name][0, b]
-    return values
+@functools.partial(jax.jit, static_argnames="task")
+def one_pass(task, params, batch, mask_AH):
+    gates = heads.gates(mask_AH, task.heads)
+    return task.loss(params, batch, gates), jnp.argmax(task.logits(params, batch, gates), -1)
 
 
-@pytest.mark.parametrize(("chunk", "devices"), [(4, 1), (9, 8)])
-def test_equals_the_plain_loop_for_any_chunk_and_number_of_devices(chunk, devices):
-    found = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=chunk, mesh=data_mesh(jax.devices()[:devices]))
-    expected = plain_loop()
-    np.testing.assert_allclose(found["loss"], expected["loss"], atol=2e-5)
+def plain_loop(task, params, batches, masks_MAH):
+    """One forward pass a mask and batch, put in order by hand: `{name: [M, N]}`."""
+    count = int(sum(batch["weight_B"].sum() for batch in batches))
+    loss_MN, prediction_MN = np.zeros((len(masks_MAH), count), np.float32), np.zeros((len(masks_MAH), count), np.int32)
+    for (m, mask_AH), batch in itertools.product(enumerate(masks_MAH), batches):
+        loss_B, prediction_B = jax.device_get(one_pass(task, params, batch, mask_AH))
+        for b in np.flatnonzero(batch["weight_B"]):
+            loss_MN[m, batch["index_B"][b]], prediction_MN[m, batch["index_B"][b]] = loss_B[b], prediction_B[b]
+    return {"loss": loss_MN, "prediction": prediction_MN}
+
+
+def same(found, expected):
+    np.testing.assert_allclose(found["loss"], expected["loss"], atol=1e-5)
     np.testing.assert_array_equal(found["prediction"], expected["prediction"])
-    assert np.ptp(found["loss"], axis=0).min() > 1e-3
 
 
-def grid_store(path):
+@pytest.mark.parametrize("name", SETS)
+def test_equals_the_plain_loop_for_every_set_of_masks(name):
+    """13 examples in batches of 6, and chunks that do not divide the masks: nothing divides evenly."""
+    expected = plain_loop(DEEP, DEEP_PARAMS, BATCHES, SETS[name])
+    same(evaluate_grid(DEEP, DEEP_PARAMS, BATCHES, SETS[name], chunk=9, mesh=ONE_DEVICE), expected)
+    assert name == "the same twice" or np.ptp(expected["loss"], axis=0).min() > 1e-3
+
+
+@pytest.mark.parametrize(("devices", "mask"), [(1, 1), (2, 1), (2, 2), (8, 1), (8, 2), (8, 4), (8, 8)])
+def test_the_same_on_every_mesh(devices, mask):
+    mesh = device_mesh(jax.devices()[:devices], mask=mask)
+    same(evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=2, mesh=mesh), plain_loop(TASK, PARAMS, BATCHES, MASKS))
+
+
+def test_devices_go_to_the_masks_first():
+    assert [dict(grid_mesh(chunks).shape) for chunks in (1, 3, 8, 100)] == [
+        {"mask": 1, "data": 8},
+        {"mask": 2, "data": 4},
+        {"mask": 8, "data": 1},
+        {"mask": 8, "data": 1},
+    ]
+    with pytest.raises(ValueError, match="8 devices cannot be split into 3"):
+        device_mesh(mask=3)
+
+
+SOURCES = sentences(13, 20, eos=2, first=4, longest=9, seed=0)
+TARGETS = sentences(13, 20, eos=2, first=4, longest=9, seed=1)
+PAIRS = [
+    make_batch(SOURCES[:6], TARGETS[:6], pad=1, width=10),
+    make_batch(SOURCES[6:], TARGETS[6:], pad=1, width=10) | {"index_B": np.arange(6, 13, dtype=np.int32)},
+]
+
+
+@pytest.mark.parametrize("changes", [{"norm": "pre"}, {"decoder": "ssru"}], ids=["pre-norm", "SSRU"])
+def test_translations_are_those_of_each_mask_alone(changes):
+    """Encoder masks do not share the memory, decoder and cross masks do; both kinds are in these chunks."""
+    task = Translation(dataclasses.replace(CONFIG, **changes), Decoding(beam=2))
+    params, full_AH = random_params(task), heads.all_on(len(task.rows), task.heads)
+    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)[::2]])
+    mesh = device_mesh(jax.devices()[:4], mask=2)
+    found = evaluate_grid(task, params, PAIRS, masks_MAH, chunk=4, mesh=mesh)
+    loss = jax.jit(lambda batch, mask_AH: task.loss(params, batch, heads.gates(mask_AH, task.heads)))
+    for m, batch in itertools.product(range(len(masks_MAH)), PAIRS):
+        np.testing.assert_allclose(found["loss"][m, batch["index_B"]], loss(batch, masks_MAH[m]), rtol=1e-5)
+        expected = [best[0][0] for best in translate(task, params, batch, masks_MAH[m], task.decoding)]
+        assert [before_eos(ids, 2) for ids in found["translation"][m, batch["index_B"]]] == expected
+    assert len({found["translation"][m].tobytes() for m in range(len(masks_MAH))}) > 8
+
+
+# --- less work -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=1, max_size=12), st.integers(0, 4))
+def test_a_plan_has_each_beginning_once_and_leads_every_mask_to_its_own(rows_MA, stages):
+    masks_MAH = (np.array(rows_MA)[..., None] >> np.arange(2)) % 2 == 1
+    made = plan(masks_MAH, stages)
+    of_beginning = {0: ()}
+    for row in range(stages):
+        assert made.count_A[row] == len(of_beginning)
+        of_beginning = {
+            child: (*beginning, tuple(masks_MAH[made.mask_AG[row, child], row]))
+            for parent, beginning in of_beginning.items()
+            for child in range(made.first_AP[row, parent], made.first_AP[row, parent + 1])
+        }
+        assert sorted(of_beginning) == list(range(len(of_beginning)))
+        assert len(set(of_beginning.values())) == len(of_beginning)
+    for mask_AH, last in zip(masks_MAH, made.last_G, strict=True):
+        assert of_beginning[last] == tuple(tuple(mask_H) for mask_H in mask_AH[:stages])
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Classification):
+    """Tells of every stage that is really run."""
+
+    def look(self, params, row, batch, state):
+        jax.debug.callback(lambda: RUN.append(("look", row)))
+        return super().look(params, row, batch, state)
+
+    def advance(self, params, row, batch, state, seen, gate):
+        jax.debug.callback(lambda: RUN.append(("advance", row)))
+        return super().advance(params, row, batch, state, seen, gate)
+
+
+RUN = []
+
+
+def test_nothing_is_computed_twice():
+    """17 masks of 4 rows of 4 heads: 1 + 4 r looks and 1 + 4 (r + 1) layers in row r, where 17 would be run one by one."""
+    RUN.clear()
+    masks_MAH = np.concatenate([DEEP_FULL[None], SETS["one_off"]])
+    evaluate_grid(Counted(DEEP.config), DEEP_PARAMS, batched(DATA, size=13), masks_MAH, chunk=17, mesh=ONE_DEVICE)
+    jax.effects_barrier()
+    assert [RUN.count(("look", row)) for row in range(3)] == [1, 5, 9]
+    assert [RUN.count(("advance", row)) for row in range(3)] == [5, 9, 13]
+
+
+def test_half_the_work_at_bert_bases_shape():
+    """XLA's FLOPs of each part, as often as the plans of 2 chunks of 73 masks run it, against 145 forward passes."""
+    task = with_config(layers=12, heads=12, width=768, ffn=3072)
+    batch = jax.eval_shape(lambda: {name: jnp.zeros((8, 128), jnp.int32) for name in ("tokens_BT", "types_BT")})
+    batch |= jax.eval_shape(lambda: {name: jnp.zeros(8, jnp.int32) for name in ("length_B", "label_B", "weight_B")})
+    params, full_AH = jax.eval_shape(task.init, jax.random.key(0)), heads.all_on(12, 12)
+    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
+    gates = heads.gates(full_AH, task.heads)
+
+    def flops(part, *shapes):
+        return jax.jit(part).lower(*shapes).cost_analysis()["flops"]
+
+    state = jax.eval_shape(task.start, params, batch)
+    seen = jax.eval_shape(lambda *of: task.look(of[0], 0, *of[1:]), params, batch, state)
+    look = flops(lambda *of: task.look(of[0], 0, *of[1:]), params, batch, state)
+    advance = flops(lambda *of: task.advance(of[0], 0, *of[1:]), params, batch, state, seen, gates[0])
+    one_state, one_gate = jax.eval_shape(lambda state: state[None], state), [gate[None] for gate in gates]
+    read = flops(task.evaluate, params, batch, one_state, one_gate)
+    ours = 0
+    for masks in np.split(masks_MAH, [73]):
+        made = plan(masks, task.stages)
+        ours += made.count_A.sum() * look + made.first_AP.max(1).sum() * advance + len(masks) * read
+    assert ours <= 0.5 * len(masks_MAH) * flops(task.loss, params, batch, gates)
+
+
+# --- never twice ---------------------------------------------------------------------------------------------------------
+
+
+def grid_store(path, chunk=4):
     axes = ("mask", "example")
     items = {"loss": Items(axes, (9, 13), "float32"), "prediction": Items(axes, (9, 13), "int32")}
-    return create_store(path, "grid", fingerprint={"data": "1"}, about={}, fixed={}, items=items, chunk=4)
+    return create_store(path, "grid", fingerprint={"data": "1"}, about={}, fixed={}, items=items, chunk=chunk)
 
 
 def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkeypatch):
     whole = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE)
-    store = grid_store(tmp_path / "grid")
-    import hp_jax.grid
-
     evaluated = []
     real = hp_jax.grid.evaluate_masks
 
     def interrupted_after(calls):
-        def evaluate(task, params, batch, masks_MAH):
+        def wrapper(*args, **kwargs):
             if len(evaluated) == calls:
                 raise KeyboardInterrupt
-            evaluated.append(masks_MAH)
-            return real(task, params, batch, masks_MAH)
+            evaluated.append(1)
+            return real(*args, **kwargs)
 
-        return evaluate
+        return wrapper
 
+    store = grid_store(tmp_path / "grid")
     monkeypatch.setattr(hp_jax.grid, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
     with pytest.raises(KeyboardInterrupt):
-        evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE, store=store)
+        fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE)
     assert store.done().tolist() == [True] * 4 + [False] * 5
     evaluated.clear()
     monkeypatch.setattr(hp_jax.grid, "evaluate_masks", interrupted_after(-1))
-    found = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE, store=grid_store(tmp_path / "grid"))
+    fill_grid(TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE)
     assert len(evaluated) == 2 * len(BATCHES)
     for name, value in whole.items():
-        np.testing.assert_array_equal(found[name], value)
+        np.testing.assert_array_equal(store.read_items()[name], value)
     evaluated.clear()
-    evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE, store=store)
+    fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE)
     assert not evaluated
+
+
+def test_several_jobs_fill_one_grid(tmp_path):
+    whole = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=2, mesh=ONE_DEVICE)
+    store = grid_store(tmp_path / "grid", chunk=2)
+    fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE, part=(2, 3))
+    assert np.flatnonzero(store.done()).tolist() == [2, 3, 8]
+    for part in ((1, 3), (3, 3)):
+        fill_grid(TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE, part=part)
+    for name, value in whole.items():
+        np.testing.assert_array_equal(store.read_items()[name], value)
 
 
 def test_a_wrong_mask_is_refused():

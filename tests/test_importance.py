@@ -18,7 +18,7 @@ from hp_jax.importance import (
     normalize_rows,
     sum_importance,
 )
-from hp_jax.sharding import data_mesh
+from hp_jax.sharding import device_mesh
 
 PARAMS = random_params(scale=0.3)
 DATA = examples(count=13)
@@ -108,7 +108,7 @@ def test_example_gradients_are_in_the_order_of_the_examples():
 
 @pytest.mark.parametrize("devices", [2, 8])
 def test_the_same_on_any_number_of_devices(devices):
-    mesh = data_mesh(jax.devices()[:devices])
+    mesh = device_mesh(jax.devices()[:devices])
     data = batches(DATA, size=6, buckets=(16,))
     for per in ("token", "batch"):
         one = head_importance(TASK, PARAMS, data, FULL, per=per, mesh=ONE_DEVICE)

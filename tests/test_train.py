@@ -9,7 +9,7 @@ from tiny import BUCKETS, FULL, ONE_DEVICE, examples, random_params, with_config
 import hp_jax.train
 from hp_jax.config import Train
 from hp_jax.data.batching import batches
-from hp_jax.sharding import data_mesh
+from hp_jax.sharding import device_mesh
 from hp_jax.train import decayed, optimizer, train
 
 TASK = with_config(dropout=0.1, attention_dropout=0.1, classifier_dropout=0.1)
@@ -86,7 +86,7 @@ def test_another_runs_states_are_refused(tmp_path):
 
 def test_seeds_differ_and_devices_do_not(tmp_path, undisturbed):
     one, _ = undisturbed
-    many, _ = run(tmp_path / "many", mesh=data_mesh(jax.devices()[:4]))
+    many, _ = run(tmp_path / "many", mesh=device_mesh(jax.devices()[:4]))
     other, _ = run(tmp_path / "other", seed=1)
 
     def distance(a, b):

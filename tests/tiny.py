@@ -12,7 +12,7 @@ from hp_jax.config import BertConfig
 from hp_jax.data.batching import batches
 from hp_jax.data.tokenizer import Examples
 from hp_jax.models.classification import Classification
-from hp_jax.sharding import data_mesh
+from hp_jax.sharding import device_mesh
 from hp_jax.weights.hf_bert import slots
 
 CONFIG = BertConfig(
@@ -20,7 +20,7 @@ CONFIG = BertConfig(
 )
 TASK = Classification(CONFIG)
 FULL = heads.all_on(2, 4)
-ONE_DEVICE = data_mesh(jax.devices()[:1])
+ONE_DEVICE = device_mesh(jax.devices()[:1])
 BUCKETS = (8, 16)
 
 

@@ -40,29 +40,28 @@ class Block(nn.Module):
 
     config: BertConfig
 
-    @nn.compact
-    def __call__(
-        self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool
-    ) -> jax.Array:
-        """`[B, T, D]` from queries `[B, T, D]` over `memory` `[B, S, D]`; `attend` is True where a query may look."""
+    def setup(self) -> None:
+        """Names the modules: these names are the checkpoint's."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        attention = Attention(c.width, c.heads, c.head_width, dtype, c.attention_dropout, c.attention, name="attention")
-        ffn = FeedForward(c.ffn, c.activation, dtype, name="ffn")
-        dropout = functools.partial(nn.Dropout(c.dropout), deterministic=not train)
+        self.attention = Attention(c.width, c.heads, c.head_width, dtype, c.attention_dropout, c.attention)
+        self.ffn = FeedForward(c.ffn, c.activation, dtype)
+        self.attention_norm, self.ffn_norm = (nn.LayerNorm(c.epsilon, dtype=dtype) for _ in range(2))
+        self.dropout = nn.Dropout(c.dropout)
 
-        def attended(x_BTD: jax.Array) -> jax.Array:
-            return attention(x_BTD, attention.keys(memory_BSD), attend_B1TS, gate, train=train)
+    def look(self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, *, train: bool) -> jax.Array:
+        """What each head sees `[B, T, H, K]`; `attend` is True where a query may look."""
+        return self.attention.context(x_BTD, self.attention.keys(memory_BSD), attend_B1TS, train=train)
 
-        def norm(name: str) -> nn.LayerNorm:
-            return nn.LayerNorm(c.epsilon, dtype=dtype, name=name)
-
-        x_BTD = residual(x_BTD, attended, norm("attention_norm"), dropout, "post")
-        return residual(x_BTD, ffn, norm("ffn_norm"), dropout, "post")
+    def advance(self, x_BTD: jax.Array, seen_BTHK: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+        """The layer's output `[B, T, D]`."""
+        dropout = functools.partial(self.dropout, deterministic=not train)
+        x_BTD = residual(x_BTD, lambda _: self.attention.gated(seen_BTHK, gate), self.attention_norm, dropout, "post")
+        return residual(x_BTD, self.ffn, self.ffn_norm, dropout, "post")
 
 
 class Bert(nn.Module):
-    """`embed`, one `stage` a mask row, `readout`; `__call__` runs the chain."""
+    """`embed`, then `look` and `advance` for each mask row, then `readout`; `__call__` runs the chain."""
 
     config: BertConfig
 
@@ -80,10 +79,18 @@ class Bert(nn.Module):
         """The state before the first stage `[B, T, D]`."""
         return self.embeddings(tokens_BT, types_BT, train=train)
 
-    def stage(self, row: int, x_BTD: jax.Array, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
-        """The state after row `row`.  The last stage computes the [CLS] query alone (T = 1): the readout uses nothing else."""
-        query_BTD = x_BTD[:, :1] if row == self.config.layers - 1 else x_BTD
-        return self.layer[row](query_BTD, x_BTD, attend_B1TS, gate, train=train)
+    def _queries(self, row: int, x_BTD: jax.Array) -> jax.Array:
+        """The last row computes the [CLS] query alone (T = 1): the readout uses nothing else."""
+        return x_BTD[:, :1] if row == self.config.layers - 1 else x_BTD
+
+    def look(self, row: int, x_BTD: jax.Array, length_B: jax.Array, *, train: bool) -> jax.Array:
+        """What the heads of row `row` see in the state `[B, S, D]` before it: `[B, T, H, K]`, whatever their gates are."""
+        attend_B1TS = (jnp.arange(x_BTD.shape[1])[None] < length_B[:, None])[:, None, None]
+        return self.layer[row].look(self._queries(row, x_BTD), x_BTD, attend_B1TS, train=train)
+
+    def advance(self, row: int, x_BTD: jax.Array, seen_BTHK: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+        """The state after row `row`, from the one before it and what its heads see there."""
+        return self.layer[row].advance(self._queries(row, x_BTD), seen_BTHK, gate, train=train)
 
     def readout(self, x_BTD: jax.Array, *, train: bool) -> jax.Array:
         """Logits `[B, C]` from the state of [CLS], float32."""
@@ -97,8 +104,7 @@ class Bert(nn.Module):
         self, tokens_BT: jax.Array, types_BT: jax.Array, length_B: jax.Array, gates: Sequence[jax.Array], *, train: bool = False
     ) -> jax.Array:
         """Logits `[B, C]`; `length_B` is the number of real tokens, `gates[a]` is broadcast to `[B, T_a, H]`."""
-        attend_B1TS = (jnp.arange(tokens_BT.shape[1])[None] < length_B[:, None])[:, None, None]
         x_BTD = self.embed(tokens_BT, types_BT, train=train)
         for row, gate in enumerate(gates):
-            x_BTD = self.stage(row, x_BTD, attend_B1TS, gate, train=train)
+            x_BTD = self.advance(row, x_BTD, self.look(row, x_BTD, length_B, train=train), gate, train=train)
         return self.readout(x_BTD, train=train)

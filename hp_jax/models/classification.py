@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +59,40 @@ class Classification:
         label_BC = optax.smooth_labels(jax.nn.one_hot(batch["label_B"], len(self.config.labels)), smoothing)
         return optax.softmax_cross_entropy(logits_BC, label_BC), jnp.ones(len(logits_BC))
 
-    def evaluate(self, params: Params, batch: Batch, gates: Sequence[Array]) -> dict[str, jax.Array]:
-        """`loss` and `prediction` of each example under each mask `[M, B]`; what precedes the first gate is computed once."""
-        logits_MBC = jax.vmap(lambda gates: self.logits(params, batch, gates))(gates)
+    @property
+    def stages(self) -> int:
+        """All rows but the last, which is read together with the logits."""
+        return self.config.layers - 1
+
+    def start(self, params: Params, batch: Batch) -> jax.Array:
+        """The embeddings `[B, T, D]`."""
+        return self._apply(params, "embed", batch["tokens_BT"], batch["types_BT"])
+
+    def look(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+        """What the row's heads see: `[B, T, H, K]`."""
+        return self._apply(params, "look", row, state, batch["length_B"])
+
+    def advance(self, params: Params, row: int, batch: Batch, state: jax.Array, seen: jax.Array, gate: Array) -> jax.Array:
+        """The state after the row `[B, T, D]`; `[B, 1, D]` after the last, of [CLS] alone."""
+        return self._apply(params, "advance", row, state, seen, gate)
+
+    def evaluate(self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]) -> dict[str, jax.Array]:
+        """`loss` and `prediction` of each example under each mask `[M, B]`."""
+
+        def read(of: tuple[jax.Array, jax.Array]) -> jax.Array:
+            state, gate_GH = of
+            seen = self.look(params, self.stages, batch, state)
+            last = jax.vmap(lambda gate_H: self.advance(params, self.stages, batch, state, seen, gate_H))(gate_GH)
+            return jax.vmap(lambda state: self._apply(params, "readout", state))(last)
+
+        logits_UGBC = jax.lax.map(read, (states, jnp.reshape(gates[-1], (len(states), -1, self.config.heads))))
+        logits_MBC = logits_UGBC.reshape(-1, *logits_UGBC.shape[2:])
         label_MB = jnp.broadcast_to(batch["label_B"], logits_MBC.shape[:2])
         loss_MB = optax.softmax_cross_entropy_with_integer_labels(logits_MBC, label_MB)
         return {"loss": loss_MB, "prediction": jnp.argmax(logits_MBC, -1).astype(jnp.int32)}
+
+    def _apply(self, params: Params, method: str, *args: Any) -> Any:
+        return Bert(self.config).apply({"params": params}, *args, method=method, train=False)
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """Real query positions `[B, T]` of each row; in the last row [CLS] alone, `[B, 1]`."""

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from hp_jax.config import Decoding
 
-Step = Callable[[jax.Array, jax.Array, Any, Any], tuple[jax.Array, Any]]
-"""(tokens `[R, W]`, place, cache, context) -> (logits `[R, W, V]` of the token at that place, the cache after it)."""
+Step = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], tuple[jax.Array, Any]]
+"""(tokens `[R, W]`, place, origin `[R, W, T]`, cache, context) -> (logits `[R, W, V]` of the token at that place, the cache
+after it).  What a beam wrote into the cache stays there: at place t beam w goes on from what beam `origin[r, w, t]` wrote."""
 
 MANY = 16
 """Sentences from which on it pays to leave the finished ones behind."""
@@ -33,6 +34,8 @@ class _Beams(NamedTuple):
     place: jax.Array
     last_RW: jax.Array
     token_RWT: jax.Array
+    origin_RWT: jax.Array
+    """The beam that each beam's tokens were in at each place."""
     score_RW: jax.Array
     """Log-probability of each unfinished beam."""
     done: Hypotheses
@@ -65,7 +68,8 @@ def beam_search(
     never: tuple[int, ...],
     decoding: Decoding,
 ) -> Hypotheses:
-    """The best translations of R sentences; `cache` has leaves `[R, W, ...]`, `context`, which stays as it is, `[R, ...]`.
+    """The best translations of R sentences; `cache` has leaves `[R, W, ...]`, `context`, which stays as it is, `[R / n, ...]`:
+    each of its rows serves n successive sentences.
 
     As in fairseq: of the best 2W continuations those among the first W that end are finished, the first W that do not end go
     on; a sentence is done when W hypotheses are finished, or at its own `limit_R` tokens before EOS.  `length` bounds all of
@@ -80,6 +84,7 @@ def beam_search(
         place=jnp.zeros((), jnp.int32),
         last_RW=jnp.full((rows, beams), start, jnp.int32),
         token_RWT=nothing.token_RWT,
+        origin_RWT=jnp.broadcast_to(jnp.arange(beams, dtype=jnp.int32)[None, :, None], (rows, beams, length)),
         score_RW=jnp.broadcast_to(jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)[None], (rows, beams)),
         done=nothing,
         count_R=jnp.zeros(rows, jnp.int32),
@@ -93,7 +98,7 @@ def beam_search(
     done = now.done
     if few:
         late = jnp.argsort(~now.unfinished(), stable=True)[:few]
-        rest = jax.tree.map(lambda leaf: leaf[late] if leaf.ndim else leaf, now)
+        rest = jax.tree.map(lambda leaf: leaf[late * len(leaf) // rows] if leaf.ndim else leaf, now)
         rest = jax.lax.while_loop(lambda now: jnp.any(now.unfinished()), advance, rest)
         done = jax.tree.map(lambda whole, part: whole.at[late].set(part), done, rest.done)
     order_RW = jnp.argsort(done.score_RW, axis=1, stable=True, descending=True)
@@ -103,19 +108,20 @@ def beam_search(
 def _advance(now: _Beams, *, step: Step, eos: int, never: tuple[int, ...], decoding: Decoding) -> _Beams:
     """One more token."""
     beams = decoding.beam
-    logits_RWV, cache = step(now.last_RW, now.place, now.cache, now.context)
+    logits_RWV, cache = step(now.last_RW, now.place, now.origin_RWT, now.cache, now.context)
     allowed_RV = _allowed(logits_RWV.shape[-1], now.place, now.limit_R, eos, never, decoding.min_length)
     score_RC, parent_RC, token_RC = _best(now.score_RW, logits_RWV, allowed_RV)
     ends_RC = (token_RC == eos) & (score_RC > -jnp.inf)
     done, count_R = _finish(now, score_RC[:, :beams], parent_RC[:, :beams], ends_RC[:, :beams], eos, decoding)
     go_on_RW = jnp.argsort(ends_RC, axis=1, stable=True)[:, :beams]
     parent_RW, last_RW = _pick(parent_RC, go_on_RW), _pick(token_RC, go_on_RW)
-    if beams > 1:
-        cache = jax.tree.map(lambda leaf: _pick(leaf, parent_RW), cache)
     return now._replace(
         place=now.place + 1,
         last_RW=last_RW,
         token_RWT=_pick(now.token_RWT, parent_RW).at[:, :, now.place].set(last_RW),
+        origin_RWT=jnp.where(
+            jnp.arange(now.origin_RWT.shape[2]) <= now.place, _pick(now.origin_RWT, parent_RW), now.origin_RWT
+        ),
         score_RW=_pick(score_RC, go_on_RW),
         done=done,
         count_R=count_R,

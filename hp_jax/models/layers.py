@@ -68,20 +68,26 @@ class Attention(nn.Module):
         """What queries look at: keys and values of `memory`, each `[B, S, H, K]`."""
         return self.key(memory_BSD), self.value(memory_BSD)
 
+    def context(self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, *, train: bool = False) -> jax.Array:
+        """Each head's context `[B, T, H, K]` of queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
+        q_BTHK, (k_BSHK, v_BSHK) = self.query(x_BTD), keys
+        if train and self.dropout:
+            return self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
+        kernel = self.kernel if x_BTD.shape[1] > 1 else "xla"  # a single query is no work for a fused kernel
+        attend_B1TS = jnp.broadcast_to(attend_B1TS, (*q_BTHK.shape[:1], 1, q_BTHK.shape[1], k_BSHK.shape[1]))  # for cudnn
+        return jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel)
+
+    def gated(self, context_BTHK: jax.Array, gate: jax.Array) -> jax.Array:
+        """`[B, T, D]` from each head's context and its gate."""
+        gate_BTH = jnp.broadcast_to(jnp.asarray(gate, self.dtype), context_BTHK.shape[:-1])
+        context_BTHK = context_BTHK * gate_BTH[..., None]  # the gate
+        return self.out(context_BTHK)
+
     def __call__(
         self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool = False
     ) -> jax.Array:
         """`[B, T, D]` from queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
-        q_BTHK, (k_BSHK, v_BSHK) = self.query(x_BTD), keys
-        if train and self.dropout:
-            context_BTHK = self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
-        else:
-            kernel = self.kernel if x_BTD.shape[1] > 1 else "xla"  # a single query is no work for a fused kernel
-            attend_B1TS = jnp.broadcast_to(attend_B1TS, (*q_BTHK.shape[:1], 1, q_BTHK.shape[1], k_BSHK.shape[1]))  # for cudnn
-            context_BTHK = jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel)
-        gate_BTH = jnp.broadcast_to(jnp.asarray(gate, self.dtype), context_BTHK.shape[:-1])
-        context_BTHK = context_BTHK * gate_BTH[..., None]  # the gate
-        return self.out(context_BTHK)
+        return self.gated(self.context(x_BTD, keys, attend_B1TS, train=train), gate)
 
     def _with_dropout(self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
         """Attention with dropout on its weights, which no fused kernel offers; softmax in float32."""

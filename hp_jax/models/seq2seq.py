@@ -94,13 +94,14 @@ class EncoderLayer(Layer):
         self.ffn, self.ffn_norm = self._feed_forward(c.encoder_ffn), self._norm()
         self.dropout = nn.Dropout(c.dropout)
 
-    def __call__(self, x_BSD: jax.Array, attend_B11S: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
-        """`[B, S, D]` from `[B, S, D]`."""
+    def look(self, x_BSD: jax.Array, attend_B11S: jax.Array, *, train: bool) -> jax.Array:
+        """What each head sees `[B, S, H, K]`."""
+        x_BSD = self.attention_norm(x_BSD) if self.config.norm == "pre" else x_BSD
+        return self.attention.context(x_BSD, self.attention.keys(x_BSD), attend_B11S, train=train)
 
-        def attended(x: jax.Array) -> jax.Array:
-            return self.attention(x, self.attention.keys(x), attend_B11S, gate, train=train)
-
-        x_BSD = self._residual(x_BSD, attended, self.attention_norm, train)
+    def advance(self, x_BSD: jax.Array, seen_BSHK: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+        """The layer's output `[B, S, D]`."""
+        x_BSD = self._residual(x_BSD, lambda _: self.attention.gated(seen_BSHK, gate), self.attention_norm, train)
         return self._residual(x_BSD, self.ffn, self.ffn_norm, train)
 
 
@@ -129,30 +130,29 @@ class DecoderLayer(Layer):
 
         return self._residual(x_BTD, self.mixer if gate is None else attended, self.mixer_norm, train)
 
-    def mix_step(self, x_BWD: jax.Array, cache: Cache, place: jax.Array, gate: jax.Array | None) -> tuple[jax.Array, Cache]:
-        """The same for the position `place` of W beams, which see what `cache` holds of their past; and the cache after it."""
+    def mix_step(
+        self, x_RWD: jax.Array, cache: Cache, place: jax.Array, origin_RWT: jax.Array, gate: jax.Array | None
+    ) -> tuple[jax.Array, Cache]:
+        """The same for position `place` of W beams, each with the past that `origin` finds in `cache`; and the cache after it."""
         after: list[jax.Array] = []
 
-        def recurrent(x_BWD: jax.Array) -> jax.Array:
-            out_BWD, cell_BWD = self.mixer.step(x_BWD, *cache)
-            after.append(cell_BWD)
-            return out_BWD
+        def recurrent(x_RWD: jax.Array) -> jax.Array:
+            cell_RWD, before_RW = cache[0], origin_RWT[:, :, jnp.maximum(place - 1, 0)]
+            out_RWD, cell_RWD = self.mixer.step(x_RWD, jnp.take_along_axis(cell_RWD, before_RW[..., None], axis=1))
+            after.append(cell_RWD)
+            return out_RWD
 
-        def attended(x_BWD: jax.Array) -> jax.Array:
-            batch, beams = x_BWD.shape[:2]
-            x_N1D = x_BWD.reshape(-1, 1, x_BWD.shape[-1])
-            for old, new in zip(cache, self.mixer.keys(x_N1D), strict=True):
-                new = new.reshape(batch, beams, 1, *new.shape[2:])
-                after.append(jax.lax.dynamic_update_slice_in_dim(old, new, place, 2))
-            keys, values = (part.reshape(batch * beams, *part.shape[2:]) for part in after)
-            attend_111T = (jnp.arange(keys.shape[1]) <= place)[None, None, None]
-            gate_N1H = jnp.broadcast_to(jnp.asarray(gate), (batch, beams, self.config.decoder_heads)).reshape(
-                batch * beams, 1, -1
-            )
-            return self.mixer(x_N1D, (keys, values), attend_111T, gate_N1H).reshape(x_BWD.shape)
+        def attended(x_RWD: jax.Array) -> jax.Array:
+            rows, beams, length = origin_RWT.shape
+            for old, new in zip(cache, self.mixer.keys(x_RWD), strict=True):
+                after.append(jax.lax.dynamic_update_slice_in_dim(old, new[:, :, None], place, 2))
+            keys, values = (part.reshape(rows, beams * length, *part.shape[3:]) for part in after)
+            own_RWVT = origin_RWT[:, :, None] == jnp.arange(beams)[None, None, :, None]
+            seen_RWVT = own_RWVT & (jnp.arange(length) <= place)[None, None, None]
+            return self.mixer(x_RWD, (keys, values), seen_RWVT.reshape(rows, 1, beams, -1), gate)
 
-        x_BWD = self._residual(x_BWD, recurrent if gate is None else attended, self.mixer_norm, False)
-        return x_BWD, tuple(after)
+        x_RWD = self._residual(x_RWD, recurrent if gate is None else attended, self.mixer_norm, False)
+        return x_RWD, tuple(after)
 
     def cross_attend(
         self, x_BTD: jax.Array, keys: KeyValue, attend_B11S: jax.Array, gate: jax.Array, *, train: bool
@@ -193,16 +193,32 @@ class Seq2Seq(nn.Module):
             self.output_bias = self.param("output_bias", nn.initializers.zeros, (c.target_vocab,))
         self.dropout = nn.Dropout(c.dropout)
 
-    def encode(self, source_BS: jax.Array, length_B: jax.Array, gates: Gates, *, train: bool = False) -> Memory:
-        """The source as the decoder sees it."""
-        attend_B11S = (jnp.arange(source_BS.shape[1])[None] < length_B[:, None])[:, None, None]
+    def embed(self, source_BS: jax.Array, *, train: bool = False) -> jax.Array:
+        """The encoder's state before its first layer `[B, S, D]`."""
         x_BSD = self._embed(source_BS, "source", jnp.arange(source_BS.shape[1]))
-        x_BSD = self.dropout(x_BSD, deterministic=not train)
-        for i, layer in enumerate(self.encoder):
-            x_BSD = layer(x_BSD, attend_B11S, gates[f"enc.{i}"], train=train)
+        return self.dropout(x_BSD, deterministic=not train)
+
+    def look(self, layer: int, x_BSD: jax.Array, length_B: jax.Array, *, train: bool = False) -> jax.Array:
+        """What the heads of an encoder layer see in the state before it: `[B, S, H, K]`, whatever their gates are."""
+        return self.encoder[layer].look(x_BSD, _attend(x_BSD, length_B), train=train)
+
+    def advance(self, layer: int, x_BSD: jax.Array, seen_BSHK: jax.Array, gate: jax.Array, *, train: bool = False) -> jax.Array:
+        """The encoder's state after a layer, from the one before it and what the layer's heads see there."""
+        return self.encoder[layer].advance(x_BSD, seen_BSHK, gate, train=train)
+
+    def memory(self, x_BSD: jax.Array, length_B: jax.Array) -> Memory:
+        """The source as the decoder sees it, from the encoder's last state."""
+        attend_B11S = _attend(x_BSD, length_B)
         if self.config.norm == "pre":
             x_BSD = self.encoder_norm(x_BSD)
         return Memory(tuple(layer.keys(x_BSD) for layer in self.decoder), attend_B11S)
+
+    def encode(self, source_BS: jax.Array, length_B: jax.Array, gates: Gates, *, train: bool = False) -> Memory:
+        """The source as the decoder sees it."""
+        x_BSD = self.embed(source_BS, train=train)
+        for i in range(self.config.encoder_layers):
+            x_BSD = self.advance(i, x_BSD, self.look(i, x_BSD, length_B, train=train), gates[f"enc.{i}"], train=train)
+        return self.memory(x_BSD, length_B)
 
     def logits(self, target_BT: jax.Array, memory: Memory, gates: Gates, *, train: bool = False) -> jax.Array:
         """Logits `[B, T, V]`, float32, of each target token given those before it (teacher forcing)."""
@@ -223,16 +239,28 @@ class Seq2Seq(nn.Module):
         return ((past, past),) * c.decoder_layers
 
     def step(
-        self, token_BW: jax.Array, place: jax.Array, cache: tuple[Cache, ...], memory: Memory, gates: Gates
+        self,
+        token_RW: jax.Array,
+        place: jax.Array,
+        origin_RWT: jax.Array,
+        cache: tuple[Cache, ...],
+        memory: Memory,
+        gates: Gates,
     ) -> tuple[jax.Array, tuple[Cache, ...]]:
-        """Logits `[B, W, V]` of the token at `place` (0 first) given the one before it, and the cache after it."""
-        x_BWD = self._embed(token_BW, "target", place)
-        after = []
+        """Logits `[R, W, V]` of the token at `place` (0 first) given the one before it, and the cache after it.
+
+        At each place beams go on from what the beams `origin` have written.  `memory` may have fewer sentences than R: each
+        serves as many successive rows.
+        """
+        sentences = len(memory.attend_B11S)
+        x_RWD, after = self._embed(token_RW, "target", place), []
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
-            x_BWD, past = layer.mix_step(x_BWD, cache[i], place, gates.get(f"dec.{i}"))
-            x_BWD = layer.cross_attend(x_BWD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=False)
+            x_RWD, past = layer.mix_step(x_RWD, cache[i], place, origin_RWT, gates.get(f"dec.{i}"))
+            gate_RWH = jnp.broadcast_to(gates[f"cross.{i}"], (*x_RWD.shape[:2], self.config.cross_heads))
+            x_BQD, gate_BQH = (part.reshape(sentences, -1, part.shape[-1]) for part in (x_RWD, gate_RWH))
+            x_RWD = layer.cross_attend(x_BQD, keys, memory.attend_B11S, gate_BQH, train=False).reshape(x_RWD.shape)
             after.append(past)
-        return self._readout(x_BWD), tuple(after)
+        return self._readout(x_RWD), tuple(after)
 
     def __call__(self, source_BS: jax.Array, length_B: jax.Array, target_BT: jax.Array, gates: Gates) -> jax.Array:
         """Logits `[B, T, V]` under teacher forcing."""
@@ -256,6 +284,11 @@ class Seq2Seq(nn.Module):
             x = self.decoder_norm(x)
         logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(jnp.float32)
         return logits + jnp.expand_dims(self.output_bias, (0, 1)) if c.output_bias else logits
+
+
+def _attend(x_BSD: jax.Array, length_B: jax.Array) -> jax.Array:
+    """Where the source has tokens `[B, 1, 1, S]`."""
+    return (jnp.arange(x_BSD.shape[1])[None] < length_B[:, None])[:, None, None]
 
 
 def sinusoids(position: jax.Array, width: int, *, half: bool) -> jax.Array:

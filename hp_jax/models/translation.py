@@ -59,22 +59,44 @@ class Translation:
         loss_BT = -(1 - smoothing) * gold_BT - smoothing * log_BTV.mean(-1)
         return jnp.sum(loss_BT * _real(batch["target_BT"], batch["target_length_B"]), 1), jnp.asarray(batch["target_length_B"])
 
-    def evaluate(self, params: Params, batch: Batch, gates: Sequence[Array]) -> dict[str, jax.Array]:
+    @property
+    def stages(self) -> int:
+        """The encoder's rows."""
+        return self.config.encoder_layers
+
+    def start(self, params: Params, batch: Batch) -> jax.Array:
+        """The source's embeddings `[B, S, D]`."""
+        return self._apply(params, "embed", batch["source_BS"])
+
+    def look(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+        """What the row's heads see: `[B, S, H, K]`."""
+        return self._apply(params, "look", row, state, batch["source_length_B"])
+
+    def advance(self, params: Params, row: int, batch: Batch, state: jax.Array, seen: jax.Array, gate: Array) -> jax.Array:
+        """The encoder's state after the row `[B, S, D]`."""
+        return self._apply(params, "advance", row, state, seen, gate)
+
+    def evaluate(self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]) -> dict[str, jax.Array]:
         """`loss` and `correct` (target tokens predicted, given those before) `[M, B]`, and `translation` `[M, B, T]`."""
-        memory = jax.vmap(lambda gates: self._encode(params, batch, gates))(gates)
+        memories = jax.vmap(lambda state: self._apply(params, "memory", state, batch["source_length_B"]))(states)
+        gates_UGH = [jnp.reshape(gate, (len(states), -1, gate.shape[-1])) for gate in gates]
+
+        def under_each(of: tuple[Memory, list[jax.Array]]) -> tuple[jax.Array, jax.Array]:
+            memory, gates_GH = of
+            return jax.lax.map(lambda gates: self._forced(params, batch, memory, gates), gates_GH)
+
         # One mask at a time: the logits [B, T, V] of all would fill the memory.
-        loss_MB, correct_MB = jax.lax.map(lambda of: self._forced(params, batch, *of), (memory, list(gates)))
-        values = {"loss": loss_MB, "correct": correct_MB}
-        if self.decoding is None:
-            return values
-        found = self._search(params, batch, memory, gates, self.decoding)
-        return values | {"translation": found.token_RWT[:, 0].reshape(*loss_MB.shape, -1)}
+        loss_UGB, correct_UGB = jax.lax.map(under_each, (memories, gates_UGH))
+        values = {"loss": loss_UGB, "correct": correct_UGB}
+        if self.decoding is not None:
+            best_RT = self._search(params, batch, memories, gates_UGH, self.decoding).token_RWT[:, 0]
+            values["translation"] = best_RT.reshape(len(states), len(batch["index_B"]), -1, best_RT.shape[-1]).swapaxes(1, 2)
+        return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
 
     def translate(self, params: Params, batch: Batch, gates: Sequence[Array], decoding: Decoding) -> Hypotheses:
         """The best `decoding.beam` translations of each sentence and their scores: `[B, W, T]`, `[B, W]`."""
-        gates = [jnp.asarray(gate)[None] for gate in gates]
-        memory = jax.vmap(lambda gates: self._encode(params, batch, gates))(gates)
-        return self._search(params, batch, memory, gates, decoding)
+        memories = jax.tree.map(lambda leaf: leaf[None], self._encode(params, batch, gates))
+        return self._search(params, batch, memories, [jnp.asarray(gate)[None, None] for gate in gates], decoding)
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """Real query positions of each row: of the source `[B, S]` for `enc`, of the target `[B, T]` for `dec` and `cross`."""
@@ -85,7 +107,7 @@ class Translation:
 
     def _apply(self, params: Params, method: str, *args: Any, dropout: jax.Array | None = None) -> Any:
         rngs = {} if dropout is None else {"dropout": dropout}
-        options = {} if method in ("step", "cache") else {"train": dropout is not None}
+        options = {"train": dropout is not None} if method in ("encode", "logits") else {}
         return Seq2Seq(self.config).apply({"params": params}, *args, method=method, rngs=rngs, **options)
 
     def _named(self, gates: Sequence[Array]) -> dict[str, Array]:
@@ -104,26 +126,31 @@ class Translation:
         loss_B = jnp.sum((jax.nn.logsumexp(logits_BTV, -1) - gold_BT) * real_BT, 1)
         return loss_B, jnp.sum((jnp.argmax(logits_BTV, -1) == target_BT) * real_BT, 1).astype(jnp.int32)
 
-    def _search(self, params: Params, batch: Batch, memory: Memory, gates: Sequence[Array], decoding: Decoding) -> Hypotheses:
-        """Beam search over masks and sentences together, R = M * B."""
+    def _search(
+        self, params: Params, batch: Batch, memories: Memory, gates_UGH: Sequence[Array], decoding: Decoding
+    ) -> Hypotheses:
+        """Beam search over masks and sentences together, R = U * B * G: the G masks that share a memory lie side by side."""
         c, (sentences, width) = self.config, batch["source_BS"].shape
         room = c.max_positions - c.first_position if c.positions == "learned" else longest(width, decoding)
-        masks, length = len(gates[0]), min(longest(width, decoding), room)
+        (states, masks), length = gates_UGH[0].shape[:2], min(longest(width, decoding), room)
         limit_B = jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32) + decoding.max_extra
         limit_B = jnp.where(batch["weight_B"] > 0, limit_B, -1)  # rows of padding are done before they begin
 
-        def step(token_RW: jax.Array, place: jax.Array, cache: Any, context: tuple[Memory, list[jax.Array]]) -> Any:
+        def in_rows(gate_UGH: Array) -> jax.Array:
+            gate_UBGH = jnp.broadcast_to(gate_UGH[:, None], (states, sentences, masks, gate_UGH.shape[-1]))
+            return gate_UBGH.reshape(-1, 1, gate_UGH.shape[-1])
+
+        def step(
+            token_RW: jax.Array, place: jax.Array, origin_RWT: jax.Array, cache: Any, context: tuple[Memory, list[jax.Array]]
+        ) -> Any:
             memory, gates = context
-            return self._apply(params, "step", token_RW, place, cache, memory, self._named(gates))
+            return self._apply(params, "step", token_RW, place, origin_RWT, cache, memory, self._named(gates))
 
         return beam_search(
             step,
-            self._apply(params, "cache", masks * sentences, decoding.beam, length),
-            (
-                jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memory),
-                [jnp.repeat(gate, sentences, axis=0)[:, None] for gate in gates],
-            ),
-            jnp.tile(limit_B, masks),
+            self._apply(params, "cache", states * sentences * masks, decoding.beam, length),
+            (jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memories), [in_rows(gate_UGH) for gate_UGH in gates_UGH]),
+            jnp.tile(jnp.repeat(limit_B, masks), states),
             length=length,
             start=c.start,
             eos=c.eos,
