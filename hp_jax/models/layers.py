@@ -89,12 +89,22 @@ class Attention(nn.Module):
         """`[B, T, D]` from queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
         return self.gated(self.context(x_BTD, keys, attend_B1TS, train=train), gate)
 
+    def context_of_past(
+        self, x_BTD: jax.Array, keys_BHKS: jax.Array, values_BHKS: jax.Array, attend_B1TS: jax.Array
+    ) -> jax.Array:
+        """The same over a decoder's cache, whose order of axes spares copies of it at every step."""
+        score_BHTS = jnp.einsum("BTHK,BHKS->BHTS", self.query(x_BTD), keys_BHKS, preferred_element_type=jnp.float32)
+        return jnp.einsum("BHTS,BHKS->BTHK", self._weights(score_BHTS, attend_B1TS), values_BHKS)
+
     def _with_dropout(self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
-        """Attention with dropout on its weights, which no fused kernel offers; softmax in float32."""
+        """Attention with dropout on its weights, which no fused kernel offers."""
         score_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
+        return jnp.einsum("BHTS,BSHK->BTHK", self.weight_dropout(self._weights(score_BHTS, attend_B1TS)), v_BSHK)
+
+    def _weights(self, score_BHTS: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
+        """Softmax in float32."""
         score_BHTS = jnp.where(attend_B1TS, score_BHTS * self.head_width**-0.5, jnp.finfo(jnp.float32).min)
-        weight_BHTS = jax.nn.softmax(score_BHTS).astype(self.dtype)
-        return jnp.einsum("BHTS,BSHK->BTHK", self.weight_dropout(weight_BHTS), v_BSHK)
+        return jax.nn.softmax(score_BHTS).astype(self.dtype)
 
 
 class FeedForward(nn.Module):

@@ -21,7 +21,7 @@ Gates = Mapping[str, jax.Array]
 
 
 Cache = tuple[jax.Array, ...]
-"""What a decoder layer keeps of W beams' past: keys and values `[B, W, T, H, K]`, or the SSRU's cell `[B, W, D]`."""
+"""What a decoder layer keeps of W beams' past: keys and values, each `[R, H, K, T * W]`, or the SSRU's cell `[R, W, D]`."""
 
 
 class Memory(NamedTuple):
@@ -133,7 +133,7 @@ class DecoderLayer(Layer):
     def mix_step(
         self, x_RWD: jax.Array, cache: Cache, place: jax.Array, origin_RWT: jax.Array, gate: jax.Array | None
     ) -> tuple[jax.Array, Cache]:
-        """The same for position `place` of W beams, each with the past that `origin` finds in `cache`; and the cache after it."""
+        """The same at `place` for W beams, each with the past that `origin` finds in `cache`; and the cache after it."""
         after: list[jax.Array] = []
 
         def recurrent(x_RWD: jax.Array) -> jax.Array:
@@ -143,13 +143,14 @@ class DecoderLayer(Layer):
             return out_RWD
 
         def attended(x_RWD: jax.Array) -> jax.Array:
-            rows, beams, length = origin_RWT.shape
-            for old, new in zip(cache, self.mixer.keys(x_RWD), strict=True):
-                after.append(jax.lax.dynamic_update_slice_in_dim(old, new[:, :, None], place, 2))
-            keys, values = (part.reshape(rows, beams * length, *part.shape[3:]) for part in after)
-            own_RWVT = origin_RWT[:, :, None] == jnp.arange(beams)[None, None, :, None]
-            seen_RWVT = own_RWVT & (jnp.arange(length) <= place)[None, None, None]
-            return self.mixer(x_RWD, (keys, values), seen_RWVT.reshape(rows, 1, beams, -1), gate)
+            rows, beams, _ = origin_RWT.shape
+            for past_RHKS, new_RWHK in zip(cache, self.mixer.keys(x_RWD), strict=True):
+                new_RHKW = jnp.moveaxis(new_RWHK, 1, -1)
+                after.append(jax.lax.dynamic_update_slice_in_dim(past_RHKS, new_RHKW, place * beams, 3))
+            own_RWTV = origin_RWT[..., None] == jnp.arange(beams)[None, None, None]
+            seen_RWTV = own_RWTV & (jnp.arange(own_RWTV.shape[2]) <= place)[None, None, :, None]
+            context_RWHK = self.mixer.context_of_past(x_RWD, *after, seen_RWTV.reshape(rows, 1, beams, -1))
+            return self.mixer.gated(context_RWHK, gate)
 
         x_RWD = self._residual(x_RWD, recurrent if gate is None else attended, self.mixer_norm, False)
         return x_RWD, tuple(after)
@@ -235,7 +236,7 @@ class Seq2Seq(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         if c.decoder == "ssru":
             return ((jnp.zeros((batch, beams, c.width), dtype),),) * c.decoder_layers
-        past = jnp.zeros((batch, beams, length, c.decoder_heads, c.width // c.decoder_heads), dtype)
+        past = jnp.zeros((batch, c.decoder_heads, c.width // c.decoder_heads, length * beams), dtype)
         return ((past, past),) * c.decoder_layers
 
     def step(
