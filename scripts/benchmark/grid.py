@@ -1,0 +1,112 @@
+"""All single-head ablations, against the authors' way and against a plain loop of our own."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+from material import BUCKETS, Text, in_buckets, in_order, lengths, read_examples, sizes
+from peers import Inputs, Pair, inputs, load_pair, prepare, torch_device
+from timing import Ratio, check, compare, sample, spread_over
+
+from hp_jax import heads
+from hp_jax.data.batching import Batch
+from hp_jax.data.tokenizer import Examples
+from hp_jax.grid import evaluate_grid
+from hp_jax.models.classification import Classification
+from hp_jax.task import Array, Params
+
+Values = dict[str, np.ndarray]
+"""`loss` and `prediction`: of a batch `[B]`, or of all examples under each mask `[M, N]`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grid(Text):
+    """All single-head ablations, against the authors' way and against a plain loop of our own."""
+
+    chunk: int = 24
+    """Masks that we evaluate at once."""
+    ours: int = 1000
+    """About how many masks our grid does: whole chunks, spread over all."""
+    sample: int = 4
+    """Masks that the other sides do, spread over all."""
+
+
+@torch.inference_mode()
+def transformers_values(model: Any, batch: Inputs, mask_AH: np.ndarray) -> Values:
+    """One batch with `head_mask`."""
+    words = {name: array for name, array in batch.items() if name != "labels"}
+    logits_BC = model(**words, head_mask=torch.tensor(mask_AH, dtype=torch.float32, device=torch_device())).logits
+    loss_B = torch.nn.functional.cross_entropy(logits_BC, batch["labels"], reduction="none")
+    return {"loss": loss_B.cpu().numpy(), "prediction": logits_BC.argmax(-1).cpu().numpy()}
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def our_values(task: Classification, params: Params, batch: Batch, mask_AH: Array) -> dict[str, jax.Array]:
+    """One batch under one mask."""
+    logits_BC = task.logits(params, batch, heads.gates(mask_AH, task.heads))
+    loss_B = optax.softmax_cross_entropy_with_integer_labels(logits_BC, batch["label_B"])
+    return {"loss": loss_B, "prediction": jnp.argmax(logits_BC, -1)}
+
+
+def one_by_one(
+    values: Callable[[Any, Array], Any], batches: Sequence[Batch], placed: Sequence[Any], masks_MAH: np.ndarray
+) -> Values:
+    """One pass over the data for each mask, in the order of `index_B`."""
+    real = [np.flatnonzero(batch["weight_B"]) for batch in batches]
+    order_N = np.argsort(np.concatenate([batch["index_B"][rows] for batch, rows in zip(batches, real, strict=True)]))
+    passes = jax.device_get([[values(batch, mask_AH) for batch in placed] for mask_AH in masks_MAH])
+
+    def of_pass(parts: list[Values], name: str) -> np.ndarray:
+        return np.concatenate([part[name][: len(rows)] for part, rows in zip(parts, real, strict=True)])[order_N]
+
+    return {name: np.stack([of_pass(parts, name) for parts in passes]) for name in ("loss", "prediction")}
+
+
+def agreement(found: Values, expected: Values) -> dict[str, Any]:
+    """Losses and predictions of all sides; SystemExit too if the masks change nothing that could be compared."""
+    change = float(np.abs(expected["loss"] - expected["loss"][:1]).max())
+    if change < 1e-2:
+        raise SystemExit(f"the masks change the loss by at most {change:.3g}: too little to compare the two sides")
+    same = float((found["prediction"] == expected["prediction"]).mean())
+    if same < 0.99:
+        raise SystemExit(f"only {same:.1%} of the predictions are the same, and nothing was timed")
+    loss = check("loss under masks", found["loss"], expected["loss"], absolute=1e-4)
+    return {"loss": loss | {"largest change by a mask": change}, "equal predictions": same}
+
+
+def ways(setting: Grid, pair: Pair, examples: Examples) -> dict[str, Callable[[np.ndarray], Values]]:
+    """The sides, each from masks `[M, A, H]` to values; ours is the first."""
+    ours, padded = in_buckets(examples, setting.batch), in_order(examples, setting.batch, length=BUCKETS[-1])
+    here = functools.partial(our_values, pair.task, pair.params)
+    theirs = functools.partial(transformers_values, pair.theirs)
+    return {
+        "our grid": lambda masks_MAH: evaluate_grid(pair.task, pair.params, ours, masks_MAH, chunk=setting.chunk),
+        "our plain loop": functools.partial(one_by_one, here, ours, jax.device_put(ours)),
+        "authors' way": functools.partial(one_by_one, theirs, padded, [inputs(batch) for batch in padded]),
+        "transformers, our batches": functools.partial(one_by_one, theirs, ours, [inputs(batch) for batch in ours]),
+    }
+
+
+def main(setting: Grid) -> None:
+    prepare()
+    pair, examples = load_pair(setting), read_examples(setting, setting.examples)
+    full_AH = heads.all_on(len(pair.task.heads), pair.task.heads)
+    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
+    few_MAH = spread_over(masks_MAH, setting.sample)
+    ours, *others = (all_ways := ways(setting, pair, examples))
+    found = all_ways[ours](few_MAH)
+    agree = {name: agreement(found, all_ways[name](few_MAH)) for name in others}
+    sides = {ours: sample(all_ways[ours], masks_MAH, setting.ours, setting.chunk)}
+    sides |= {name: sample(all_ways[name], masks_MAH, setting.sample) for name in others}
+    ratios = [Ratio("authors' way", ours, ">= 12"), Ratio(ours, "our plain loop", "<= 0.5"), Ratio(others[-1], ours)]
+    unit = f"{len(masks_MAH)} masks (the whole model, and each head off) on {len(examples)} examples"
+    about = {"model": sizes(pair.task.config), "lengths": lengths(examples), "masks": len(masks_MAH), "agreement": agree}
+    compare(setting, unit, sides, ratios, about)
