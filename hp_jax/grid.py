@@ -129,10 +129,8 @@ def evaluate_grid(
     """
     starts = range(0, len(masks_MAH), chunk)
     grid = _place_grid(task, params, batches, masks_MAH, chunk, mesh or grid_mesh(len(starts)), finish)
-    values: dict[int, dict[str, np.ndarray]] = {}
-    for group in grid.groups(starts, label):
-        values |= grid.values(group, group)
-    return {name: np.concatenate([values[start][name] for start in starts]) for name in values[0]}
+    values = [values for _, values in grid.finished(starts, label, everywhere=True)]
+    return {name: np.concatenate([chunk[name] for chunk in values]) for name in values[0]}
 
 
 def fill_grid(
@@ -157,10 +155,8 @@ def fill_grid(
     todo = [start for start in starts if not done_M[start : start + store.chunk].all()]
     if todo:
         grid = _place_grid(task, params, batches, masks_MAH, store.chunk, mesh or grid_mesh(len(todo)), finish)
-        for group in grid.groups(todo, label, before=[start for start in starts if start not in todo]):
-            mine = group[jax.process_index() :: jax.process_count()]
-            for start, values in grid.values(group, mine).items():
-                store.write(start, values)
+        for start, values in grid.finished(todo, label, before=[start for start in starts if start not in todo]):
+            store.write(start, values)
     wait_for_all(store.path)
 
 
@@ -191,30 +187,44 @@ class _Grid:
         """How many masks the chunks from `starts` on have."""
         return sum(len(self.masks_MAH[start : start + self.chunk]) for start in starts)
 
-    def groups(self, starts: Sequence[int], label: str, before: Sequence[int] = ()) -> Iterator[Sequence[int]]:
-        """Chunks, by their first masks, that are evaluated at the same time: one for each device along `mask`."""
-        wide = self.mesh.shape["mask"]
-        groups = [starts[i : i + wide] for i in range(0, len(starts), wide)]
-        total, done, each = self.masks([*before, *starts]), self.masks(before), (self.examples, "examples")
-        return track(groups, label, total=total, done=done, unit="masks", size=self.masks, each=each)
+    def finished(
+        self, starts: Sequence[int], label: str, *, before: Sequence[int] = (), everywhere: bool = False
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Evaluates the chunks that begin with the masks `starts`, one for each device along `mask` at a time.
 
-    def values(self, group: Sequence[int], mine: Sequence[int]) -> dict[int, dict[str, np.ndarray]]:
-        """Evaluates the chunks of `group`, and finishes those that are `mine`: `{start: {name: [masks, N, ...]}}`."""
+        Yields (start, `{name: [masks, N, ...]}`) of each chunk; unless `everywhere`, only those that this process is to write.
+        """
+        wide, last = self.mesh.shape["mask"], len(self.batches) - 1
+        groups = [starts[i : i + wide] for i in range(0, len(starts), wide)]
+        steps = [(group, number) for group in groups for number in range(last + 1)]
+        total, done, each = self.masks([*before, *starts]), self.masks(before), (self.examples, "examples")
+        for group, number in track(steps, label, total=total, done=done, unit="masks", size=self._masks_of_step, each=each):
+            if number == 0:
+                results = self._dispatch(group)
+                mine = group if everywhere else group[jax.process_index() :: jax.process_count()]
+                values: dict[int, dict[str, np.ndarray]] = {start: {} for start in mine}
+            fetched = fetch(results[number])
+            for start in mine:
+                own = slice(group.index(start) * self.chunk, group.index(start) * self.chunk + self.masks([start]))
+                self._keep(values[start], self.batches[number], {name: value[own] for name, value in fetched.items()})
+            if number == last:
+                yield from values.items()
+
+    def _masks_of_step(self, step: tuple[Sequence[int], int]) -> float:
+        """A batch's share of the masks of a group of chunks."""
+        group, number = step
+        return self.masks(group) * float(self.batches[number]["weight_B"].sum()) / self.examples
+
+    def _dispatch(self, group: Sequence[int]) -> list[dict[str, jax.Array]]:
+        """Values of each batch, which the devices are still computing; a group that is too small ends with copies."""
         wide, chunk = self.mesh.shape["mask"], self.chunk
         rows = [np.arange(start, start + chunk) for start in [*group, *[group[-1]] * (wide - len(group))]]
         masks_MAH = self.masks_MAH[np.minimum(np.concatenate(rows), len(self.masks_MAH) - 1)]
         plans, alike = planned(self.task, masks_MAH, self.mesh)
         masks, plans = place((masks_MAH, plans), self.mesh, "mask")
-        results = [
+        return [
             evaluate_masks(self.task, self.params, batch, masks, plans, mesh=self.mesh, alike=alike) for batch in self.placed
         ]
-        values: dict[int, dict[str, np.ndarray]] = {start: {} for start in mine}
-        for batch, result in zip(self.batches, results, strict=True):
-            fetched = fetch(result)
-            for start in mine:
-                own = slice(group.index(start) * chunk, group.index(start) * chunk + self.masks([start]))
-                self._keep(values[start], batch, {name: value[own] for name, value in fetched.items()})
-        return values
 
     def _keep(self, values: dict[str, np.ndarray], batch: Batch, new: dict[str, np.ndarray]) -> None:
         """Puts what `finish` makes of one batch at its examples' places."""
@@ -228,6 +238,7 @@ class _Grid:
 def _place_grid(
     task: Task, params: Params, batches: Sequence[Batch], masks_MAH: Array, chunk: int, mesh: Mesh, finish: Finish
 ) -> _Grid:
-    masks_MAH = np.stack([check_mask(mask_AH, task.heads) for mask_AH in masks_MAH])
+    masks_MAH = np.asarray(masks_MAH) != 0
+    check_mask(masks_MAH.any(0), task.heads)
     placed = [place_batch(batch, mesh, "data") for batch in batches]
     return _Grid(task, place(params, mesh), batches, placed, masks_MAH, chunk, mesh, finish)

@@ -25,28 +25,29 @@ def track(
     total: int,
     done: int = 0,
     unit: str,
-    size: Callable[[Any], int] = lambda item: 1,
+    size: Callable[[Any], float] = lambda item: 1,
     each: tuple[int, str] | None = None,
     status: Callable[[], str] = str,
 ) -> Iterator[Item]:
     """Yields `items` and shows how many of `total` units are done, how many a second, the time left and `status()`.
 
-    An item is `size(item)` units; each=(872, "examples"): a unit stands for so many of something else, whose rate is shown too.
+    An item is `size(item)` units, or a part of one; each=(872, "examples"): a unit stands for so many of something else, whose
+    rate is shown too.
     """
     start = time.monotonic()
 
-    def facts(done_now: int) -> str:
+    def facts(done_now: float) -> str:
         counted = _facts(done, done_now, total, time.monotonic() - start, unit, each)
         more = status() if done_now > done else ""
         return f"{counted}, {more}" if more else counted
 
-    show = _bar if sys.stderr.isatty() else _lines
+    show = _bar if sys.stderr.isatty() and log.isEnabledFor(logging.INFO) else _lines
     yield from show(items, label, total, done, size, facts)
 
 
-def _facts(before: int, done: int, total: int, seconds: float, unit: str, each: tuple[int, str] | None) -> str:
+def _facts(before: float, done: float, total: int, seconds: float, unit: str, each: tuple[int, str] | None) -> str:
     """Such as `32/145 masks, 1.3 masks/s, 1130 examples/s, 87 s left`, `done - before` of them done in `seconds`."""
-    parts = [f"{done}/{total} {unit}"]
+    parts = [f"{done:.0f}/{total} {unit}"]
     if done > before:
         rate = (done - before) / max(seconds, 1e-9)
         parts.append(f"{_number(rate)} {unit}/s")
@@ -68,29 +69,29 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-Sized = Callable[[Any], int]
-Facts = Callable[[int], str]
+Sized = Callable[[Any], float]
+Facts = Callable[[float], str]
 
 
-def _bar(items: Iterable[Item], label: str, total: int, done: int, size: Sized, facts: Facts) -> Iterator[Item]:
+def _bar(items: Iterable[Item], label: str, total: int, done: float, size: Sized, facts: Facts) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task(label, total=total, completed=done, facts=facts(done))
+        bar = progress.add_task(label, total=total, completed=int(done), facts=facts(done))
         shown = 0.0
         for item in items:
             yield item
             done += size(item)
             progress.update(bar, completed=done)
-            if time.monotonic() - shown > SECONDS_BETWEEN_STATUS or done == total:  # a status may wait for the device
+            if time.monotonic() - shown > SECONDS_BETWEEN_STATUS or done > total - 0.5:  # a status may wait for the device
                 shown = time.monotonic()
                 progress.update(bar, facts=facts(done))
 
 
-def _lines(items: Iterable[Item], label: str, total: int, done: int, size: Sized, facts: Facts) -> Iterator[Item]:
+def _lines(items: Iterable[Item], label: str, total: int, done: float, size: Sized, facts: Facts) -> Iterator[Item]:
     last = time.monotonic()
     for item in items:
         yield item
         done += size(item)
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES or done == total:
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES or done > total - 0.5:
             last = time.monotonic()
             log.info("%s: %s", label, facts(done))
