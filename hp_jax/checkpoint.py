@@ -8,29 +8,36 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from hp_jax import fingerprint
 from hp_jax.files import write_json
+from hp_jax.sharding import wait_for_all
 from hp_jax.task import Params
 
 FORMAT = "hp_jax model 1"
 
 
 def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: dict[str, Any]) -> None:
-    """A model folder: `params/` (Orbax) and, written last, `config.json`.
+    """A model folder: `params/` (Orbax) and, written last, `config.json`; of several processes all call it.
 
     config.json holds the config, `about`, and what is needed to tell damaged parameters: their hash and the size of every file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
+    first = jax.process_index() == 0
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)
     with _one_sentence(f"cannot save {folder / 'params'}"):
         ocp.save(folder.absolute() / "params", params, overwrite=True)
-    sizes = {
-        str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.glob("params/**/*")) if file.is_file()
-    }
-    described = {"format": FORMAT, "config": config, **about}
-    write_json(folder / "config.json", described | {"params": fingerprint.of_arrays(params), "files": sizes})
+    if first:
+        sizes = {
+            str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.glob("params/**/*")) if file.is_file()
+        }
+        described = {"format": FORMAT, "config": config, **about}
+        write_json(folder / "config.json", described | {"params": fingerprint.of_arrays(params), "files": sizes})
+    wait_for_all(str(folder))
 
 
 def is_model(folder: Path) -> bool:
@@ -54,7 +61,7 @@ def load_params(folder: Path, described: dict[str, Any], abstract: Params) -> Pa
     for name, shape in _shapes(abstract).items():
         if saved.get(name) != shape:
             raise ValueError(f"{folder}: parameter {name} has shape {saved.get(name)}, but config.json implies {shape}")
-    params = ocp.load(path, _on_first_device(abstract))
+    params = jax.tree.map(jnp.asarray, ocp.load(path, _on_host(abstract)))
     if fingerprint.of_arrays(params) != described["params"]:
         raise ValueError(f"{path} is damaged: its parameters are not those that were saved (their hashes differ)")
     return params
@@ -64,9 +71,9 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def _on_first_device(abstract: Any) -> Any:
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract)
+def _on_host(abstract: Any) -> Any:
+    """Makes Orbax read NumPy arrays, in each of several processes all of them."""
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), abstract)
 
 
 @contextmanager
@@ -108,4 +115,4 @@ class TrainingStates:
         folder = f"{self._checkpointer.directory}/{latest.step}"
         with _one_sentence(f"cannot restore {folder} (delete it to go on from the step before)"):
             about = self._checkpointer.metadata(latest.step).custom_metadata
-            return self._checkpointer.load(latest.step, _on_first_device(abstract)), about
+            return self._checkpointer.load(latest.step, _on_host(abstract)), about

@@ -6,8 +6,10 @@ import argparse
 import json
 import logging
 import os
+import re
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +21,8 @@ log = logging.getLogger("hp_jax")
 
 KINDS: dict[str, type[Experiment]] = {"classification": ClassificationExperiment, "translation": TranslationExperiment}
 Words = argparse.Namespace
+EXPECTED = (ValueError, OSError, ImportError, RuntimeError)
+"""What bad input, and whatever else is not a mistake in hp_jax, raises."""
 
 
 def load_config(name: str) -> Experiment:
@@ -64,7 +68,7 @@ def _prune(config: Experiment, words: Words) -> None:
 STEPS: dict[str, tuple[str, Callable[[Experiment, Words], None]]] = {
     "train": ("fine-tune a pretrained model, or train a new translation model", _train),
     "importance": ("score every head by the gradient of the loss in its gate", _importance),
-    "ablate": ("measure the model without each head, and with each head alone in its row", _ablate),
+    "ablate": ("measure the model under every mask of a grid: without each head, with random subsets, your own", _ablate),
     "prune": ("remove the least important heads step by step and measure the curve", _prune),
 }
 
@@ -73,7 +77,8 @@ def _run(config: Experiment, words: Words) -> None:
     for name, (_, step) in STEPS.items():
         log.info("--- %s", name)
         step(config, words)
-    _report(argparse.Namespace(folder=config.out))
+    if not words.multihost or _is_first():
+        _report(argparse.Namespace(folder=config.out))
 
 
 def _translate(config: Experiment, words: Words) -> None:
@@ -97,8 +102,9 @@ def _vocabulary(config: Experiment, words: Words) -> None:
     log.info("%s has %d pieces", Path(config.out) / "vocabulary", codec.source_vocab)
 
 
-CONFIGURED = STEPS | {
-    "run": ("all four steps and the report", _run),
+SHARED = STEPS | {"run": ("all four steps and the report", _run)}
+"""The commands that many processes can work on together."""
+CONFIGURED = SHARED | {
     "translate": ("translate the lines of standard input", _translate),
     "vocabulary": ("make the vocabulary of a new translation model", _vocabulary),
 }
@@ -108,9 +114,10 @@ CONFIGURED = STEPS | {
 
 
 def _report(words: Words) -> None:
+    from hp_jax.files import local_folder
     from hp_jax.report.page import write_report
 
-    print(write_report(Path(words.folder)))
+    print(write_report(local_folder(words.folder)))
 
 
 def _grid_status(words: Words) -> None:
@@ -156,8 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     for name, (text, step) in CONFIGURED.items():
         command = commands.add_parser(name, help=text, add_help=False)
         command.add_argument("config", help=f"a Python file that defines `config` (see configs/), or {' or '.join(KINDS)}")
-        command.add_argument("--multihost", action="store_true", help="this is one of many processes, each with this command")
-        command.set_defaults(step=step)
+        command.set_defaults(step=step, multihost=False)
+        if name in SHARED:
+            many = "this is one of many processes, each with this command"
+            command.add_argument("--multihost", action="store_true", help=many)
         if name == "translate":
             command.add_argument("--without", default="", help="heads to remove, such as 'E:1:3 A:2:1,4' (see the README)")
             command.add_argument("--nbest", type=int, default=0, help="print so many translations of each line, with scores")
@@ -184,24 +193,48 @@ def _dispatch(arguments: Sequence[str]) -> None:
     if "config" not in words:
         if rest:
             raise ValueError(f"hp-jax {words.command} does not understand {' '.join(rest)}")
-        return words.call(words)
+        words.call(words)
+        return
     default = load_config(words.config)
     prog, text = f"hp-jax {words.command} {words.config}", CONFIGURED[words.command][0]
     config = tyro.cli(type(default), prog=prog, description=text, default=default, args=rest)
-    if words.multihost:
-        _join_hosts()
-    return words.step(config, words)
+    run: Callable[[Experiment, Words], None] = _as_one_of_many if words.multihost else words.step
+    run(config, words)
 
 
-def _join_hosts() -> None:
-    """From here on the first process speaks for all; the others tell only of what went wrong."""
+def _as_one_of_many(config: Experiment, words: Words) -> None:
+    """Runs a step, of which the first process speaks for all; the others tell only of what went wrong."""
     import jax
 
-    from hp_jax.sharding import join_hosts
+    from hp_jax.sharding import join_hosts, leave_hosts
 
     join_hosts()
-    if jax.process_index():
+    if not _is_first():
         log.setLevel(logging.ERROR)
+    try:
+        words.step(config, words)
+    except BaseException as error:
+        status = _tell(error, f" in process {jax.process_index()} of {jax.process_count()}")
+        if re.match("[A-Z_]+: ", str(error)):  # a status of XLA, in an exception of whatever type
+            print("hp-jax: if another process has ended, see there why; all started again go on from here", file=sys.stderr)
+        leave_hosts(status)
+
+
+def _is_first() -> bool:
+    import jax
+
+    return jax.process_index() == 0
+
+
+def _tell(error: BaseException, where: str = "") -> int:
+    """Says what went wrong, in one sentence unless it should not happen at all; the exit status."""
+    if isinstance(error, KeyboardInterrupt):
+        print("hp-jax: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    if not isinstance(error, EXPECTED) or os.environ.get("HP_JAX_DEBUG"):
+        traceback.print_exception(error)
+    print(f"hp-jax: error{where}: {error}", file=sys.stderr)
+    return 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -214,14 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs the traceback of an error and then raises it, too
     try:
         _dispatch(sys.argv[1:] if arguments is None else arguments)
-    except KeyboardInterrupt:
-        print("hp-jax: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except (KeyboardInterrupt, *EXPECTED) as error:
         if os.environ.get("HP_JAX_DEBUG"):
             raise
-        print(f"hp-jax: error: {error}", file=sys.stderr)
-        return 1
+        return _tell(error)
     return 0
 
 

@@ -8,6 +8,13 @@ from pathlib import Path
 from typing import Any
 
 
+def local_folder(name: str) -> Path:
+    """The folder `name`; ValueError for a bucket, which can have nothing but results in it."""
+    if "://" in name:
+        raise ValueError(f"{name} is a bucket, but models and reports need a folder on a disk")
+    return Path(name)
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes `content`, so that `path` holds all of it or what it held before."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

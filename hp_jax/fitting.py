@@ -14,7 +14,7 @@ from hp_jax import fingerprint
 from hp_jax.checkpoint import is_model, load_params
 from hp_jax.config import Experiment
 from hp_jax.corpus import Encoded
-from hp_jax.files import read_json
+from hp_jax.files import local_folder, read_json
 from hp_jax.grid import evaluate_grid
 from hp_jax.sharding import device_mesh
 from hp_jax.subject import Subject, load_subject, save_subject
@@ -26,7 +26,7 @@ log = logging.getLogger("hp_jax")
 
 def train_model(config: Experiment) -> None:
     """Trains or fine-tunes `config.model` (or a new translation model) into out/model."""
-    out, recipe = Path(config.out), config.train
+    out, recipe = local_folder(config.out), config.train
     subject = load_subject(config, config.model, fresh=True)
     training, judging = subject.examples(recipe.split, training=True), subject.examples(recipe.evaluate)
     inputs = {

@@ -238,7 +238,7 @@ class _Grid:
 def _place_grid(
     task: Task, params: Params, batches: Sequence[Batch], masks_MAH: Array, chunk: int, mesh: Mesh, finish: Finish
 ) -> _Grid:
-    masks_MAH = np.asarray(masks_MAH) != 0
-    check_mask(masks_MAH.any(0), task.heads)
+    on_MAH = np.asarray(masks_MAH) != 0
+    check_mask(np.any(on_MAH, axis=0), task.heads)
     placed = [place_batch(batch, mesh, "data") for batch in batches]
-    return _Grid(task, place(params, mesh), batches, placed, masks_MAH, chunk, mesh, finish)
+    return _Grid(task, place(params, mesh), batches, placed, on_MAH, chunk, mesh, finish)

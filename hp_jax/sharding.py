@@ -8,8 +8,11 @@ on its devices what belongs there.
 from __future__ import annotations
 
 import os
+import re
+import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -19,6 +22,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from hp_jax.task import Batch
 
 BOTH = ("mask", "data")
+SILENCE = 30
+"""Seconds after which a process of which nothing is heard counts as dead, so that the others end; JAX's own are 100."""
 
 
 def join_hosts() -> None:
@@ -27,14 +32,39 @@ def join_hosts() -> None:
     Nothing need be said on Cloud TPU, Slurm, Kubernetes and under Open MPI; elsewhere JAX_COORDINATOR_ADDRESS (host:port of the
     first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say it.  RuntimeError if there is no such cluster.
     """
+    jax.config.update("jax_enable_preemption_service", False)  # which would make the process ignore SIGTERM
     count, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
-        jax.distributed.initialize(num_processes=int(count) if count else None, process_id=int(own) if own else None)
+        jax.distributed.initialize(
+            num_processes=int(count) if count else None,
+            process_id=int(own) if own else None,
+            local_device_ids=_gpus_of_the_node(),
+            heartbeat_timeout_seconds=SILENCE,
+        )
     except ValueError as error:
         raise RuntimeError(
             "found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected JAX_COORDINATOR_ADDRESS (host:port of the first "
             f"process), JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
         ) from error
+
+
+def _gpus_of_the_node() -> list[int] | None:
+    """All of them in a Slurm step with one task on each node, of which JAX would take the first; None: let JAX decide."""
+    tasks, gpus = (os.environ.get(name, "") for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_GPUS_ON_NODE"))
+    alone = re.fullmatch(r"1(\(x\d+\))?", tasks) and gpus.isdecimal() and "JAX_LOCAL_DEVICE_IDS" not in os.environ
+    return list(range(int(gpus))) if alone else None
+
+
+def leave_hosts(status: int) -> NoReturn:
+    """Ends this process, one of many that has failed, without waiting for the others, who then end too.
+
+    The first, through which all are connected, gives the others time to say what has gone wrong with them.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.process_index() == 0:
+        time.sleep(5)
+    os._exit(status)
 
 
 def device_mesh(devices: Sequence[jax.Device] | None = None, *, mask: int = 1) -> Mesh:

@@ -25,10 +25,12 @@ from hp_jax.data.batching import batches
 from hp_jax.data.codec import Codec, SentencePiece, load_codec
 from hp_jax.data.parallel import read_parallel
 from hp_jax.data.vocabulary import train_sentencepiece
+from hp_jax.files import local_folder
 from hp_jax.loading import load_classifier, load_translator
 from hp_jax.metrics import Metric, metric_of
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
+from hp_jax.sharding import agreed, wait_for_all
 from hp_jax.store import Axes, Items, Store, create_store
 from hp_jax.task import Batch, Params
 
@@ -135,17 +137,19 @@ def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Subje
 
 def vocabulary(config: TranslationExperiment) -> Codec:
     """The SentencePiece vocabulary of a new model, in out/vocabulary; trained on the training split if it is not there."""
-    folder = Path(config.out) / "vocabulary"
-    if not (folder / "text.json").is_file():
+    folder = local_folder(config.out) / "vocabulary"
+    if jax.process_index() == 0 and not (folder / "text.json").is_file():
         text = read_parallel(config.data, config.train.split)
         log.info("training a vocabulary of %d on %d pairs", config.vocabulary, len(text))
         SentencePiece(train_sentencepiece([*text.source, *text.target], config.vocabulary)).save(folder)
+    wait_for_all(str(folder))
     return load_codec(folder)
 
 
 def save_subject(folder: Path, subject: Subject, params: Params, about: Mapping[str, Any]) -> None:
     """A model folder of hp_jax with other parameters: the text side's files, `params/` and, last, config.json with `about`."""
-    subject.corpus.save(folder)
+    if jax.process_index() == 0:
+        subject.corpus.save(folder)
     model = dataclasses.asdict(subject.task.config)
     save_model(folder, model, params, about=provenance(subject.config) | dict(about))
 
@@ -171,11 +175,17 @@ def results(
     model = {"model": subject.digest, "architecture": fingerprint.of_json(subject.task.config)}
     code = {"version of hp_jax": importlib.metadata.version("hp_jax")}
     path = f"{subject.config.out.rstrip('/')}/{where}"  # a folder or a bucket
-    return create_store(path, kind, fingerprint=model | code | inputs, about=about, fixed=fixed, items=items, chunk=chunk)
+    store = create_store(path, kind, fingerprint=model | code | inputs, about=about, fixed=fixed, items=items, chunk=chunk)
+    maker = np.array(store.manifest.get("process", 0))
+    if agreed(maker) != maker:
+        raise OSError(
+            f"{path} is another folder here than on the first host: `out` must be on a disk that all share, or a bucket"
+        )
+    return store
 
 
 def provenance(config: Experiment) -> dict[str, Any]:
-    """Config, versions, devices, seed, command and time of a computation."""
+    """Config, versions, devices, seed, command, process and time of a computation."""
     packages = (
         "hp_jax",
         "jax",
@@ -194,5 +204,6 @@ def provenance(config: Experiment) -> dict[str, Any]:
         "devices": [device.device_kind for device in jax.devices()],
         "seed": config.seed,
         "command": sys.argv,
+        "process": jax.process_index(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
