@@ -18,34 +18,81 @@ from hp_jax.task import Batch, Params, Task
 
 MOST = 96
 """Masks in a chunk: more share hardly more, and a chunk is what an interruption can cost."""
+PASSES = 2**18
+"""Masks times examples in a chunk, for the same reason."""
 SHARE = 0.8
 """Of the memory; the rest is for what the compiler does not count."""
+ENOUGH = 0.9
+"""Of what may be used: no larger chunk is looked for."""
 
 
 def chunk_size(task: Task, params: Params, batches: Sequence[Batch], masks: int) -> int:
-    """How many of so many masks a device evaluates together: as many as fit, but no fewer chunks than there are devices."""
-    devices = jax.devices()
-    largest = max(batches, key=lambda batch: sum(np.size(array) for array in batch.values()))
-    wanted = min(MOST, math.ceil(masks / len(devices)))
-    if wanted > 1:
-        mesh = device_mesh([jax.local_devices()[0]])
-        wanted = max(1, min(wanted, masks_that_fit(task, params, largest, mesh, SHARE * device_bytes())))
-    return math.ceil(masks / math.ceil(masks / wanted))
+    """How many of so many masks a device evaluates together: as many as fit, in equal chunks, with a chunk for each device.
 
-
-def masks_that_fit(task: Task, params: Params, batch: Batch, mesh: Mesh, limit: float) -> int:
-    """The masks that a device of `mesh` can evaluate together within `limit` bytes, from what the compiler says of 2 and 4.
-
-    0 if not even one fits.
+    On large data they are fewer, so that a chunk stays something that one can lose.
+    RuntimeError if not even one fits.
     """
-    few, more = (program_bytes(task, params, batch, mesh, masks) for masks in (2, 4))
-    return max(0, math.floor(2 + (limit - few) / max((more - few) / 2, 1)))
+    devices = len(jax.devices())
+    largest = max(batches, key=lambda batch: sum(np.size(array) for array in batch.values()))
+    examples = sum(batch["weight_B"].sum() for batch in batches)
+    most = max(1, min(MOST, math.ceil(masks / devices), int(PASSES / max(examples, 1))))
+    mesh = device_mesh([jax.local_devices()[0]])
+    fit = masks_that_fit(task, params, largest, mesh, SHARE * device_bytes(), most=most)
+    return equal_chunk(masks, devices, fit)
 
 
-def program_bytes(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int) -> int:
-    """What `evaluate_masks` needs on each device for a chunk of so many masks there, arguments and results included."""
-    memory = compiled_grid(task, params, batch, mesh, masks).memory_analysis()
-    return int(memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes)
+def equal_chunk(masks: int, devices: int, fit: int) -> int:
+    """The smallest chunk with which so many devices are done with all masks in as few rounds as with chunks of `fit`."""
+    return math.ceil(masks / (devices * math.ceil(masks / (devices * fit))))
+
+
+def masks_that_fit(task: Task, params: Params, batch: Batch, mesh: Mesh, limit: float, *, most: int = MOST) -> int:
+    """The masks, at most so many, that a device of `mesh` can evaluate together within `limit` bytes.
+
+    Each number that is considered is compiled: memory is no straight line in the number of masks, since a TPU keeps a few of
+    them out of the memory that counts.  RuntimeError if not even one fits.
+    """
+    over, over_bytes = most, program_bytes(task, params, batch, mesh, most)
+    if over_bytes <= limit:
+        return most
+    fit, fit_bytes = 1, over_bytes if most == 1 else program_bytes(task, params, batch, mesh, 1)
+    if fit_bytes > limit:
+        raise RuntimeError(_too_large(batch, mesh, fit_bytes, limit))
+    while over - fit > 1 and fit_bytes < ENOUGH * limit:
+        share = (limit - fit_bytes) / (over_bytes - fit_bytes) if math.isfinite(over_bytes) else 0.5
+        guess = fit + min(max(1, int(share * (over - fit))), over - fit - 1)
+        guess_bytes = program_bytes(task, params, batch, mesh, guess)
+        if guess_bytes <= limit:
+            fit, fit_bytes = guess, guess_bytes
+        else:
+            over, over_bytes = guess, guess_bytes
+    return fit
+
+
+def _too_large(batch: Batch, mesh: Mesh, needed: float, limit: float) -> str:
+    examples = math.ceil(len(batch["weight_B"]) / mesh.shape["data"])
+    need = f"{needed / 2**20:.1f} MiB" if math.isfinite(needed) else "more memory than there is"
+    return (
+        f"a device needs {need} for one mask on {examples} examples, but may use {limit / 2**20:.1f} MiB: "
+        "choose a smaller data.batch (or data.batch_tokens)"
+    )
+
+
+def program_bytes(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int) -> float:
+    """What `evaluate_masks` needs on each device for a chunk of so many masks there; infinity if the compiler says too much."""
+    try:
+        return needed_bytes(compiled_grid(task, params, batch, mesh, masks))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" in str(error):
+            return math.inf
+        raise
+
+
+def needed_bytes(compiled: Any) -> int:
+    """What a program needs on each device: its arguments, results, temporaries and code."""
+    memory = compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return int(held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
 
 
 def compiled_grid(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int, *, alike: bool = False) -> Any:

@@ -2,94 +2,166 @@
 
 import dataclasses
 import functools
+import math
 import os
-import re
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 pytest.importorskip("libtpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # other processes may be compiling
 
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from tiny import examples, with_config
-from tiny_translation import CONFIG, make_batch, sentences
+from jax.sharding import NamedSharding, PartitionSpec
+from tiny import with_config
+from tiny_translation import CONFIG
 
-from hp_jax import heads
+from hp_jax import heads, memory
 from hp_jax.config import Decoding, Train
-from hp_jax.data.batching import batches
-from hp_jax.grid import evaluate_masks
 from hp_jax.importance import importance_sums
+from hp_jax.memory import compiled_grid, masks_that_fit, needed_bytes, program_bytes
 from hp_jax.models.translation import Translation
+from hp_jax.sharding import BOTH, device_mesh
 from hp_jax.train import State, optimizer, train_step
 
-TASK = with_config(width=128, ffn=256, dtype="bfloat16", dropout=0.1, attention_dropout=0.1)
-COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+COST = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "cost.py"))
+collectives, batch_of = COST["collectives"], COST["batch_of"]
+
+BERT = with_config(width=128, ffn=256, dtype="bfloat16", dropout=0.1, attention_dropout=0.1)
+SIZES = {"encoder_layers": 1, "decoder_layers": 1, "width": 64, "source_vocab": 256, "target_vocab": 256}
+TRANSLATION = Translation(dataclasses.replace(CONFIG, **SIZES, dtype="bfloat16"), Decoding(beam=2, max_ratio=1.0, max_extra=2))
+MESHES = [1, 4, 16]
 
 
-@pytest.fixture(scope="module")
-def mesh():
-    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")
-    return Mesh(np.array(topology.devices), ("data",), axis_types=(AxisType.Auto,))
+@functools.cache
+def slice_of_16(mask):
+    """The mesh of 16 chips, `mask` of them along that axis."""
+    return device_mesh(topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices, mask=mask)
 
 
-def placed(tree, mesh, *axes):
-    sharding = NamedSharding(mesh, PartitionSpec(*axes))
+@pytest.fixture(autouse=True)
+def as_in_production():
+    """The compiler optimizes as it does outside the tests."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+def placed(tree, *axes, mask=4):
+    sharding = NamedSharding(slice_of_16(mask), PartitionSpec(*axes))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding), tree)
 
 
-@pytest.fixture(scope="module")
-def arguments(mesh):
-    """Parameters, a batch of 64 and a mask, as shapes with shardings."""
-    batch = batches(examples(count=64), size=64, buckets=(16,))[0]
-    params = jax.eval_shape(TASK.init, jax.random.key(0))
-    return placed(params, mesh), placed(batch, mesh, "data"), placed(heads.all_on(2, 4), mesh)
+def shapes(task, examples=16, length=8):
+    """Parameters and a batch."""
+    return jax.eval_shape(task.init, jax.random.key(0)), batch_of(task, examples, length)
 
 
-def collectives(compiled):
-    text = compiled.as_text()
-    return {name for name in COLLECTIVES if re.search(rf"\b{name}(-start)?\(", text)}
+def whole(task):
+    return heads.all_on(len(task.rows), task.heads)
 
 
-@pytest.mark.parametrize("per", ["token", "example", "batch"])
-def test_importance_is_summed_over_the_chips_and_moves_nothing_else(arguments, per):
-    params, batch, mask_AH = arguments
-    compiled = importance_sums.lower(TASK, params, batch, mask_AH, per=per, kind="abs").compile()
-    assert collectives(compiled) == {"all-reduce"}
+# --- collectives ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_grid_needs_no_collectives(arguments, mesh):
-    params, batch, _ = arguments
-    masks_MAH = placed(heads.one_off(heads.all_on(2, 4)), mesh)
-    assert collectives(evaluate_masks.lower(TASK, params, batch, masks_MAH).compile()) == set()
+@pytest.mark.parametrize("mask", MESHES)
+def test_a_grid_needs_no_collectives(mask):
+    assert collectives(compiled_grid(BERT, *shapes(BERT), slice_of_16(mask), 3)) == set()
 
 
-def test_training_sums_gradients_and_donates_its_state(arguments, mesh):
-    params, batch, mask_AH = arguments
-    recipe = Train()
+@pytest.mark.parametrize(("mask", "alike"), [(1, False), (4, False), (4, True), (16, False)])
+def test_a_grid_with_beam_search_needs_none_either(mask, alike):
+    """Each chip's search ends by itself."""
+    compiled = compiled_grid(TRANSLATION, *shapes(TRANSLATION), slice_of_16(mask), 2, alike=alike)
+    assert collectives(compiled) == set()
+    assert "while" in compiled.as_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "per"),
+    [(BERT, "token"), (BERT, "example"), (BERT, "batch"), (TRANSLATION, "token")],
+    ids=["token", "example", "batch", "translation"],
+)
+def test_importance_is_summed_over_the_chips_and_moves_nothing_else(task, per):
+    params, batch = shapes(task)
+    arguments = placed(params), placed(batch, BOTH), placed(whole(task))
+    assert collectives(importance_sums.lower(task, *arguments, per=per, kind="abs").compile()) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("task", [BERT, TRANSLATION], ids=["classification", "translation"])
+def test_training_sums_gradients_and_donates_its_state(task):
+    recipe, (params, batch) = Train(), shapes(task)
 
     def start(params):
         return State(params, optimizer(recipe, 100).init(params), jnp.zeros((), jnp.int32), jnp.zeros(()))
 
-    state = placed(jax.eval_shape(start, params), mesh)
-    key = placed(jax.eval_shape(functools.partial(jax.random.key, 0)), mesh)
-    compiled = train_step.lower(state, batch, mask_AH, key, task=TASK, recipe=recipe, steps=100).compile()
+    state = placed(jax.eval_shape(start, params))
+    key = placed(jax.eval_shape(functools.partial(jax.random.key, 0)))
+    arguments = state, placed(batch, BOTH), placed(whole(task)), key
+    compiled = train_step.lower(*arguments, task=task, recipe=recipe, steps=100).compile()
     assert collectives(compiled) == {"all-reduce"}
-    assert compiled.memory_analysis().alias_size_in_bytes > 0.9 * compiled.memory_analysis().output_size_in_bytes
+    found = compiled.memory_analysis()
+    assert found.alias_size_in_bytes > 0.9 * found.output_size_in_bytes
 
 
-def test_translation_is_scored_and_searched_too(mesh):
-    """Importance only sums; a grid with beam search compiles (its loop ends when all chips' sentences have)."""
-    config = dataclasses.replace(CONFIG, width=128, encoder_ffn=256, decoder_ffn=256, target_vocab=256, source_vocab=256)
-    task = Translation(dataclasses.replace(config, dtype="bfloat16"), Decoding(beam=4))
-    ids = sentences(64, 256, eos=2, first=4, longest=12, seed=0)
-    batch = placed(make_batch(ids, ids, pad=1, width=16), mesh, "data")
-    params = placed(jax.eval_shape(task.init, jax.random.key(0)), mesh)
-    full_AH = heads.all_on(len(task.rows), task.heads)
-    scoring = importance_sums.lower(task, params, batch, placed(full_AH, mesh), per="token", kind="abs").compile()
-    assert collectives(scoring) == {"all-reduce"}
-    masks_MAH = placed(heads.one_off(full_AH)[:4], mesh)
-    assert evaluate_masks.lower(task, params, batch, masks_MAH).compile().memory_analysis().temp_size_in_bytes > 0
+# --- memory --------------------------------------------------------------------------------------------------------------
+
+
+WIDE = with_config(width=128, heads=1, ffn=256, dtype="bfloat16")
+
+
+def test_the_chunk_that_is_chosen_fits_and_twice_the_chunk_does_not():
+    """States [64, 16, 128] of 256 KiB, old and new ones: 512 MiB for 1024 masks, which would be too much."""
+    grid, limit = (WIDE, *shapes(WIDE, examples=16 * 64, length=16), slice_of_16(1)), 400 * 2**20
+    chosen = masks_that_fit(*grid, limit, most=1024)
+    assert 512 < chosen < 1024
+    assert program_bytes(*grid, chosen) <= limit < program_bytes(*grid, 2 * chosen)
+
+
+def test_the_compiler_refuses_what_a_chip_cannot_hold():
+    """65536 of these states would be 16 gigabytes."""
+    grid = WIDE, *shapes(WIDE, examples=16 * 64, length=16), slice_of_16(1)
+    assert program_bytes(*grid, 2**16) == math.inf
+
+
+@pytest.mark.skipif(os.environ.get("HP_JAX_SLOW") != "1", reason="takes minutes; HP_JAX_SLOW=1 runs it")
+def test_bert_base_fits_a_chip():
+    """Every head off, 256 examples a chip of 128 tokens, in bfloat16: more than half of the 145 masks at once."""
+    task = with_config(layers=12, heads=12, width=768, ffn=3072, vocab=30522, positions=512, dtype="bfloat16")
+    grid = task, *shapes(task, examples=16 * 256, length=128), slice_of_16(1)
+    chosen = masks_that_fit(*grid, memory.SHARE * 16e9, most=145)
+    compiled = compiled_grid(*grid, chosen)
+    print(f"{chosen} masks: {needed_bytes(compiled) / 2**30:.2f} GiB")
+    assert chosen > 72
+    assert needed_bytes(compiled) <= memory.SHARE * 16e9
+    assert collectives(compiled) == set()
+
+
+# --- the command that prints the table ------------------------------------------------------------------------------------
+
+
+def test_the_table_of_costs(capsys):
+    shape = {"layers": 2, "heads": 4, "width": 64, "ffn": 128}
+    COST["main"](COST["Cost"](topology="v5e:16x16", batch=256, length=8, dtype="bfloat16", **shape))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "256 x TPU v5 lite; grid: {'mask': 8, 'data': 32}; 256 examples of 8 tokens"
+    found = {line[:22].strip(): line.split("  ")[-1] for line in lines[3:]}
+    steps = {"forward": "none", "importance": "all-reduce", "training step": "all-reduce", "grid, 2 masks": "none"}
+    assert {name: found[name] for name in steps} == steps
+
+
+def test_xla_counts_what_the_plans_do_not_run():
+    """The count of a chunk is that of its parts: with one chunk, 1 look and 1 layer of the first row's mask, and so on."""
+    deep, masks_MAH = with_config(layers=4), heads.one_off(heads.all_on(4, 4))
+    params, batch = shapes(deep, examples=8)
+    work = COST["grid_work"](deep, params, batch, masks_MAH, 16)
+    assert (work.masks, work.chunks, work.layers) == (16, 1, 5 + 9 + 13)
+    alone = COST["grid_work"](deep, params, batch, masks_MAH, 1)
+    assert (alone.chunks, alone.layers) == (16, 16 * 3)
+    loss = jax.jit(deep.loss).lower(params, batch, heads.gates(masks_MAH[0], deep.heads)).cost_analysis()["flops"]
+    assert work.flops < 0.8 * alone.flops
+    assert alone.flops == pytest.approx(16 * loss, rel=0.1)
