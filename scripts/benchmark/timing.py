@@ -51,8 +51,10 @@ class Ratio(NamedTuple):
 
 
 def spread_over(masks_MAH: np.ndarray, count: int, block: int = 1) -> np.ndarray:
-    """About `count` of the masks, in blocks of neighbours that are spread evenly over all; all if there are no more."""
-    starts = np.arange(0, len(masks_MAH), block)
+    """About `count` of the masks, in whole blocks of neighbours that are spread evenly over all; all if there are no more."""
+    if count >= len(masks_MAH):
+        return masks_MAH
+    starts = np.arange(0, len(masks_MAH) - block + 1, block)
     chosen = np.unique(np.linspace(0, len(starts) - 1, max(1, count // block)).round().astype(int))
     return np.concatenate([masks_MAH[start : start + block] for start in starts[chosen]])
 

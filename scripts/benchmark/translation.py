@@ -151,7 +151,7 @@ def main(setting: Translation) -> None:
         "random", "test", tuple(sources), tuple(targets), tuple(references), np.arange(len(sources)), pair.task.config.pad
     )
     made = batches(pairs, size=setting.sentences, buckets=[int(pairs.length_N.max())])
-    agree = agreement(pair, sources, made, spread_over(masks_MAH, setting.sample), setting.chunk)
+    agree = agreement(pair, sources, made, spread_over(masks_MAH, setting.sample), min(setting.chunk, setting.sample))
     ours = functools.partial(our_grid, pair, made, references, chunk=setting.chunk)
     sides = {
         "our grid": sample(ours, masks_MAH, setting.ours, setting.chunk),
