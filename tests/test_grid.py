@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import itertools
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +26,7 @@ from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import device_mesh
 from hp_jax.store import Items, create_store
 
+COST = runpy.run_path(str(pathlib.Path(__file__).parent.parent / "scripts" / "cost.py"))
 PARAMS = random_params()
 DATA = examples()
 BATCHES = batched(DATA, size=6)
@@ -163,27 +166,12 @@ def test_nothing_is_computed_twice():
 
 def test_half_the_work_at_bert_bases_shape():
     """XLA's FLOPs of each part, as often as the plans of 2 chunks of 73 masks run it, against 145 forward passes."""
-    task = with_config(layers=12, heads=12, width=768, ffn=3072)
-    batch = jax.eval_shape(lambda: {name: jnp.zeros((8, 128), jnp.int32) for name in ("tokens_BT", "types_BT")})
-    batch |= jax.eval_shape(lambda: {name: jnp.zeros(8, jnp.int32) for name in ("length_B", "label_B", "weight_B")})
-    params, full_AH = jax.eval_shape(task.init, jax.random.key(0)), heads.all_on(12, 12)
-    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
-    gates = heads.gates(full_AH, task.heads)
-
-    def flops(part, *shapes):
-        return jax.jit(part).lower(*shapes).cost_analysis()["flops"]
-
-    state = jax.eval_shape(task.start, params, batch)
-    seen = jax.eval_shape(lambda *of: task.look(of[0], 0, *of[1:]), params, batch, state)
-    look = flops(lambda *of: task.look(of[0], 0, *of[1:]), params, batch, state)
-    advance = flops(lambda *of: task.advance(of[0], 0, *of[1:]), params, batch, state, seen, gates[0])
-    one_state, one_gate = jax.eval_shape(lambda state: state[None], state), [gate[None] for gate in gates]
-    read = flops(task.evaluate, params, batch, one_state, one_gate)
-    ours = 0
-    for masks in np.split(masks_MAH, [73]):
-        made = plan(masks, task.stages)
-        ours += made.count_A.sum() * look + made.first_AP.max(1).sum() * advance + len(masks) * read
-    assert ours <= 0.5 * len(masks_MAH) * flops(task.loss, params, batch, gates)
+    task, mask_AH = with_config(layers=12, heads=12, width=768, ffn=3072), heads.all_on(12, 12)
+    params, batch = jax.eval_shape(task.init, jax.random.key(0)), COST["batch_of"](task, 8, 128)
+    work = COST["grid_work"](task, params, batch, COST["one_off"](task), 73)
+    forward = jax.jit(functools.partial(COST["forward"], task)).lower(params, batch, mask_AH).cost_analysis()["flops"]
+    assert (work.masks, work.chunks) == (145, 2)
+    assert 0.4 * 145 * forward <= work.flops <= 0.5 * 145 * forward
 
 
 # --- never twice ---------------------------------------------------------------------------------------------------------

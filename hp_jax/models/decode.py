@@ -68,7 +68,7 @@ def beam_search(
     never: tuple[int, ...],
     decoding: Decoding,
 ) -> Hypotheses:
-    """The best translations of R sentences; `cache` has leaves `[R, W, ...]`, `context`, which stays as it is, `[R / n, ...]`:
+    """The best translations of R sentences; `cache` has leaves `[R, ...]`, `context`, which stays as it is, `[R / n, ...]`:
     each of its rows serves n successive sentences.
 
     As in fairseq: of the best 2W continuations those among the first W that end are finished, the first W that do not end go
