@@ -133,7 +133,7 @@ def _grid_status(words: Words) -> None:
 def _convert(words: Words) -> None:
     from hp_jax import loading
 
-    loading.convert(words.model, Path(words.folder))
+    loading.convert(words.model, Path(words.folder), force=words.force)
 
 
 def _demo(words: Words) -> None:
@@ -170,9 +170,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "translate":
             command.add_argument("--without", default="", help="heads to remove, such as 'E:1:3 A:2:1,4' (see the README)")
             command.add_argument("--nbest", type=int, default=0, help="print so many translations of each line, with scores")
-    convert = commands.add_parser("convert", help="a translation model of another library as a model folder of hp_jax")
-    convert.add_argument("model", help="the folder of a fairseq, Hugging Face Marian or Marian model")
+    convert = commands.add_parser("convert", help="a model of another library as a model folder of hp_jax")
+    convert.add_argument("model", help="the folder of a Hugging Face, fairseq or Marian model")
     convert.add_argument("folder", help="the new folder")
+    convert.add_argument("--force", action="store_true", help="overwrite what is in the folder")
     convert.set_defaults(call=_convert)
     actions = commands.add_parser("grid", help="look at results, also while jobs write them").add_subparsers(
         dest="action", required=True, metavar="ACTION"

@@ -11,8 +11,42 @@ Order = Literal["one_shot", "re_estimated", "oracle"]
 MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heads:
+    """Which attention heads a model has, in all its life: heads keep their numbers when others are removed."""
+
+    kept: tuple[tuple[int, ...], ...] = ()
+    """The numbers of the heads that each row of the head mask has left, counted before any was removed; (): all of them."""
+
+    def __post_init__(self) -> None:
+        rows = self.rows
+        if self.kept and len(self.kept) != len(rows):
+            raise ValueError(f"kept heads are given for {len(self.kept)} rows, but the model has {len(rows)}")
+        for kept, (row, count) in zip(self.kept, rows.items(), strict=False):
+            if list(kept) != sorted(set(kept) & set(range(count))):
+                raise ValueError(
+                    f"row {row} keeps the heads {kept}, but expected are some of 0 to {count - 1}, in order, once each"
+                )
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """The head mask's rows in reading order, with the numbers of heads that they had at first."""
+        raise NotImplementedError
+
+    @property
+    def kept_heads(self) -> dict[str, tuple[int, ...]]:
+        """The numbers of the heads that each row has."""
+        rows = self.rows
+        return dict(zip(rows, self.kept or (tuple(range(count)) for count in rows.values()), strict=True))
+
+    @property
+    def heads_per_row(self) -> dict[str, int]:
+        """How many heads each row has."""
+        return {row: len(kept) for row, kept in self.kept_heads.items()}
+
+
 @dataclasses.dataclass(frozen=True)
-class BertConfig:
+class BertConfig(Heads):
     """A BERT-type classifier: BERT, RoBERTa and DistilBERT differ only in what is said here."""
 
     family: Literal["bert", "roberta", "distilbert"]
@@ -36,6 +70,12 @@ class BertConfig:
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads:
             raise ValueError(f"a width of {self.width} does not divide into {self.heads} heads")
+        super().__post_init__()
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """`enc.0`, `enc.1`, ...: the head mask's rows, with the numbers of heads that they had at first."""
+        return {f"enc.{layer}": self.heads for layer in range(self.layers)}
 
     @property
     def head_width(self) -> int:
@@ -49,7 +89,7 @@ class BertConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Seq2SeqConfig:
+class Seq2SeqConfig(Heads):
     """An encoder-decoder Transformer: those of fairseq, Marian and Hugging Face's Marian differ only in what is said here.
 
     Rows of its head mask are `enc.i`, then `dec.i` and `cross.i` in turn; with an SSRU decoder there are no `dec` rows. Where
@@ -104,10 +144,11 @@ class Seq2SeqConfig:
                 raise ValueError(f"a width of {self.width} does not divide into {heads} heads")
         if self.share_source and self.source_vocab != self.target_vocab:
             raise ValueError(f"one embedding cannot serve {self.source_vocab} source and {self.target_vocab} target symbols")
+        super().__post_init__()
 
     @property
     def rows(self) -> dict[str, int]:
-        """The head mask's rows in reading order, with their numbers of heads."""
+        """The head mask's rows in reading order, with the numbers of heads that they had at first."""
         rows = {f"enc.{layer}": self.encoder_heads for layer in range(self.encoder_layers)}
         for layer in range(self.decoder_layers):
             if self.decoder == "attention":

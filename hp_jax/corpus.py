@@ -17,7 +17,7 @@ from hp_jax.data.codec import Codec
 from hp_jax.data.pairs import Pairs, encode_pairs
 from hp_jax.data.parallel import Parallel, read_parallel
 from hp_jax.data.text import Labelled
-from hp_jax.data.tokenizer import Examples, encode
+from hp_jax.data.tokenizer import Examples, encode, save_tokenizer
 from hp_jax.grid import Finish
 from hp_jax.store import Axes, Items
 from hp_jax.task import Batch
@@ -90,8 +90,7 @@ class LabelledCorpus:
 
     def save(self, folder: Path) -> None:
         """`tokenizer.json`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save(str(folder / "tokenizer.json"))
+        save_tokenizer(folder, self.tokenizer)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,14 @@ def local_folder(name: str) -> Path:
     return Path(name)
 
 
+def check_free(folder: Path, *, force: bool = False) -> None:
+    """ValueError if there is something at `folder` that would be overwritten; with `force` it may be a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, but a folder to write to was expected")
+    if not force and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; choose another folder, delete it, or overwrite it with --force")
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Writes `content`, so that `path` holds all of it or what it held before."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

@@ -91,7 +91,7 @@ def evaluate_masks(
 
     def one_device(params: Params, batch: Batch, masks_GAH: Array, plans: Plan) -> dict[str, jax.Array]:
         own = Plan(*(part[0] for part in plans))
-        gates_GH = jax.vmap(lambda mask_AH: gates(mask_AH, task.heads))(masks_GAH)
+        gates_GH = jax.vmap(lambda mask_AH: gates(mask_AH, task.full_AH))(masks_GAH)
         states = _last_states(task, params, batch, gates_GH, own)
         last_U = own.last_G[:1] if alike else own.last_G
         return task.evaluate(params, batch, jax.tree.map(lambda x: x[last_U], states), gates_GH)
@@ -239,6 +239,6 @@ def _place_grid(
     task: Task, params: Params, batches: Sequence[Batch], masks_MAH: Array, chunk: int, mesh: Mesh, finish: Finish
 ) -> _Grid:
     on_MAH = np.asarray(masks_MAH) != 0
-    check_mask(np.any(on_MAH, axis=0), task.heads)
+    check_mask(np.any(on_MAH, axis=0), task.full_AH)
     placed = [place_batch(batch, mesh, "data") for batch in batches]
     return _Grid(task, place(params, mesh), batches, placed, on_MAH, chunk, mesh, finish)

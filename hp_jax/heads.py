@@ -2,7 +2,8 @@
 
 A row is one attention module (BERT-base has 12; a 6+6 Transformer has 18: encoder self, decoder self and cross-attention),
 a column is one head.  Rows may have different numbers of heads: the array is as wide as the widest row, and the heads that
-a narrower row does not have are simply off from the start.  Nothing here knows a model; nothing is changed in place.
+a narrower row does not have are simply off from the start.  So are heads that were removed: the others keep their numbers.
+Nothing here knows a model; nothing is changed in place.
 
 `all_on`, `one_off`, `one_on`, `rows_off`, `pairs` and `random_off` need the set of living heads to be concrete, since their
 result's shape depends on it; `keep_top` can be jitted and vmapped.
@@ -19,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hp_jax.config import Heads
+
 Array = jax.Array | np.ndarray
 
 
@@ -32,23 +35,35 @@ def all_on(rows: int, heads: int | Sequence[int]) -> jax.Array:
     return jnp.arange(max(widths))[None] < jnp.array(widths)[:, None]
 
 
-def check_mask(mask_AH: Array, heads: Sequence[int]) -> jax.Array:
-    """`mask_AH` as a boolean array, if it fits a model with `heads[a]` heads in row a; otherwise ValueError."""
+def full_mask(config: Heads) -> np.ndarray:
+    """All heads that a model has, as a mask `[A, H]`; a constant, so a NumPy array."""
+    numbers_H = np.arange(max(config.rows.values()))
+    return np.array([np.isin(numbers_H, kept) for kept in config.kept_heads.values()])
+
+
+def check_mask(mask_AH: Array, full_AH: Array) -> jax.Array:
+    """`mask_AH` as a boolean array, if it fits a model that has the heads of `full_AH`; otherwise ValueError."""
     mask_AH = jnp.asarray(mask_AH)
-    expected = (len(heads), max(heads))
-    if mask_AH.shape != expected:
-        raise ValueError(f"the head mask has shape {mask_AH.shape}, but the model has shape {expected} (rows, heads)")
+    if mask_AH.shape != full_AH.shape:
+        raise ValueError(f"the head mask has shape {mask_AH.shape}, but the model has shape {full_AH.shape} (rows, heads)")
     on_AH = mask_AH != 0
-    absent = np.argwhere(np.asarray(on_AH & ~all_on(len(heads), heads)))
+    absent = np.argwhere(np.asarray(on_AH) & ~np.asarray(full_AH))
     if len(absent):
         row, head = absent[0].tolist()
-        raise ValueError(f"the mask turns on head {head} of row {row}, but that row has {heads[row]} heads")
+        has = ", ".join(map(str, np.flatnonzero(np.asarray(full_AH)[row]))) or "none"
+        raise ValueError(f"the mask turns on head {head} of row {row}, but the heads of that row are {has}")
     return on_AH
 
 
-def gates(mask_AH: Array, heads: Sequence[int]) -> tuple[jax.Array, ...]:
-    """The mask's rows as what models take: for each row a float32 gate `[H_row]`, 1 on and 0 off."""
-    return tuple(mask_H[:count].astype(jnp.float32) for mask_H, count in zip(jnp.asarray(mask_AH), heads, strict=True))
+def gates(mask_AH: Array, full_AH: np.ndarray) -> tuple[jax.Array, ...]:
+    """The mask's rows as what models take: for each row a float32 gate `[H_row]`, 1 on and 0 off, for the heads it has."""
+    rows = zip(jnp.asarray(mask_AH), full_AH, strict=True)
+    return tuple(mask_H[np.flatnonzero(full_H)].astype(jnp.float32) for mask_H, full_H in rows)
+
+
+def as_mask_row(x: jax.Array, full_H: np.ndarray) -> jax.Array:
+    """Numbers `[..., H_row]` of the heads that a row has, at their places in the mask: `[..., H]`, 0 elsewhere."""
+    return jnp.zeros((*x.shape[:-1], len(full_H)), x.dtype).at[..., np.flatnonzero(full_H)].set(x)
 
 
 def _living(mask_AH: Array) -> np.ndarray:

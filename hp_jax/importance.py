@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hp_jax.config import Kind, Reduction
-from hp_jax.heads import check_mask, gates
+from hp_jax.heads import as_mask_row, check_mask, gates
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
 from hp_jax.task import Array, Batch, Params, Task
 
@@ -42,7 +42,7 @@ def gate_gradients(task: Task, params: Params, batch: Batch, mask_AH: Array) -> 
     queries = task.queries(batch)
     at = tuple(
         jnp.broadcast_to(gate_H, (*real_BT.shape, *gate_H.shape))
-        for gate_H, real_BT in zip(gates(mask_AH, task.heads), queries, strict=True)
+        for gate_H, real_BT in zip(gates(mask_AH, task.full_AH), queries, strict=True)
     )
     return jax.grad(lambda gates: jnp.sum(task.loss(params, batch, gates) * batch["weight_B"]))(at)
 
@@ -58,17 +58,17 @@ def importance_sums(task: Task, params: Params, batch: Batch, mask_AH: Array, *,
     token: each (example, query position), the authors' code; example: each example's sum over positions, the formula read
     literally; batch: the whole batch's sum, as run_bertology does, which depends on the batch size (counts examples).
     """
-    width = jnp.asarray(mask_AH).shape[1]
     examples = jnp.sum(batch["weight_B"])
     totals, counts = [], []
-    for gradient_BTH, real_BT in zip(gate_gradients(task, params, batch, mask_AH), task.queries(batch), strict=True):
+    gradients, queries = gate_gradients(task, params, batch, mask_AH), task.queries(batch)
+    for gradient_BTH, real_BT, full_H in zip(gradients, queries, task.full_AH, strict=True):
         if per == "token":
             total_H = _measure(gradient_BTH, kind).sum((0, 1))
         elif per == "example":
             total_H = _measure(gradient_BTH.sum(1), kind).sum(0)
         else:
             total_H = _measure(gradient_BTH.sum((0, 1)), kind)
-        totals.append(jnp.pad(total_H, (0, width - total_H.shape[0])))
+        totals.append(as_mask_row(total_H, full_H))
         counts.append(jnp.sum(real_BT) if per == "token" else examples)
     return Sums(jnp.stack(totals), jnp.stack(counts))
 
@@ -76,9 +76,9 @@ def importance_sums(task: Task, params: Params, batch: Batch, mask_AH: Array, *,
 @functools.partial(jax.jit, static_argnames="task")
 def _example_gradients(task: Task, params: Params, batch: Batch, mask_AH: Array) -> jax.Array:
     """Each example's gate gradients, summed over positions: `[B, A, H]`."""
-    width = jnp.asarray(mask_AH).shape[1]
-    rows = [gradient_BTH.sum(1) for gradient_BTH in gate_gradients(task, params, batch, mask_AH)]
-    return jnp.stack([jnp.pad(row_BH, ((0, 0), (0, width - row_BH.shape[1]))) for row_BH in rows], axis=1)
+    gradients = gate_gradients(task, params, batch, mask_AH)
+    rows = [as_mask_row(gradient_BTH.sum(1), full_H) for gradient_BTH, full_H in zip(gradients, task.full_AH, strict=True)]
+    return jnp.stack(rows, axis=1)
 
 
 def sum_importance(
@@ -92,7 +92,7 @@ def sum_importance(
     mesh: Mesh | None = None,
 ) -> Sums:
     """`Sums` over all batches, added up in float64 on the host; the batches are spread over the mesh's devices."""
-    mask_AH = check_mask(mask_AH, task.heads)
+    mask_AH = check_mask(mask_AH, task.full_AH)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
     batches = list(batches)
@@ -124,7 +124,7 @@ def example_gradients(
     task: Task, params: Params, batches: Iterable[Batch], mask_AH: Array, *, mesh: Mesh | None = None
 ) -> np.ndarray:
     """The gate gradients of every example, summed over its positions, in the order of `index_B`: `[N, A, H]`, float32."""
-    mask_AH = check_mask(mask_AH, task.heads)
+    mask_AH = check_mask(mask_AH, task.full_AH)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
     batches = list(batches)

@@ -102,7 +102,7 @@ def compiled_grid(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: i
         sharding = NamedSharding(mesh, PartitionSpec(*axes))
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding), tree)
 
-    masks_MAH = np.ones((masks * mesh.shape["mask"], len(task.rows), max(task.heads)), bool)
+    masks_MAH = np.ones((masks * mesh.shape["mask"], *task.full_AH.shape), bool)
     plans, _ = planned(task, masks_MAH, mesh)
     arguments = placed(params), placed(dict(batch), "data"), placed(masks_MAH, "mask"), placed(plans, "mask")
     return evaluate_masks.lower(task, *arguments, mesh=mesh, alike=alike).compile()

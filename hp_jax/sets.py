@@ -112,7 +112,7 @@ def _array_masks(path: Path, full_AH: jax.Array) -> list[tuple[str, jax.Array]]:
     for place, mask_AH in enumerate(masks_MAH.reshape(-1, *full_AH.shape)):
         where = f"{path}, mask {place}"
         with _told(where):
-            named.append((where, heads.check_mask(mask_AH, np.sum(full_AH, 1).tolist())))
+            named.append((where, heads.check_mask(mask_AH, full_AH)))
     return named
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from hp_jax import fingerprint, heads
+from hp_jax import fingerprint
 from hp_jax.checkpoint import is_model, save_model
 from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
 from hp_jax.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus
@@ -54,7 +55,7 @@ class Subject:
     @property
     def full_AH(self) -> jax.Array:
         """All heads that the model has."""
-        return heads.all_on(len(self.task.heads), self.task.heads)
+        return jnp.asarray(self.task.full_AH)
 
     @property
     def metric(self) -> Metric:
@@ -171,7 +172,12 @@ def results(
     splits: which split had which job; masks: the name of a grid's set of masks; the rest as in `create_store`.
     """
     about = provenance(subject.config) | subject.corpus.about()
-    about |= {"rows": list(subject.task.rows), "heads": list(subject.task.heads), "splits": splits, "masks": masks}
+    about |= {
+        "rows": list(subject.task.rows),
+        "heads": subject.task.full_AH.astype(int).tolist(),
+        "splits": splits,
+        "masks": masks,
+    }
     model = {"model": subject.digest, "architecture": fingerprint.of_json(subject.task.config)}
     code = {"version of hp_jax": importlib.metadata.version("hp_jax")}
     path = f"{subject.config.out.rstrip('/')}/{where}"  # a folder or a bucket

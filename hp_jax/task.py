@@ -38,8 +38,8 @@ class Task(Protocol):
         """Names of the mask's rows in the order in which the model reads them, e.g. `enc.0`."""
 
     @property
-    def heads(self) -> tuple[int, ...]:
-        """Number of heads of each row."""
+    def full_AH(self) -> np.ndarray:
+        """The heads that the model has, as a mask: `[A, H]`, bool; columns are numbered as before any head was removed."""
 
     def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
         """Loss of each example `[B]`, float32, differentiable in the gates; dropout off."""

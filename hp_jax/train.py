@@ -59,7 +59,7 @@ def train_step(state: State, batch: Batch, mask_AH: Array, key: jax.Array, *, ta
     dropout = jax.random.fold_in(key, state.step)
 
     def mean_loss(params: Params) -> jax.Array:
-        at = gates(mask_AH, task.heads)
+        at = gates(mask_AH, task.full_AH)
         loss_B, count_B = task.training_loss(params, batch, at, dropout=dropout, smoothing=recipe.label_smoothing)
         return jnp.sum(loss_B * batch["weight_B"]) / jnp.sum(count_B * batch["weight_B"])
 

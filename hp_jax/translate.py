@@ -36,7 +36,7 @@ def translate(subject: Subject, lines: Sequence[str], mask_AH: Array) -> list[li
     source, place_N = tuple(lines[n] for n in full), np.arange(len(full))
     pairs = corpus.encode(Parallel("text", "input", source, ("",) * len(full), "input", place_N + 1, place_N))
     run = jax.jit(functools.partial(task.translate, decoding=config.decoding))
-    gates = heads.gates(heads.check_mask(mask_AH, task.heads), task.heads)
+    gates = heads.gates(heads.check_mask(mask_AH, task.full_AH), task.full_AH)
     for batch in subject.batches(pairs):
         token_BWT, score_BW = jax.device_get(run(subject.params, batch, gates))
         for row in np.flatnonzero(batch["weight_B"]):

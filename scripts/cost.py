@@ -111,7 +111,7 @@ def collectives(compiled: Any) -> set[str]:
 
 def one_off(task: Classification | Translation) -> np.ndarray:
     """The whole model and every head off, `[M, A, H]`."""
-    full_AH = heads.all_on(len(task.rows), task.heads)
+    full_AH = task.full_AH
     return np.concatenate([full_AH[None], heads.one_off(full_AH)])
 
 
@@ -129,7 +129,7 @@ class GridWork:
 
 def grid_work(task: Any, params: Any, batch: Mapping[str, Any], masks_MAH: np.ndarray, chunk: int) -> GridWork:
     """The work on one device's batch; only shapes of `params` and `batch` count."""
-    gates = heads.gates(masks_MAH[0], task.heads)
+    gates = heads.gates(masks_MAH[0], task.full_AH)
 
     def flops(part: Callable[..., Any], *shapes: Any) -> float:
         return float(jax.jit(part).lower(*shapes).cost_analysis()["flops"])
@@ -174,14 +174,14 @@ def placed(tree: Any, mesh: Mesh, *axes: Any) -> Any:
 
 def forward(task: Any, params: Any, batch: Any, mask_AH: Any) -> jax.Array:
     """The loss of each example."""
-    return task.loss(params, batch, heads.gates(mask_AH, task.heads))
+    return task.loss(params, batch, heads.gates(mask_AH, task.full_AH))
 
 
 def search(task: Any, params: Any, batch: Any, mask_AH: Any, *, mesh: Mesh, decoding: Decoding) -> Any:
     """Beam search, each device with sentences of its own."""
 
     def own(params: Any, batch: Any, mask_AH: Any) -> Any:
-        return task.translate(params, batch, heads.gates(mask_AH, task.heads), decoding)
+        return task.translate(params, batch, heads.gates(mask_AH, task.full_AH), decoding)
 
     specs = PartitionSpec(), PartitionSpec(BOTH), PartitionSpec()
     return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(BOTH), check_vma=False)(params, batch, mask_AH)
@@ -192,7 +192,7 @@ def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh
     recipe = config.train
     key = placed(jax.eval_shape(functools.partial(jax.random.key, 0)), mesh)
     params, batch = placed(params, mesh), placed(batch, mesh, BOTH)
-    mask_AH = placed(heads.all_on(len(task.rows), task.heads), mesh)
+    mask_AH = placed(task.full_AH, mesh)
 
     def begin(params: Any) -> State:
         return State(params, optimizer(recipe, 1000).init(params), jnp.zeros((), jnp.int32), jnp.zeros(()))

@@ -11,13 +11,12 @@ import pytest
 from tiny import random_params
 from tiny_translation import TASK, before_eos, log_probs, make_batch, sentences, some_masks, translate
 
-from hp_jax import heads
 from hp_jax.config import Decoding
 from hp_jax.models.decode import beam_search, longest
 from hp_jax.models.translation import Translation
 
 EOS, START, V = 0, 5, 6
-FULL = heads.all_on(len(TASK.rows), TASK.heads)
+FULL = TASK.full_AH
 PARAMS = random_params(TASK, scale=0.3)
 SOURCES = sentences(5, 20, eos=2, first=4, longest=9, seed=0)
 
@@ -119,7 +118,7 @@ def test_a_wide_beam_finds_all_hypotheses_in_order():
 @pytest.mark.parametrize("changes", [{}, {"decoder": "ssru", "start": -1, "norm": "pre", "output_bias": True}])
 def test_beam_1_is_an_argmax_loop(changes):
     task = Translation(dataclasses.replace(TASK.config, **changes))
-    full = heads.all_on(len(task.rows), task.heads)
+    full = task.full_AH
     params, decoding = random_params(task, scale=0.3), Decoding(beam=1, max_ratio=0.5, max_extra=3)
     limits = [len(ids) // 2 + 3 for ids in SOURCES]
     width = max(limits) + 1

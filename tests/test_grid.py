@@ -48,7 +48,7 @@ SETS = {
 
 @functools.partial(jax.jit, static_argnames="task")
 def one_pass(task, params, batch, mask_AH):
-    gates = heads.gates(mask_AH, task.heads)
+    gates = heads.gates(mask_AH, task.full_AH)
     return task.loss(params, batch, gates), jnp.argmax(task.logits(params, batch, gates), -1)
 
 
@@ -105,11 +105,11 @@ PAIRS = [
 def test_translations_are_those_of_each_mask_alone(changes):
     """Encoder masks do not share the memory, decoder and cross masks do; both kinds are in these chunks."""
     task = Translation(dataclasses.replace(CONFIG, **changes), Decoding(beam=2))
-    params, full_AH = random_params(task), heads.all_on(len(task.rows), task.heads)
+    params, full_AH = random_params(task), task.full_AH
     masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)[::2]])
     mesh = device_mesh(jax.devices()[:4], mask=2)
     found = evaluate_grid(task, params, PAIRS, masks_MAH, chunk=4, mesh=mesh)
-    loss = jax.jit(lambda batch, mask_AH: task.loss(params, batch, heads.gates(mask_AH, task.heads)))
+    loss = jax.jit(lambda batch, mask_AH: task.loss(params, batch, heads.gates(mask_AH, task.full_AH)))
     for m, batch in itertools.product(range(len(masks_MAH)), PAIRS):
         np.testing.assert_allclose(found["loss"][m, batch["index_B"]], loss(batch, masks_MAH[m]), rtol=1e-5)
         expected = [best[0][0] for best in translate(task, params, batch, masks_MAH[m], task.decoding)]

@@ -129,9 +129,9 @@ def test_removing_names_what_is_wrong(chosen, message):
 
 def test_check_mask_names_both_shapes():
     with pytest.raises(ValueError, match=r"\(2, 4\), but the model has shape \(3, 4\)"):
-        heads.check_mask(np.ones((2, 4)), (4, 4, 4))
-    with pytest.raises(ValueError, match="turns on head 2 of row 1, but that row has 2 heads"):
-        heads.check_mask(np.ones((2, 3)), (3, 2))
+        heads.check_mask(np.ones((2, 4)), np.ones((3, 4), bool))
+    with pytest.raises(ValueError, match="turns on head 2 of row 1, but the heads of that row are 0, 1"):
+        heads.check_mask(np.ones((2, 3)), np.asarray(heads.all_on(2, (3, 2))))
 
 
 def test_heads_imports_without_models_data_or_training():

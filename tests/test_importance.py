@@ -137,7 +137,7 @@ def test_weights_get_no_gradient_by_the_compilers_own_count():
     batch, mask_AH = batches(DATA, size=16, buckets=(24,))[0], heads.all_on(5, 4)
 
     def loss(params, batch, mask_AH):
-        return task.loss(params, batch, heads.gates(mask_AH, task.heads)).sum()
+        return task.loss(params, batch, heads.gates(mask_AH, task.full_AH)).sum()
 
     def flops(function):
         return jax.jit(function).lower(params, batch, mask_AH).compile().cost_analysis()["flops"]

@@ -25,7 +25,7 @@ def gated_logits(params, batch, gates, dropout=None, task=TASK):
 
 
 def logits(params, batch, mask_AH, task=TASK, **options):
-    return np.asarray(gated_logits(params, batch, heads.gates(mask_AH, task.heads), task=task, **options))
+    return np.asarray(gated_logits(params, batch, heads.gates(mask_AH, task.full_AH), task=task, **options))
 
 
 @pytest.mark.parametrize(

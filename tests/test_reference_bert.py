@@ -82,7 +82,7 @@ def gated_logits(task, params, batch, gates):
 
 
 def our_logits(task, params, batch, mask_AH):
-    return np.asarray(gated_logits(task, params, batch, heads.gates(mask_AH, task.heads)))
+    return np.asarray(gated_logits(task, params, batch, heads.gates(mask_AH, task.full_AH)))
 
 
 def test_unmasked_logits(pair):

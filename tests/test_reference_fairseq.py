@@ -141,7 +141,7 @@ def test_log_probabilities(pair):
 def test_every_head_matters(pair):
     _, _, task, params = pair
     batch = make_batch(*pairs_of(task), pad=PAD, width=12)
-    full = heads.all_on(len(task.rows), task.heads)
+    full = task.full_AH
     before_BTV = log_probs(task, params, batch, full)
     for mask_AH in heads.one_off(full):
         change_BTV = np.abs(log_probs(task, params, batch, mask_AH) - before_BTV)

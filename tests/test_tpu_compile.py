@@ -62,7 +62,7 @@ def shapes(task, examples=16, length=8):
 
 
 def whole(task):
-    return heads.all_on(len(task.rows), task.heads)
+    return task.full_AH
 
 
 # --- collectives ---------------------------------------------------------------------------------------------------------
@@ -162,6 +162,6 @@ def test_xla_counts_what_the_plans_do_not_run():
     assert (work.masks, work.chunks, work.layers) == (16, 1, 5 + 9 + 13)
     alone = COST["grid_work"](deep, params, batch, masks_MAH, 1)
     assert (alone.chunks, alone.layers) == (16, 16 * 3)
-    loss = jax.jit(deep.loss).lower(params, batch, heads.gates(masks_MAH[0], deep.heads)).cost_analysis()["flops"]
+    loss = jax.jit(deep.loss).lower(params, batch, heads.gates(masks_MAH[0], deep.full_AH)).cost_analysis()["flops"]
     assert work.flops < 0.8 * alone.flops
     assert alone.flops == pytest.approx(16 * loss, rel=0.1)

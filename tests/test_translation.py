@@ -18,7 +18,7 @@ from hp_jax.models.translation import Translation
 BATCH = make_batch(
     sentences(5, 20, eos=2, first=4, longest=9, seed=0), sentences(5, 20, eos=2, first=4, longest=9, seed=1), pad=1, width=12
 )
-FULL = heads.all_on(len(TASK.rows), TASK.heads)
+FULL = TASK.full_AH
 PARAMS = random_params(TASK, scale=0.3)
 
 
@@ -28,13 +28,13 @@ def with_config(**changes):
 
 @functools.partial(jax.jit, static_argnames=("task", "smoothing"))
 def training_loss(task, params, seed, smoothing):
-    gates = heads.gates(FULL, task.heads)
+    gates = heads.gates(FULL, task.full_AH)
     return task.training_loss(params, BATCH, gates, dropout=jax.random.key(seed), smoothing=smoothing)
 
 
 @functools.partial(jax.jit, static_argnames="task")
 def loss(task, params, mask_AH):
-    return task.loss(params, BATCH, heads.gates(mask_AH, task.heads))
+    return task.loss(params, BATCH, heads.gates(mask_AH, task.full_AH))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -61,7 +61,7 @@ def test_dropout_depends_on_its_key_and_is_off_when_nothing_is_trained(changes):
 def test_every_head_of_every_row_matters(changes):
     task = with_config(**changes)
     params = random_params(task, scale=0.3)
-    full = heads.all_on(len(task.rows), task.heads)
+    full = task.full_AH
     for mask_AH in heads.one_off(full):
         assert np.abs(loss(task, params, mask_AH) - loss(task, params, full)).max() > 1e-3
 

@@ -11,7 +11,6 @@ import sacrebleu
 from tiny_marian import HEADS, LAYERS, VARIANTS, VOCAB, WIDTH, make_tensors, make_vocabulary, quantised, write_bin, write_npz
 from tiny_translation import log_probs, make_batch, sentences, translate
 
-from hp_jax import heads
 from hp_jax.config import Decoding
 from hp_jax.models.translation import Translation
 from hp_jax.weights.marian import load_marian
@@ -107,7 +106,7 @@ def test_the_model_is_the_one_that_the_file_describes(variant, folder):
     task = Translation(config)
     sources, targets = (sentences(3, VOCAB, eos=codec.eos, first=2, longest=7, seed=seed) for seed in (1, 2))
     batch = make_batch(sources, targets, pad=codec.pad, width=8)
-    found = log_probs(task, params, batch, heads.all_on(len(task.rows), task.heads))
+    found = log_probs(task, params, batch, task.full_AH)
     for row, source, target in zip(found, sources, targets, strict=True):
         np.testing.assert_allclose(row[: len(target)], forward(tensors, settings, source, target), atol=1e-5)
 
@@ -268,6 +267,6 @@ def test_real_models_translate(name, source, target, bound):
     ids = codec.encode_source(lines)
     batch = make_batch(ids, ids, pad=codec.pad, width=max(map(len, ids)))
     task = Translation(config)
-    full = heads.all_on(len(task.rows), task.heads)
+    full = task.full_AH
     found = [codec.decode(best[0][0]) for best in translate(task, params, batch, full, Decoding(beam=1))]
     assert sacrebleu.corpus_bleu(found, [references]).score > bound

@@ -43,7 +43,7 @@ def make_batch(sources, targets, *, pad, width):
 
 @functools.partial(jax.jit, static_argnames="task")
 def _log_probs(task, params, batch, mask_AH):
-    named = dict(zip(task.rows, heads.gates(mask_AH, task.heads), strict=True))
+    named = dict(zip(task.rows, heads.gates(mask_AH, task.full_AH), strict=True))
     inputs = batch["source_BS"], batch["source_length_B"], batch["target_BT"], named
     return jax.nn.log_softmax(Seq2Seq(task.config).apply({"params": params}, *inputs))
 
@@ -55,7 +55,7 @@ def log_probs(task, params, batch, mask_AH):
 
 @functools.partial(jax.jit, static_argnames=("task", "decoding"))
 def _translate(task, params, batch, mask_AH, decoding):
-    return task.translate(params, batch, heads.gates(mask_AH, task.heads), decoding)
+    return task.translate(params, batch, heads.gates(mask_AH, task.full_AH), decoding)
 
 
 def translate(task, params, batch, mask_AH, decoding):
@@ -75,7 +75,7 @@ def before_eos(ids, eos):
 
 def some_masks(task):
     """The full mask, one head off in each kind of row, each row off, and heads off all over the model."""
-    full = heads.all_on(len(task.rows), task.heads)
+    full = task.full_AH
     one_off = heads.one_off(full)
     return [full, *one_off[1::5], *heads.rows_off(full), *heads.random_off(jax.random.key(3), full, 9, 2)]
 
@@ -89,7 +89,7 @@ def real(batch):
 def masked(model, task, mask_AH):
     """A PyTorch model, with modules named as in fairseq, whose output projections do not see the heads that are off."""
     before = {}
-    for row, mask_H, count in zip(task.rows, np.asarray(mask_AH), task.heads, strict=True):
+    for row, mask_H, count in zip(task.rows, np.asarray(mask_AH), task.full_AH.sum(1), strict=True):
         kind, _, layer = row.partition(".")
         module = (model.encoder if kind == "enc" else model.decoder).layers[int(layer)]
         weight = (module.encoder_attn if kind == "cross" else module.self_attn).out_proj.weight.data

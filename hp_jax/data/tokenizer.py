@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from hp_jax.data.batching import Batch, in_rows, padded, places
 from hp_jax.data.text import Labelled
-from hp_jax.files import read_json
+from hp_jax.files import read_json, write_whole
 
 _CHUNK = 4096
 """Examples encoded at a time: an encoding holds much more than its ids."""
@@ -111,6 +111,12 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         return _byte_level(folder, settings)
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise FileNotFoundError(f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but found {found}")
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """`tokenizer.json`, from which `load_tokenizer` makes it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
 
 
 def _unpadded(tokenizer: Tokenizer) -> Tokenizer:

@@ -39,12 +39,13 @@ class Block(nn.Module):
     """One post-norm encoder layer, for the queries `x` over all of `memory`."""
 
     config: BertConfig
+    heads: int
 
     def setup(self) -> None:
         """Names the modules: these names are the checkpoint's."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        self.attention = Attention(c.width, c.heads, c.head_width, dtype, c.attention_dropout, c.attention)
+        self.attention = Attention(c.width, self.heads, c.head_width, dtype, c.attention_dropout, c.attention)
         self.ffn = FeedForward(c.ffn, c.activation, dtype)
         self.attention_norm, self.ffn_norm = (nn.LayerNorm(c.epsilon, dtype=dtype) for _ in range(2))
         self.dropout = nn.Dropout(c.dropout)
@@ -70,7 +71,7 @@ class Bert(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
         self.embeddings = Embeddings(c)
-        self.layer = [Block(c) for _ in range(c.layers)]
+        self.layer = [Block(c, heads) for heads in c.heads_per_row.values()]
         self.pool = nn.Dense(c.width, dtype=dtype, kernel_init=INIT)
         self.classifier = nn.Dense(len(c.labels), dtype=dtype, kernel_init=INIT)
         self.readout_dropout = nn.Dropout(c.classifier_dropout)

@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from hp_jax.config import BertConfig
+from hp_jax.heads import full_mask
 from hp_jax.models.bert import Bert
 from hp_jax.task import Array, Batch, Params
 
@@ -27,17 +29,17 @@ class Classification:
     @property
     def rows(self) -> tuple[str, ...]:
         """`enc.0`, `enc.1`, ..."""
-        return tuple(f"enc.{layer}" for layer in range(self.config.layers))
+        return tuple(self.config.rows)
 
     @property
-    def heads(self) -> tuple[int, ...]:
-        """Heads of each row."""
-        return (self.config.heads,) * self.config.layers
+    def full_AH(self) -> np.ndarray:
+        """The heads that the model has `[A, H]`."""
+        return full_mask(self.config)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
         one = jnp.zeros((1, 1), jnp.int32)
-        gates = [jnp.ones(heads) for heads in self.heads]
+        gates = [jnp.ones(count) for count in self.config.heads_per_row.values()]
         return Bert(self.config).init(key, one, one, jnp.ones(1, jnp.int32), gates)["params"]
 
     def logits(self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array | None = None) -> jax.Array:
@@ -85,7 +87,9 @@ class Classification:
             last = jax.vmap(lambda gate_H: self.advance(params, self.stages, batch, state, seen, gate_H))(gate_GH)
             return jax.vmap(lambda state: self._apply(params, "readout", state))(last)
 
-        logits_UGBC = jax.lax.map(read, (states, jnp.reshape(gates[-1], (len(states), -1, self.config.heads))))
+        logits_UGBC = jax.lax.map(
+            read, (states, jnp.reshape(gates[-1], (len(states), len(gates[-1]) // len(states), gates[-1].shape[-1])))
+        )
         logits_MBC = logits_UGBC.reshape(-1, *logits_UGBC.shape[2:])
         label_MB = jnp.broadcast_to(batch["label_B"], logits_MBC.shape[:2])
         loss_MB = optax.softmax_cross_entropy_with_integer_labels(logits_MBC, label_MB)

@@ -39,11 +39,23 @@ def residual(
     return x + dropout(sublayer(norm(x)))
 
 
+class Bias(nn.Module):
+    """What is left of an attention module's output projection when all its heads are removed."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, context_BT0K: jax.Array) -> jax.Array:
+        """`[B, T, D]`, the same everywhere."""
+        bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
+        return jnp.broadcast_to(bias_D.astype(context_BT0K.dtype), (*context_BT0K.shape[:2], self.width))
+
+
 class Attention(nn.Module):
     """Multi-head attention `sum_h gate_h Att_h(x, memory) + bias` (section 2.2 of the paper).
 
     `gate` is broadcast to `[B, T, H]`. It multiplies each head's context before the output projection, so a gate of 0 is
-    the same as a model without that head, whichever kernel computed the attention.
+    the same as a model without that head, whichever kernel computed the attention.  With no heads it is its bias.
     """
 
     width: int
@@ -57,11 +69,14 @@ class Attention(nn.Module):
     def setup(self) -> None:
         """Names the projections: these names are the checkpoint's."""
 
-        def project(name: str) -> nn.DenseGeneral:
+        def project(name: str) -> Callable[[jax.Array], jax.Array]:
+            if not self.heads:
+                return lambda x_BTD: jnp.zeros((*x_BTD.shape[:2], 0, self.head_width), self.dtype)
             return nn.DenseGeneral((self.heads, self.head_width), dtype=self.dtype, kernel_init=self.kernel_init, name=name)
 
         self.query, self.key, self.value = project("query"), project("key"), project("value")
-        self.out = nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.kernel_init)
+        dense = nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.kernel_init)
+        self.out = dense if self.heads else Bias(self.width)
         self.weight_dropout = nn.Dropout(self.dropout, deterministic=False)
 
     def keys(self, memory_BSD: jax.Array) -> KeyValue:
@@ -71,6 +86,8 @@ class Attention(nn.Module):
     def context(self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, *, train: bool = False) -> jax.Array:
         """Each head's context `[B, T, H, K]` of queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
         q_BTHK, (k_BSHK, v_BSHK) = self.query(x_BTD), keys
+        if not self.heads:
+            return q_BTHK
         if train and self.dropout:
             return self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
         kernel = self.kernel if x_BTD.shape[1] > 1 else "xla"  # a single query is no work for a fused kernel

@@ -67,11 +67,13 @@ class Layer(nn.Module):
     """What an encoder and a decoder layer have in common: LayerNorms, dropout and residual connections."""
 
     config: Seq2SeqConfig
+    number: int
 
-    def _attention(self, heads: int, name: str) -> Attention:
-        c = self.config
+    def _attention(self, kind: str, name: str) -> Attention:
+        c, row = self.config, f"{kind}.{self.number}"
+        heads, head_width = c.heads_per_row[row], c.width // c.rows[row]
         dtype = jnp.dtype(c.dtype)
-        return Attention(c.width, heads, c.width // heads, dtype, c.attention_dropout, c.attention, INIT, name=name)
+        return Attention(c.width, heads, head_width, dtype, c.attention_dropout, c.attention, INIT, name=name)
 
     def _feed_forward(self, width: int) -> FeedForward:
         return FeedForward(width, self.config.activation, jnp.dtype(self.config.dtype), INIT)
@@ -90,7 +92,7 @@ class EncoderLayer(Layer):
     def setup(self) -> None:
         """Names the modules."""
         c = self.config
-        self.attention, self.attention_norm = self._attention(c.encoder_heads, "attention"), self._norm()
+        self.attention, self.attention_norm = self._attention("enc", "attention"), self._norm()
         self.ffn, self.ffn_norm = self._feed_forward(c.encoder_ffn), self._norm()
         self.dropout = nn.Dropout(c.dropout)
 
@@ -111,8 +113,8 @@ class DecoderLayer(Layer):
     def setup(self) -> None:
         """Names the modules."""
         c = self.config
-        self.mixer: Any = Ssru(c) if c.decoder == "ssru" else self._attention(c.decoder_heads, "mixer")
-        self.cross = self._attention(c.cross_heads, "cross")
+        self.mixer: Any = Ssru(c) if c.decoder == "ssru" else self._attention("dec", "mixer")
+        self.cross = self._attention("cross", "cross")
         self.ffn = self._feed_forward(c.decoder_ffn)
         self.mixer_norm, self.cross_norm, self.ffn_norm = self._norm(), self._norm(), self._norm()
         self.dropout = nn.Dropout(c.dropout)
@@ -183,8 +185,8 @@ class Seq2Seq(nn.Module):
         self.source_embedding = self.target_embedding if c.share_source else embedding(c.source_vocab)
         if c.positions == "learned":
             self.source_position, self.target_position = embedding(c.max_positions), embedding(c.max_positions)
-        self.encoder = [EncoderLayer(c) for _ in range(c.encoder_layers)]
-        self.decoder = [DecoderLayer(c) for _ in range(c.decoder_layers)]
+        self.encoder = [EncoderLayer(c, i) for i in range(c.encoder_layers)]
+        self.decoder = [DecoderLayer(c, i) for i in range(c.decoder_layers)]
         if c.norm == "pre":
             self.encoder_norm = nn.LayerNorm(c.epsilon, dtype=dtype)
             self.decoder_norm = nn.LayerNorm(c.epsilon, dtype=dtype)
@@ -236,8 +238,9 @@ class Seq2Seq(nn.Module):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         if c.decoder == "ssru":
             return ((jnp.zeros((batch, beams, c.width), dtype),),) * c.decoder_layers
-        past = jnp.zeros((batch, c.decoder_heads, c.width // c.decoder_heads, length * beams), dtype)
-        return ((past, past),) * c.decoder_layers
+        heads = [c.heads_per_row[f"dec.{i}"] for i in range(c.decoder_layers)]
+        pasts = [jnp.zeros((batch, count, c.width // c.decoder_heads, length * beams), dtype) for count in heads]
+        return tuple((past, past) for past in pasts)
 
     def step(
         self,
@@ -257,8 +260,9 @@ class Seq2Seq(nn.Module):
         x_RWD, after = self._embed(token_RW, "target", place), []
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
             x_RWD, past = layer.mix_step(x_RWD, cache[i], place, origin_RWT, gates.get(f"dec.{i}"))
-            gate_RWH = jnp.broadcast_to(gates[f"cross.{i}"], (*x_RWD.shape[:2], self.config.cross_heads))
-            x_BQD, gate_BQH = (part.reshape(sentences, -1, part.shape[-1]) for part in (x_RWD, gate_RWH))
+            gate_RWH = jnp.broadcast_to(gates[f"cross.{i}"], (*x_RWD.shape[:2], gates[f"cross.{i}"].shape[-1]))
+            queries = x_RWD.shape[0] * x_RWD.shape[1] // sentences
+            x_BQD, gate_BQH = (part.reshape(sentences, queries, part.shape[-1]) for part in (x_RWD, gate_RWH))
             x_RWD = layer.cross_attend(x_BQD, keys, memory.attend_B11S, gate_BQH, train=False).reshape(x_RWD.shape)
             after.append(past)
         return self._readout(x_RWD), tuple(after)

@@ -8,8 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hp_jax.config import Decoding, Seq2SeqConfig
+from hp_jax.heads import full_mask
 from hp_jax.models.decode import Hypotheses, beam_search, longest
 from hp_jax.models.seq2seq import Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Params
@@ -33,14 +35,14 @@ class Translation:
         return tuple(self.config.rows)
 
     @property
-    def heads(self) -> tuple[int, ...]:
-        """Heads of each row."""
-        return tuple(self.config.rows.values())
+    def full_AH(self) -> np.ndarray:
+        """The heads that the model has `[A, H]`, as wide as the widest row was."""
+        return full_mask(self.config)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
         one = jnp.zeros((1, 1), jnp.int32)
-        gates = {row: jnp.ones(heads) for row, heads in self.config.rows.items()}
+        gates = {row: jnp.ones(count) for row, count in self.config.heads_per_row.items()}
         return Seq2Seq(self.config).init(key, one, jnp.ones(1, jnp.int32), one, gates)["params"]
 
     def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
@@ -79,7 +81,8 @@ class Translation:
     def evaluate(self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]) -> dict[str, jax.Array]:
         """`loss` and `correct` (target tokens predicted, given those before) `[M, B]`, and `translation` `[M, B, T]`."""
         memories = jax.vmap(lambda state: self._apply(params, "memory", state, batch["source_length_B"]))(states)
-        gates_UGH = [jnp.reshape(gate, (len(states), -1, gate.shape[-1])) for gate in gates]
+        masks = len(gates[0]) // len(states)
+        gates_UGH = [jnp.reshape(gate, (len(states), masks, gate.shape[-1])) for gate in gates]
 
         def under_each(of: tuple[Memory, list[jax.Array]]) -> tuple[jax.Array, jax.Array]:
             memory, gates_GH = of
@@ -90,7 +93,7 @@ class Translation:
         values = {"loss": loss_UGB, "correct": correct_UGB}
         if self.decoding is not None:
             best_RT = self._search(params, batch, memories, gates_UGH, self.decoding).token_RWT[:, 0]
-            values["translation"] = best_RT.reshape(len(states), len(batch["index_B"]), -1, best_RT.shape[-1]).swapaxes(1, 2)
+            values["translation"] = best_RT.reshape(len(states), len(batch["index_B"]), masks, best_RT.shape[-1]).swapaxes(1, 2)
         return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
 
     def translate(self, params: Params, batch: Batch, gates: Sequence[Array], decoding: Decoding) -> Hypotheses:
@@ -138,7 +141,7 @@ class Translation:
 
         def in_rows(gate_UGH: Array) -> jax.Array:
             gate_UBGH = jnp.broadcast_to(gate_UGH[:, None], (states, sentences, masks, gate_UGH.shape[-1]))
-            return gate_UBGH.reshape(-1, 1, gate_UGH.shape[-1])
+            return gate_UBGH.reshape(states * sentences * masks, 1, gate_UGH.shape[-1])
 
         def step(
             token_RW: jax.Array, place: jax.Array, origin_RWT: jax.Array, cache: Any, context: tuple[Memory, list[jax.Array]]
@@ -149,7 +152,10 @@ class Translation:
         return beam_search(
             step,
             self._apply(params, "cache", states * sentences * masks, decoding.beam, length),
-            (jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memories), [in_rows(gate_UGH) for gate_UGH in gates_UGH]),
+            (
+                jax.tree.map(lambda x: x.reshape(states * sentences, *x.shape[2:]), memories),
+                [in_rows(gate_UGH) for gate_UGH in gates_UGH],
+            ),
             jnp.tile(jnp.repeat(limit_B, masks), states),
             length=length,
             start=c.start,

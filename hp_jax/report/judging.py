@@ -130,7 +130,7 @@ def judge(store: Store, part_AH: np.ndarray | None = None) -> Judged:
     values = {name: store.read(name) for name in manifest["arrays"]}
     masks_MAH, statistics_MNS = values["masks"] != 0, metric.statistics(values)
     nothing_M = np.full(len(masks_MAH), np.nan)
-    places = np.flatnonzero(masks_MAH.sum((1, 2)) == sum(manifest["heads"]))
+    places = np.flatnonzero(masks_MAH.sum((1, 2)) == present(manifest).sum())
     full = int(places[0]) if len(places) else None
     change = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M)
     if full is not None:
@@ -188,9 +188,8 @@ def signatures(manifest: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def present(manifest: Mapping[str, Any]) -> np.ndarray:
-    """Which heads of `[A, H]` the model has: rows may be narrower than the widest."""
-    widths_A = np.array(manifest["heads"])
-    return np.arange(widths_A.max())[None] < widths_A[:, None]
+    """Which heads of `[A, H]` the model has: rows may be narrower than the widest, and heads may have been removed."""
+    return np.array(manifest["heads"]) != 0
 
 
 def part_of(manifest: Mapping[str, Any], names: Collection[str]) -> np.ndarray:

@@ -51,7 +51,7 @@ def transformers_values(model: Any, batch: Inputs, mask_AH: np.ndarray) -> Value
 @functools.partial(jax.jit, static_argnames="task")
 def our_values(task: Classification, params: Params, batch: Batch, mask_AH: Array) -> dict[str, jax.Array]:
     """One batch under one mask."""
-    logits_BC = task.logits(params, batch, heads.gates(mask_AH, task.heads))
+    logits_BC = task.logits(params, batch, heads.gates(mask_AH, task.full_AH))
     loss_B = optax.softmax_cross_entropy_with_integer_labels(logits_BC, batch["label_B"])
     return {"loss": loss_B, "prediction": jnp.argmax(logits_BC, -1)}
 
@@ -98,7 +98,7 @@ def ways(setting: Grid, pair: Pair, examples: Examples) -> dict[str, Callable[[n
 def main(setting: Grid) -> None:
     prepare()
     pair, examples = load_pair(setting), read_examples(setting, setting.examples)
-    full_AH = heads.all_on(len(pair.task.heads), pair.task.heads)
+    full_AH = pair.task.full_AH
     masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
     few_MAH = spread_over(masks_MAH, setting.sample)
     ours, *others = (all_ways := ways(setting, pair, examples))

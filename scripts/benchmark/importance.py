@@ -30,7 +30,7 @@ class Importance(Text):
 @functools.partial(jax.jit, static_argnames="task")
 def summed_loss(task: Task, params: Params, batch: Batch, mask_AH: Array) -> jax.Array:
     """The forward pass of `head_importance`."""
-    return jnp.sum(task.loss(params, batch, heads.gates(mask_AH, task.heads)) * batch["weight_B"])
+    return jnp.sum(task.loss(params, batch, heads.gates(mask_AH, task.full_AH)) * batch["weight_B"])
 
 
 def forward(pair: Pair, batches: Sequence[Batch], mask_AH: Array) -> list[jax.Array]:
@@ -78,7 +78,7 @@ def agreement(pair: Pair, examples: Examples, size: int, full_AH: Array) -> dict
 def main(setting: Importance) -> None:
     prepare()
     pair, examples = load_pair(setting), read_examples(setting, setting.examples)
-    full_AH = heads.all_on(len(pair.task.heads), pair.task.heads)
+    full_AH = pair.task.full_AH
     agree = agreement(pair, examples, setting.batch, full_AH)
     ours = in_buckets(examples, setting.batch)
     sides = {

@@ -17,7 +17,6 @@ import numpy as np
 from material import BUCKETS, LABELS, SHAPES, Text, in_buckets, lengths, read_examples, sizes
 from timing import Ratio, Side, compare
 
-from hp_jax import heads
 from hp_jax.config import BertConfig
 from hp_jax.data.batching import Batch
 from hp_jax.data.tokenizer import load_tokenizer
@@ -62,7 +61,7 @@ def make_work(setting: Scaling) -> Work:
         config = BertConfig("bert", LABELS, vocab=vocab, positions=BUCKETS[-1], types=2, **shape)
         params = jax.jit(Classification(config).init)(jax.random.key(setting.seed))
     task = Classification(config)
-    full_AH, total = heads.all_on(len(task.heads), task.heads), sum(task.heads)
+    full_AH, total = task.full_AH, int(task.full_AH.sum())
     random, most = np.random.default_rng(setting.seed), max(*setting.masks, setting.shared)
     order_MN = random.permuted(np.tile(np.arange(total), (most, 1)), axis=1)
     off_M = np.resize((1, total // 4, total // 2, 3 * total // 4), most)

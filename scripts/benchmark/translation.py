@@ -143,7 +143,7 @@ def agreement(
 def main(setting: Translation) -> None:
     prepare()
     pair, sources = load_pair(setting), random_sources(setting)
-    full_AH = heads.all_on(len(pair.task.heads), pair.task.heads)
+    full_AH = pair.task.full_AH
     masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
     references = their_translations(pair, sources, masks_MAH[:1])[0]
     targets = [np.array([*map(int, text.split()), EOS], np.int32) for text in references]
