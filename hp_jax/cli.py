@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import tyro
 
+from hp_jax import folders
 from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
 
 log = logging.getLogger("hp_jax")
@@ -78,7 +78,7 @@ def _run(config: Experiment, words: Words) -> None:
         log.info("--- %s", name)
         step(config, words)
     if not words.multihost or _is_first():
-        _report(argparse.Namespace(folder=config.out))
+        folders.report(argparse.Namespace(folder=config.out))
 
 
 def _translate(config: Experiment, words: Words) -> None:
@@ -110,32 +110,6 @@ CONFIGURED = SHARED | {
 }
 
 
-# --- commands that take folders ------------------------------------------------------------------------------------------
-
-
-def _report(words: Words) -> None:
-    from hp_jax.files import local_folder
-    from hp_jax.report.page import write_report
-
-    print(write_report(local_folder(words.folder)))
-
-
-def _grid_status(words: Words) -> None:
-    from hp_jax import status
-
-    found = status.statuses(words.folder, verify=words.verify)
-    print(json.dumps(found, indent=1) if words.json else status.as_text(found, words.folder))
-    damaged = sum("error" in one for one in found)
-    if damaged:
-        raise OSError(f"{damaged} of the {len(found)} stores in {words.folder} cannot be read")
-
-
-def _convert(words: Words) -> None:
-    from hp_jax import loading
-
-    loading.convert(words.model, Path(words.folder), force=words.force)
-
-
 def _demo(words: Words) -> None:
     from hp_jax import demo
 
@@ -144,7 +118,7 @@ def _demo(words: Words) -> None:
         if name != "train":
             step(config, words)
     print("\n".join(demo.findings(Path(words.out))))
-    _report(argparse.Namespace(folder=words.out))
+    folders.report(argparse.Namespace(folder=words.out))
 
 
 # --- the command ---------------------------------------------------------------------------------------------------------
@@ -170,22 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "translate":
             command.add_argument("--without", default="", help="heads to remove, such as 'E:1:3 A:2:1,4' (see the README)")
             command.add_argument("--nbest", type=int, default=0, help="print so many translations of each line, with scores")
-    convert = commands.add_parser("convert", help="a model of another library as a model folder of hp_jax")
-    convert.add_argument("model", help="the folder of a Hugging Face, fairseq or Marian model")
-    convert.add_argument("folder", help="the new folder")
-    convert.add_argument("--force", action="store_true", help="overwrite what is in the folder")
-    convert.set_defaults(call=_convert)
-    actions = commands.add_parser("grid", help="look at results, also while jobs write them").add_subparsers(
-        dest="action", required=True, metavar="ACTION"
-    )
-    status = actions.add_parser("status", help="what is done in each store of a folder, what is missing, and how it was made")
-    status.add_argument("folder", help="an experiment's out folder, or any other folder or bucket path with results in it")
-    status.add_argument("--verify", action="store_true", help="read everything, so that damaged files are found")
-    status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(call=_grid_status)
-    report = commands.add_parser("report", help="one HTML page, pictures and tables from a folder of results")
-    report.add_argument("folder", help="the experiment's out folder")
-    report.set_defaults(call=_report)
+    folders.add_commands(commands)
     return parser
 
 

@@ -346,6 +346,19 @@ class Pruning:
     """Heads that each row keeps."""
     attention: tuple[str, ...] = ("all",)
     """From which heads: `all`, or one type of attention (`enc`, `dec`, `cross`); each has its own curves (Figure 4)."""
+    calibrate: int = 0
+    """If positive, each curve is also measured with a scale on every head that is left, fitted on so many examples of
+    `importance.split` (whole batches of `train.batch`, which the seed chooses)."""
+    retrain_steps: int = 0
+    """If positive, each curve is also measured with so many steps of training after each step of pruning, heads fixed, on
+    `train.split` in `train`'s batches."""
+    retrain_rate: float = 5e-5
+    """The highest learning rate of these steps: up from 0 in a tenth of them, then down to 0; `train` has the rest."""
+
+    def __post_init__(self) -> None:
+        for name, count in (("calibrate", self.calibrate), ("retrain_steps", self.retrain_steps)):
+            if count < 0:
+                raise ValueError(f"pruning.{name} is {count}, but 0 or a positive number was expected")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,20 +9,24 @@
     out/ablation/SET/               every mask on every example      (ablate)
     out/pruning/ORDER/ranking/      scores and masks of each step    (prune)
     out/pruning/ORDER/test/         the curve's masks on every test example
+    out/pruning/ORDER/RECOVERY/     on request, for `calibrate` and `retrain`: a test, and a ranking if it is another one
+    out/pruning/ORDER/RECOVERY/models/NN/   the recovered model without NN heads
     out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them on another split
 
 With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as `one_shot.cross`.
 
-All but `model` and `train` are stores (`hp_jax.store`). A step that is finished is not done again; one that was interrupted
-goes on; one whose input has changed is refused.
+All but models and training states are stores (`hp_jax.store`). A step that is finished is not done again; one that was
+interrupted goes on; one whose input has changed is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +36,8 @@ from hp_jax import fingerprint, heads
 from hp_jax.config import Experiment
 from hp_jax.corpus import Encoded
 from hp_jax.data.text import overlap
+from hp_jax.files import local_folder
+from hp_jax.fitting import Recovery
 from hp_jax.grid import fill_grid
 from hp_jax.importance import Sums, example_gradients, head_importance, normalize_rows, sum_importance
 from hp_jax.memory import chunk_size
@@ -41,7 +47,7 @@ from hp_jax.sets import masks_of
 from hp_jax.sharding import agreed, device_mesh, wait_for_all
 from hp_jax.store import Items, Store
 from hp_jax.subject import Subject, load, results
-from hp_jax.task import Batch
+from hp_jax.task import Batch, Params
 
 log = logging.getLogger("hp_jax")
 
@@ -161,9 +167,13 @@ def _masks(subject: Subject, name: str, part_AH: jax.Array) -> np.ndarray:
 
 def prune_orders(config: Experiment) -> None:
     """Prunes in every order of `config.pruning.orders`, from each part of the heads in `config.pruning.attention`, and measures
-    each curve on `config.pruning.test`, into out/pruning."""
+    each curve on `config.pruning.test`, into out/pruning; and each once more with every recovery that is asked for."""
     subject, settings = load(config), config.pruning
-    _warn_of_overlap(subject, {"score": config.importance.split, "select": settings.select, "test": settings.test})
+    kinds: dict[Literal["calibrate", "retrain"], int] = {"calibrate": settings.calibrate, "retrain": settings.retrain_steps}
+    if any(kinds.values()):
+        local_folder(config.out)  # for the recovered models
+    splits = {"score": config.importance.split, "select": settings.select, "test": settings.test}
+    _warn_of_overlap(subject, splits | ({"retrain": config.train.split} if settings.retrain_steps else {}))
     for order, attention in itertools.product(settings.orders, settings.attention):
         part_AH = _part(subject, () if attention == "all" else (attention,))
         counts = list(settings.heads) or heads.removal_counts(
@@ -174,10 +184,23 @@ def prune_orders(config: Experiment) -> None:
         score_fn, splits, inputs = _order(subject, order)
         masks_MAH = _ranking(subject, where, score_fn, part_AH, counts, splits, inputs)
         _grid(subject, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
+        for kind in (kind for kind, amount in kinds.items() if amount):
+            recovery = Recovery(kind, subject, f"{where}/{kind}")
+            told, own_MAH = splits | {kind: recovery.split}, masks_MAH
+            if kind == "retrain" and order == "re_estimated":  # each step's scores are those of the model that was retrained
+                score_fn, _, inputs = _order(subject, order, recovery.model)
+                own_MAH = _ranking(subject, recovery.where, score_fn, part_AH, counts, told, inputs | recovery.inputs)
+            told |= {"test": settings.test}
+            _grid(subject, f"{recovery.where}/test", "pruning", own_MAH, told, "test", recovery=recovery)
 
 
-def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
-    """An order's score function, the splits that it looks at, and hashes of what it depends on."""
+def _order(
+    subject: Subject, order: str, model: Callable[[np.ndarray], Params] | None = None
+) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
+    """An order's score function, the splits that it looks at, and hashes of what it depends on.
+
+    model: the parameters of which the re-estimated order asks at a mask; default: the subject's.
+    """
     settings = subject.config.importance
     if order == "oracle":
         splits = {"select": subject.config.pruning.select}
@@ -199,7 +222,8 @@ def _order(subject: Subject, order: str) -> tuple[Callable[[jax.Array], np.ndarr
     scored = subject.batches(examples)
 
     def re_estimate(mask_AH: jax.Array) -> np.ndarray:
-        score_AH = head_importance(subject.task, subject.params, scored, mask_AH, per=settings.per, kind=settings.kind)
+        params = model(np.asarray(mask_AH)) if model else subject.params
+        score_AH = head_importance(subject.task, params, scored, mask_AH, per=settings.per, kind=settings.kind)
         return _normalized(subject, score_AH, mask_AH)
 
     return re_estimate, splits, _importance_inputs(subject, examples) | {"norm": str(settings.order)}
@@ -249,8 +273,12 @@ def _grid(
     job: str,
     *,
     part: tuple[int, int] = (1, 1),
+    recovery: Recovery | None = None,
 ) -> Store:
-    """A store of kind `grid`: values of every mask (or a part of them) on every example of `splits[job]`."""
+    """A store of kind `grid`: values of every mask (or a part of them) on every example of `splits[job]`.
+
+    recovery: each mask has a model of its own, which is made, one after another, before the mask is evaluated.
+    """
     settings, examples = subject.config.ablation, subject.examples(splits[job])
     scored, finish = subject.batches(examples), subject.corpus.finish(examples)
     fixed, items = subject.corpus.kept(examples, len(masks_MAH))
@@ -263,14 +291,22 @@ def _grid(
             "data": examples.fingerprint(),
             "masks": fingerprint.of_arrays(masks_MAH),
             "evaluation": fingerprint.of_json([dataclasses.asdict(subject.task), subject.corpus.about()]),
+            **(recovery.inputs if recovery else {}),
         },
         fixed={"masks": (("mask", "row", "head"), np.asarray(masks_MAH)), **fixed},
         items=items,
-        chunk=lambda: settings.masks_at_once or chunk_size(subject.task, subject.params, scored, len(masks_MAH)),
+        chunk=1
+        if recovery
+        else lambda: settings.masks_at_once or chunk_size(subject.task, subject.params, scored, len(masks_MAH)),
         masks=kind,
     )
     mesh = device_mesh(mask=settings.mask_devices) if settings.mask_devices else None
-    fill_grid(subject.task, subject.params, scored, masks_MAH, store, mesh=mesh, finish=finish, part=part, label=where)
+    fill = functools.partial(fill_grid, subject.task, mesh=mesh, finish=finish, label=where)
+    if recovery is None:
+        fill(subject.params, scored, masks_MAH, store, part=part)
+    elif not agreed(store.done()).all():
+        for place, mask_AH in enumerate(masks_MAH, 1):
+            fill(recovery.model(mask_AH), scored, masks_MAH, store, part=(place, len(masks_MAH)))
     return store
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_MARKS = ("config.json", "model.npz", "model.pt")
+"""What a folder has that may be replaced."""
 
 
 def local_folder(name: str) -> Path:
@@ -21,6 +27,28 @@ def check_free(folder: Path, *, force: bool = False) -> None:
         raise ValueError(f"{folder} is a file, but a folder to write to was expected")
     if not force and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; choose another folder, delete it, or overwrite it with --force")
+
+
+@contextmanager
+def new_folder(folder: Path, *, force: bool) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` if all goes well."""
+    check_free(folder, force=force)
+    old = folder.exists() and any(folder.iterdir())
+    if old and not any((folder / name).is_file() for name in _MARKS):
+        raise ValueError(f"{folder} is not replaced, since it has no model ({', '.join(_MARKS)}); choose another folder")
+    folder = folder.absolute()
+    new, away = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if old:
+            folder.rename(away)
+        new.rename(folder)
+        shutil.rmtree(away, ignore_errors=True)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if away.exists() and not folder.exists():
+            away.rename(folder)
 
 
 def write_whole(path: Path, content: bytes) -> None:

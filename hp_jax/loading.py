@@ -10,21 +10,25 @@ from typing import Any, TypeVar
 import jax
 from tokenizers import Tokenizer
 
-from hp_jax.checkpoint import is_model, load_params, save_model
+from hp_jax import checkpoint
 from hp_jax.config import BertConfig, Seq2SeqConfig
 from hp_jax.data.codec import Codec, load_codec
 from hp_jax.data.tokenizer import load_tokenizer, save_tokenizer
-from hp_jax.files import check_free, read_json
+from hp_jax.files import new_folder, read_json
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.task import Params
+from hp_jax.weights import flat
 from hp_jax.weights.fairseq import load_fairseq
 from hp_jax.weights.files import find_folder
-from hp_jax.weights.hf_bert import load_hf_bert
+from hp_jax.weights.hf_bert import load_hf_bert, match_labels
 from hp_jax.weights.hf_marian import load_hf_marian
 from hp_jax.weights.marian import load_marian
 
 Config = TypeVar("Config", BertConfig, Seq2SeqConfig)
+
+PROGRAM = "hp_jax stablehlo 1"
+"""The format of an exported program (`hp_jax.export`), which is no model to load."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +47,23 @@ class Model:
 
     def save(self, folder: Path, about: dict[str, Any]) -> None:
         """A model folder of hp_jax, config.json with `about` last."""
+        self.save_text(folder)
+        checkpoint.save_model(folder, dataclasses.asdict(self.config), self.params, about=about)
+
+    def save_text(self, folder: Path) -> None:
+        """The files of the text side alone."""
         if isinstance(self.text, Tokenizer):
             save_tokenizer(folder, self.text)
         else:
             self.text.save(folder)
-        save_model(folder, dataclasses.asdict(self.config), self.params, about=about)
 
 
 def load_model(model: str, *, dtype: str = "float32", attention: str = "xla") -> Model:
     """Any trained model: a folder of hp_jax, or of another library that is supported, or a name on the Hugging Face hub."""
     folder = find_folder(model)
     raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {"model_type": "marian"}
-    translates = "target_vocab" in raw.get("config", {}) if is_model(folder) else raw.get("model_type") == "marian"
-    if translates:
+    own = _described(folder)
+    if "target_vocab" in own.get("config", {}) if own else raw.get("model_type") == "marian":
         return Model(*load_translator(model, dtype=dtype, attention=attention))
     return Model(*load_classifier(model, labels=(), seed=0, fresh=False, dtype=dtype, attention=attention))
 
@@ -69,26 +77,25 @@ def load_classifier(
     ValueError if the model's labels are not `labels`, those of the data; (): any will do.
     """
     folder = find_folder(model)
-    if not is_model(folder):
+    described = _described(folder)
+    if not described:
         key = jax.random.key(seed)
         config, params = load_hf_bert(folder, labels=labels, key=key, fresh=fresh, dtype=dtype, attention=attention)
         return config, params, load_tokenizer(folder)
-    described = read_json(folder / "config.json")
     config = _config(BertConfig, described, folder, dtype=dtype, attention=attention)
-    if labels and set(config.labels) != set(labels):
-        raise ValueError(f"{folder} has the labels {config.labels}, but the data has {tuple(labels)}")
+    config = dataclasses.replace(config, labels=match_labels(config.labels, labels, folder))
     abstract = jax.eval_shape(Classification(config).init, jax.random.key(0))
-    return config, load_params(folder, described, abstract), load_tokenizer(folder)
+    return config, _params(folder, described, abstract), load_tokenizer(folder)
 
 
 def load_translator(model: str, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params, Codec]:
     """Config, parameters and codec of `model`: a folder of hp_jax, of Hugging Face's Marian, of Marian or of fairseq."""
     folder = find_folder(model)
-    if is_model(folder):
-        described = read_json(folder / "config.json")
+    described = _described(folder)
+    if described:
         config = _config(Seq2SeqConfig, described, folder, dtype=dtype, attention=attention)
         abstract = jax.eval_shape(Translation(config).init, jax.random.key(0))
-        return config, load_params(folder, described, abstract), load_codec(folder)
+        return config, _params(folder, described, abstract), load_codec(folder)
     if (folder / "config.json").is_file():
         return load_hf_marian(folder, dtype=dtype, attention=attention)
     if list(folder.glob("*.pt")):
@@ -100,6 +107,21 @@ def load_translator(model: str, *, dtype: str = "float32", attention: str = "xla
         f"{folder} has no translation model: expected a config.json (hp_jax, Hugging Face), a .pt file (fairseq), or a .npz or "
         f".bin file (Marian), but found {found}"
     )
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """config.json of a folder that hp_jax made, with parameters by Orbax or by safetensors; {} for another library's."""
+    raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    kind = str(raw.get("format"))
+    if kind == PROGRAM:
+        raise ValueError(f"{folder} has a compiled program: expected the model that it was exported from")
+    return raw if kind in (checkpoint.FORMAT, flat.FORMAT) else {}
+
+
+def _params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:
+    if described["format"] == flat.FORMAT:
+        return flat.load_flat(folder, abstract)
+    return checkpoint.load_params(folder, described, abstract)
 
 
 def _config(kind: type[Config], described: dict[str, Any], folder: Path, **compute: str) -> Config:
@@ -119,5 +141,5 @@ def _as_tuple(value: Any) -> Any:
 
 def convert(model: str, folder: Path, *, force: bool = False) -> None:
     """A model of another library as a model folder of hp_jax; ValueError if there is something already, unless `force`."""
-    check_free(folder, force=force)
-    load_model(model).save(folder, {"converted from": model})
+    with new_folder(folder, force=force) as new:
+        load_model(model).save(new, {"converted from": model})

@@ -82,7 +82,7 @@ def _bar(items: Iterable[Item], label: str, total: int, done: float, size: Sized
             yield item
             done += size(item)
             progress.update(bar, completed=done)
-            if time.monotonic() - shown > SECONDS_BETWEEN_STATUS or done > total - 0.5:  # a status may wait for the device
+            if time.monotonic() - shown > SECONDS_BETWEEN_STATUS or done > total - 1e-6:  # a status may wait for the device
                 shown = time.monotonic()
                 progress.update(bar, facts=facts(done))
 
@@ -92,6 +92,6 @@ def _lines(items: Iterable[Item], label: str, total: int, done: float, size: Siz
     for item in items:
         yield item
         done += size(item)
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES or done > total - 0.5:
+        if time.monotonic() - last > SECONDS_BETWEEN_LINES or done > total - 1e-6:
             last = time.monotonic()
             log.info("%s: %s", label, facts(done))

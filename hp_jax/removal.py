@@ -14,7 +14,7 @@ from hp_jax.config import BertConfig, Seq2SeqConfig
 from hp_jax.heads import Array, check_mask, full_mask
 from hp_jax.task import Params
 
-Config = TypeVar("Config", BertConfig, Seq2SeqConfig)
+Config = TypeVar("Config", bound=BertConfig | Seq2SeqConfig)
 
 _MODULES = {
     BertConfig: {"enc": "layer_{} attention"},

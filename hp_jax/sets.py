@@ -40,8 +40,7 @@ def masks_of(
     masks_MAH: heads.Array
     if name == "file":
         path = _file(settings.masks, "masks")
-        named = _array_masks(path, full_AH) if path.suffix == ".npy" else _text_masks(path, full_AH, rows)
-        masks_MAH = _within(named, full_AH, part_AH, rows)
+        masks_MAH = _within(file_masks(path, full_AH, rows), full_AH, part_AH, rows)
         masks_MAH = masks_MAH[1:] if (masks_MAH[0] == full_AH).all() else masks_MAH
     elif name == "random":
         masks_MAH = random_sets(settings.random, part_AH)
@@ -49,7 +48,7 @@ def masks_of(
         score_AH = importance()
         masks_MAH = prune(lambda mask_AH: score_AH, part_AH, range(1, len(heads.living_heads(part_AH)) + 1))
     elif name == "prefixes":
-        masks_MAH = _within(_prefixes(_file(settings.order, "order"), full_AH, rows), full_AH, part_AH, rows)
+        masks_MAH = _within(prefixes(_file(settings.order, "order"), full_AH, rows), full_AH, part_AH, rows)
     else:
         masks_MAH = ENUMERATED[name](part_AH)
     return np.concatenate([full_AH[None], masks_MAH | (full_AH & ~part_AH)[None]])
@@ -83,7 +82,7 @@ def _within(named: Sequence[tuple[str, jax.Array]], full_AH: jax.Array, part_AH:
     return np.stack([np.asarray(mask_AH) for _, mask_AH in named])
 
 
-def _prefixes(path: Path, mask_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
+def prefixes(path: Path, mask_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
     """The heads of an order file removed one after another, a line more each time, each mask with where it stands."""
     named = []
     for where, line in _lines(path):
@@ -94,6 +93,11 @@ def _prefixes(path: Path, mask_AH: jax.Array, rows: Sequence[str]) -> list[tuple
             mask_AH = heads.remove(mask_AH, {row: [int(head)]}, rows)
         named.append((where, mask_AH))
     return named
+
+
+def file_masks(path: Path, full_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
+    """The masks of a .npy file `[A, H]` or `[M, A, H]`, or of a text file with a line a mask, each with where it stands."""
+    return _array_masks(path, full_AH) if path.suffix == ".npy" else _text_masks(path, full_AH, rows)
 
 
 def _array_masks(path: Path, full_AH: jax.Array) -> list[tuple[str, jax.Array]]:

@@ -27,6 +27,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from hp_jax import heads, memory
 from hp_jax.cli import load_config
 from hp_jax.config import BertConfig, Decoding, Experiment, TranslationExperiment
+from hp_jax.costs import batch_shapes as batch_of
 from hp_jax.grid import plan
 from hp_jax.importance import importance_sums
 from hp_jax.models.classification import Classification
@@ -74,18 +75,6 @@ def task_of(cost: Cost, config: Experiment) -> Classification | Translation:
         return Translation(dataclasses.replace(own, **vocab, **compute), config.decoding)
     shape = {"layers": cost.layers, "heads": cost.heads, "width": cost.width, "ffn": cost.ffn}
     return Classification(BertConfig("bert", ("a", "b"), vocab=30522, positions=512, types=2, **shape, **compute))
-
-
-def batch_of(task: Classification | Translation, examples: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch."""
-    text, numbers = (
-        (("source_BS", "target_BT"), ("source_length_B", "target_length_B", "index_B"))
-        if isinstance(task, Translation)
-        else (("tokens_BT", "types_BT"), ("length_B", "label_B", "index_B"))
-    )
-    batch = {name: jax.ShapeDtypeStruct((examples, length), jnp.int32) for name in text}
-    batch |= {name: jax.ShapeDtypeStruct((examples,), jnp.int32) for name in numbers}
-    return batch | {"weight_B": jax.ShapeDtypeStruct((examples,), jnp.float32)}
 
 
 def devices_of(topology: str) -> list[jax.Device]:

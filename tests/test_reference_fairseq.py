@@ -20,15 +20,19 @@ level = logging.getLogger().level
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch.jit.script", category=DeprecationWarning)
     pytest.importorskip("fairseq.models.transformer")
+    from fairseq.checkpoint_utils import load_model_ensemble
     from fairseq.data import Dictionary
     from fairseq.models.transformer import TransformerModel, base_architecture
     from fairseq.sequence_generator import SequenceGenerator
 logging.getLogger().setLevel(level)  # fairseq has everything logged
 
+from tiny_export import fairseq_text, two_masks, without  # noqa: E402
 from tiny_translation import log_probs, make_batch, masked, real, sentences, some_masks, translate  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
 from hp_jax.config import Decoding  # noqa: E402
+from hp_jax.export import export  # noqa: E402
+from hp_jax.loading import Model, load_model  # noqa: E402
 from hp_jax.models.translation import Translation  # noqa: E402
 from hp_jax.weights.fairseq import load_fairseq_model  # noqa: E402
 
@@ -199,3 +203,37 @@ def test_the_old_and_the_new_layout_are_the_same_model(tmp_path):
     (config, params), (new_config, new_params) = (load_fairseq_model(tmp_path / name) for name in ("old.pt", "new.pt"))
     assert config == new_config == dataclasses.replace(config, activation="relu")
     jax.tree.map(np.testing.assert_array_equal, params, new_params)
+
+
+def test_rectangular_export(pair, tmp_path):
+    """Masked is removed is exported is what fairseq computes; read by us, some more heads removed, and all that again."""
+    _, _, task, params = pair
+    batch, full = make_batch(*pairs_of(task), pad=PAD, width=12), task.full_AH
+    model = Model(task.config, params, fairseq_text(task.config))
+    for mask_AH in two_masks(full):
+        expected_BTV = log_probs(task, params, batch, mask_AH)
+        out = tmp_path / str(mask_AH.sum())
+        export(without(model, mask_AH), out, "fairseq", decoding=Decoding(beam=3))
+        (theirs,), cfg = load_model_ensemble([str(out / "model.pt")], arg_overrides={"data": str(out)})
+        found_BTV = reference_log_probs(theirs.eval(), batch)
+        np.testing.assert_allclose(found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5)
+        assert cfg.generation.beam == 3
+        model = load_model(str(out))
+        assert dataclasses.replace(model.config, max_positions=task.config.max_positions) == task.config
+        np.testing.assert_allclose(log_probs(model.task, model.params, batch, full), expected_BTV, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # fairseq's and PyTorch's own
+def test_an_exported_folder_translates_text(tmp_path):
+    model, settings, _ = make_model("shared")
+    torch.save({"args": settings, "model": model.state_dict()}, tmp_path / "model.pt")
+    config, params = load_fairseq_model(tmp_path / "model.pt")
+    text, decoding = fairseq_text(config), Decoding(beam=3, max_ratio=1.0, max_extra=4)
+    export(Model(config, params, text), tmp_path / "out", "fairseq", decoding=decoding)
+    hub = TransformerModel.from_pretrained(str(tmp_path / "out"), checkpoint_file="model.pt")
+    line = "abc mab, hik."
+    batch = make_batch(text.encode_source([line]), text.encode_source([line]), pad=PAD, width=20)
+    task = Translation(config)
+    best = translate(task, params, batch, task.full_AH, decoding)[0][0][0]
+    assert hub.encode(line).tolist() == text.encode_source([line])[0].tolist()
+    assert hub.translate(line, beam=3) == text.decode(best)

@@ -37,7 +37,7 @@ TRANSLATION = {
     "tokenize": "13a",
     "signatures": {"bleu": BLEU.signature(), "chrf": CHRF.signature()},
     "rows": TRANSLATION_ROWS,
-    "heads": [2, 2, 1, 3, 1, 3],
+    "heads": TRANSLATION_AH.astype(int).tolist(),
 }
 
 

@@ -20,7 +20,7 @@ ABOUT = {
     "positive": 1,
     "labels": LABELS,
     "rows": ROWS,
-    "heads": HEADS,
+    "heads": FULL_AH.astype(int).tolist(),
 }
 
 

@@ -78,7 +78,7 @@ def beam_search(
     A few sentences can take much longer than the others (models that lack a head they need ramble to the limit): when three
     quarters are done, the rest goes on alone.
     """
-    rows, beams = len(limit_R), decoding.beam
+    rows, beams = limit_R.shape[0], decoding.beam
     nothing = Hypotheses(jnp.full((rows, beams, length), pad, jnp.int32), jnp.full((rows, beams), -jnp.inf))
     now = _Beams(
         place=jnp.zeros((), jnp.int32),
@@ -93,7 +93,7 @@ def beam_search(
         context=context,
     )
     advance = functools.partial(_advance, step=step, eos=eos, never=never, decoding=decoding)
-    few = rows // 4 if rows >= MANY else 0
+    few = rows // 4 if isinstance(rows, int) and rows >= MANY else 0  # an exported program does not know its rows
     now = jax.lax.while_loop(lambda now: jnp.sum(now.unfinished()) > few, advance, now)
     done = now.done
     if few:
@@ -162,7 +162,7 @@ def _finish(
     slot_RW = now.count_R[:, None] + jnp.cumsum(ends_RW, axis=1) - 1
     added_RW = ends_RW & now.unfinished()[:, None] & (slot_RW < decoding.beam)
     slot_RW = jnp.where(added_RW, slot_RW, decoding.beam)  # out of bounds: dropped
-    row_R1 = jnp.arange(len(slot_RW))[:, None]
+    row_R1 = jnp.arange(slot_RW.shape[0])[:, None]
     token_RWT = _pick(now.token_RWT, parent_RW).at[:, :, now.place].set(eos)
     score_RW = score_RW / (now.place + 1.0) ** decoding.length_penalty
     done = Hypotheses(

@@ -256,7 +256,7 @@ class Seq2Seq(nn.Module):
         At each place beams go on from what the beams `origin` have written.  `memory` may have fewer sentences than R: each
         serves as many successive rows.
         """
-        sentences = len(memory.attend_B11S)
+        sentences = memory.attend_B11S.shape[0]
         x_RWD, after = self._embed(token_RW, "target", place), []
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
             x_RWD, past = layer.mix_step(x_RWD, cache[i], place, origin_RWT, gates.get(f"dec.{i}"))

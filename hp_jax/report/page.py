@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hp_jax.files import write_whole
-from hp_jax.report import heads, pruning, subsets, tables
+from hp_jax.report import heads, pruning, recovery, subsets, tables
 from hp_jax.report.attention import NAMES, by_type
 from hp_jax.report.html import Code, Item, Listing, Picture, Section, as_csv, as_text, heading, to_html
-from hp_jax.report.judging import Judged, judge, signatures
+from hp_jax.report.judging import Judged, judge, present, signatures
 from hp_jax.store import Store
 
 MOST = 5
@@ -93,6 +93,8 @@ def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[S
         sections.append(("Without a whole row", subsets.rows_off(rows_off)))
     if curves:
         sections.append(("Pruning", pruning.section(curves)))
+    if recovered := recovery.read(finished, curves):
+        sections.append(("Recovery", recovery.section(recovered)))
     if prefixes := grids.get("prefixes"):
         sections.append(("Heads in one order", subsets.prefixes(prefixes)))
     if random := grids.get("random"):
@@ -101,7 +103,7 @@ def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[S
         sections.append(("Masks of a file", subsets.own(own)))
     if "training" in model:
         sections.append(("Training", _training(model)))
-    summary = _summary(grids, curves)
+    summary = _summary(grids, curves) + recovery.how_far(recovered)
     return [("Summary", summary), *sections] if summary else sections
 
 
@@ -113,7 +115,7 @@ def _summary(grids: Mapping[str, Judged], curves: pruning.Curves) -> list[Item]:
         return []
     rows = judged.manifest["rows"]
     kinds = "; ".join(f"{kind}: {NAMES.get(kind, kind)}" for kind in by_type(rows))
-    heads_of_model = f"{sum(judged.manifest['heads'])} heads in {len(rows)} rows" + f" ({kinds})" * (";" in kinds)
+    heads_of_model = f"{present(judged.manifest).sum()} heads in {len(rows)} rows" + f" ({kinds})" * (";" in kinds)
     full = f"the full model has {judged.metric_name} {judged.metric_M[judged.full or 0]:#.4g} {judged.where}."
     sentences: list[Item] = [" ".join(filter(None, [f"{heads_of_model}; {full}", judged.signature]))]
     return sentences + (_without_one(one_off) if one_off else []) + pruning.how_far(curves)

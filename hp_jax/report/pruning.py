@@ -28,7 +28,7 @@ def read_curves(finished: Mapping[str, Store]) -> Curves:
     for name in finished:
         folder, _, rest = name.partition("/")
         order, _, part = rest.removesuffix("/test").partition(".")
-        if folder == "pruning" and rest.endswith("/test") and order in ORDERS:
+        if folder == "pruning" and rest.endswith("/test") and order in ORDERS and "/" not in part:
             store = finished[name]
             curves[order][part or ALL] = judge(store, part_of(store.manifest, [part] if part else []))
     shown = [ALL, *NAMES]
@@ -47,7 +47,7 @@ def how_far(curves: Curves) -> list[str]:
         sentences += [_how_far(order, judged) for part, judged in judgeable.items() if part == ALL]
         ends = {part: tables.removable(judged)[0] for part, judged in judgeable.items() if part != ALL}
         if ends:
-            counts = [f"{_named(part)} {end['removed']} of {len(judgeable[part].living)}" for part, end in ends.items()]
+            counts = [f"{named(part)} {end['removed']} of {len(judgeable[part].living)}" for part, end in ends.items()]
             sentences.append(f"Heads of one type alone that can go likewise in the {order} order: {', '.join(counts)}.")
     return sentences
 
@@ -63,7 +63,8 @@ def _how_far(order: str, judged: Judged) -> str:
     )
 
 
-def _named(part: str) -> str:
+def named(part: str) -> str:
+    """The heads that a curve is about, in words."""
     return NAMES.get(part, part)
 
 
@@ -81,7 +82,7 @@ def section(curves: Curves) -> list[Item]:
     items += _of_types(by_part) if by_part else []
     for order, parts in curves.items():
         for part, judged in parts.items():
-            only = "" if part == ALL else f", {_named(part)} only; shares are of its {judged.part_AH.sum()} heads"
+            only = "" if part == ALL else f", {named(part)} only; shares are of its {judged.part_AH.sum()} heads"
             caption = f"Pruning in the {order} order{only}; each line against the full model."
             name = f"pruning_{order}" + f"_{part}" * (part != ALL)
             items.append(listing(judged, name, tables.curve_table(judged), caption, folded=True))
@@ -113,7 +114,7 @@ def _of_types(by_part: Curves) -> list[Item]:
     first = next(judged for parts in by_part.values() for judged in parts.values())
     panels = {}
     for order, parts in by_part.items():
-        rows = {_named(part): tables.curve_table(judged) for part, judged in parts.items()}
+        rows = {named(part): tables.curve_table(judged) for part, judged in parts.items()}
         panels[f"{order} order"] = rows | ({"all heads": rows.pop(ALL)} if ALL in rows else {})  # types in their usual colours
     return [
         picture(

@@ -18,13 +18,19 @@ import scipy.stats
 from hp_jax.bleu import TextMetric
 from hp_jax.files import read_json
 from hp_jax.heads import living_heads, removed
-from hp_jax.importance import Sums, normalize_rows
+from hp_jax.orders import importance_scores
 from hp_jax.report.attention import NAMES, by_type
 from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading, show
 from hp_jax.report.judging import Judged, present, signatures, touched
 from hp_jax.store import Store, find_stores
 
-JOBS = {"score": "importance computed on", "select": "order chosen on", "test": "measured on"}
+JOBS = {
+    "score": "importance computed on",
+    "select": "order chosen on",
+    "calibrate": "scales fitted on",
+    "retrain": "trained again on",
+    "test": "measured on",
+}
 """What the splits of a store's manifest were for."""
 
 
@@ -81,13 +87,6 @@ def masks_file(judged: Judged, name: str) -> Listing:
     return listing(
         judged, f"{name}_masks", mask_table(judged), "every mask of this grid, a line each in the grid's order.", most=0
     )
-
-
-def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it (row norm 1, unless order is 0)."""
-    order, mask_AH = store.manifest["experiment"]["importance"]["order"], store.read("mask")
-    score_AH = Sums(store.read("total").sum(0), store.read("count").sum(0)).score_AH
-    return score_AH, normalize_rows(score_AH, mask_AH, order=order) if order else score_AH
 
 
 def importance_table(store: Store) -> Rows:

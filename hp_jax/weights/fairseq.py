@@ -23,7 +23,7 @@ CODES = ("bpecodes", "bpe.codes", "code")
 IGNORED = (r"(encoder|decoder)\.version", r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)")
 """Buffers that hold nothing that was trained."""
 
-_ACTIVATIONS = {"gelu_accurate": "gelu_new", "gelu_fast": "gelu_new"} | {
+ACTIVATIONS = {"gelu_accurate": "gelu_new", "gelu_fast": "gelu_new"} | {
     name: name for name in ("relu", "gelu", "tanh", "swish")
 }
 _NORMS = {
@@ -132,9 +132,8 @@ def _get(settings: Mapping[str, Any], name: str, path: Path) -> Any:
 def _convert(
     settings: dict[str, Any], tensors: dict[str, np.ndarray], path: Path, dtype: str, attention: str
 ) -> tuple[Seq2SeqConfig, Params]:
-    _check_supported(settings, path)
     known = _todays_names(tensors)
-    config = _config(settings, known, path, dtype, attention)
+    config = read_config(settings, known, path, dtype, attention)
     return config, fill(config, known, path, settings="its settings", ignored=IGNORED)
 
 
@@ -170,7 +169,10 @@ def _todays_names(tensors: Mapping[str, np.ndarray]) -> Tensors:
     return known
 
 
-def _config(settings: dict[str, Any], known: Tensors, path: Path, dtype: str, attention: str) -> Seq2SeqConfig:
+def read_config(settings: dict[str, Any], known: Tensors, path: Path, dtype: str, attention: str) -> Seq2SeqConfig:
+    """The config that `settings` and the embeddings' sizes describe; ValueError names what is missing or not supported."""
+    _check_supported(settings, path)
+
     def get(name: str) -> Any:
         return _get(settings, name, path)
 
@@ -181,8 +183,8 @@ def _config(settings: dict[str, Any], known: Tensors, path: Path, dtype: str, at
         return len(known[name][1])
 
     activation = settings.get("activation_fn") or "relu"
-    if activation not in _ACTIVATIONS:
-        raise ValueError(f"{path}: the activation is {activation!r}; supported are {', '.join(_ACTIVATIONS)}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"{path}: the activation is {activation!r}; supported are {', '.join(ACTIVATIONS)}")
     learned, share = bool(get("encoder_learned_pos")), bool(settings.get("share_all_embeddings"))
     return Seq2SeqConfig(
         source_vocab=symbols("encoder"),
@@ -200,7 +202,7 @@ def _config(settings: dict[str, Any], known: Tensors, path: Path, dtype: str, at
         encoder_ffn=get("encoder_ffn_embed_dim"),
         decoder_ffn=get("decoder_ffn_embed_dim"),
         norm="pre" if get("encoder_normalize_before") else "post",
-        activation=_ACTIVATIONS[activation],
+        activation=ACTIVATIONS[activation],
         positions="learned" if learned else "sinusoid_half",
         first_position=2,
         max_positions=get("max_source_positions") + 2 if learned else 1024,

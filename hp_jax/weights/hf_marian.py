@@ -50,7 +50,7 @@ def load_hf_marian_model(folder: Path, *, dtype: str = "float32", attention: str
     ValueError names a setting that is not supported, or a tensor that is missing, misshaped or unknown.
     """
     raw = read_json(folder / "config.json")
-    config = _config(raw, folder, dtype, attention)
+    config = read_config(raw, folder, dtype, attention)
     tensors = {_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
     _check_positions(tensors, config, folder)
     return config, fill(config, tensors, folder, settings="config.json", ignored=(POSITIONS,))
@@ -60,7 +60,9 @@ def _name(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def _config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -> Seq2SeqConfig:
+def read_config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -> Seq2SeqConfig:
+    """The config that config.json describes; ValueError names what is missing there or not supported."""
+
     def get(name: str) -> Any:
         if raw.get(name) is None:
             raise ValueError(f"{folder}/config.json has no {name}")

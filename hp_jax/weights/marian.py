@@ -69,10 +69,7 @@ def load_marian(folder: Path, *, dtype: str = "float32", attention: str = "xla")
     """
     file, codec = _model_file(folder), _codec(folder)
     tensors, settings = read_marian(file)
-    _check(settings, SUPPORTED, file)
-    if settings.get("transformer-decoder-autoreg") == "rnn":
-        _check(settings, SUPPORTED_RNN, file)
-    config = _config(settings, codec, dtype, attention, file)
+    config = read_config(settings, codec, dtype, attention, file)
     params = _shapes(config)
     if "decoder_ff_logit_out_Wt" in tensors:  # transposed in all but old versions
         tensors["decoder_ff_logit_out_W"] = tensors.pop("decoder_ff_logit_out_Wt").T
@@ -112,7 +109,12 @@ def _check(settings: dict[str, Any], supported: dict[str, tuple[Any, ...]], file
             raise ValueError(f"{file} was trained with {name} {value!r}; supported is {' or '.join(map(repr, values))}")
 
 
-def _config(settings: dict[str, Any], codec: Codec, dtype: str, attention: str, file: Path) -> Seq2SeqConfig:
+def read_config(settings: dict[str, Any], codec: Codec, dtype: str, attention: str, file: Path) -> Seq2SeqConfig:
+    """The config that `settings` describe; ValueError names the one that is missing or not supported."""
+    _check(settings, SUPPORTED, file)
+    if settings.get("transformer-decoder-autoreg") == "rnn":
+        _check(settings, SUPPORTED_RNN, file)
+
     def get(name: str) -> Any:
         if name not in settings:
             raise ValueError(f"{file}: expected {name} in {SETTINGS}, but there is none")

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from hp_jax.task import Params
+
 log = logging.getLogger("hp_jax")
 
 Tensors = dict[str, tuple[str, np.ndarray]]
@@ -64,6 +66,23 @@ def place(
             at = at[module]
         tensor = tensor.T if leaf == "kernel" and transposed else tensor
         at[leaf] = jax.numpy.asarray(tensor.reshape(at[leaf].shape), np.float32)
+
+
+def collect(params: Params, slots: Iterable[Slot], *, transposed: bool = True) -> dict[str, np.ndarray]:
+    """The inverse of `place`: the parameter of every slot, under its name in the file and in its shape there.
+
+    Float32, C-contiguous; transposed as in `place`.
+    """
+    tensors = {}
+    for slot in slots:
+        leaf = params
+        for part in slot.path:
+            leaf = leaf[part]
+        array = np.asarray(leaf, np.float32)
+        if slot.path[-1] == "kernel" and transposed:
+            array = array.reshape(slot.shape[::-1]).T
+        tensors[slot.name] = np.ascontiguousarray(array.reshape(slot.shape))
+    return tensors
 
 
 def check_rest(tensors: Tensors, ignored: Iterable[str], model: str, file: Path) -> None:
