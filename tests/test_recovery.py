@@ -52,7 +52,7 @@ def mean_loss(scale_AH):
 # --- scales --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["bert", "distilbert", "pre-norm", "ssru"])
 def test_folded_scales_are_gates(family):
     """Under the 0/1 mask, and in the model without the heads; of a model that has lost heads already, too."""
     task = FAMILIES[family]

@@ -11,7 +11,7 @@ from tiny_translation import CONFIG, make_batch, sentences, translate
 from hp_jax import heads
 from hp_jax.config import BertConfig, Decoding
 from hp_jax.grid import evaluate_grid
-from hp_jax.importance import example_gradients, head_importance
+from hp_jax.importance import head_importance
 from hp_jax.models.translation import Translation
 from hp_jax.removal import pad_heads, remove_heads
 
@@ -40,13 +40,11 @@ def data(task):
 
 
 def some_masks(task):
-    """A row of each kind empty and most heads off; one head left; none."""
+    """A row of each kind empty and heads off in the others; none left."""
     full_AH = task.full_AH
     mixed = np.asarray(heads.random_off(jax.random.key(2), full_AH, int(full_AH.sum() * 0.4), 1)[0]).copy()
     mixed[list({row.split(".")[0]: i for i, row in enumerate(task.rows)}.values())] = False
-    alone = np.zeros_like(full_AH)
-    alone[-1, 0] = True
-    return {"mixed": mixed, "one head": alone, "no head": np.zeros_like(full_AH)}
+    return {"mixed": mixed, "no head": np.zeros_like(full_AH)}
 
 
 def removed(task, params, mask_AH):
@@ -87,8 +85,6 @@ def test_importance_and_grids_of_the_heads_that_are_left(family):
     found_AH = head_importance(small, fewer, data(task), mask_AH)
     expected_AH = head_importance(task, params, data(task), mask_AH)
     np.testing.assert_allclose(found_AH, np.where(mask_AH, expected_AH, 0), rtol=1e-4, atol=1e-6)
-    found_NAH = example_gradients(small, fewer, data(task), mask_AH)
-    np.testing.assert_allclose(found_NAH, example_gradients(task, params, data(task), mask_AH) * mask_AH, rtol=1e-4, atol=1e-5)
     masks_MAH = np.concatenate([mask_AH[None], heads.one_off(mask_AH), heads.one_on(mask_AH)])
     close(values(small, fewer, masks_MAH), values(task, params, masks_MAH))
 

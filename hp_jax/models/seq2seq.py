@@ -287,7 +287,11 @@ class Seq2Seq(nn.Module):
         c = self.config
         if c.norm == "pre":
             x = self.decoder_norm(x)
-        logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(jnp.float32)
+        if x.shape[:-1] == (1, 1) and c.share_output:  # for one token XLA on a CPU copies the table's transpose every time
+            table, x = (part.astype(c.dtype) for part in (self.target_embedding.embedding, x))
+            logits = jnp.einsum("VD,RWD->RWV", table, x).astype(jnp.float32)
+        else:
+            logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(jnp.float32)
         return logits + jnp.expand_dims(self.output_bias, (0, 1)) if c.output_bias else logits
 
 
