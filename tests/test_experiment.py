@@ -191,7 +191,7 @@ def test_imports_run_one_way():
     outside = (*top, "hp_jax.models", "hp_jax.weights", "hp_jax.data")
     core = ("heads", "importance", "pruning", "grid", "stats", "metrics", "store", "sharding", "task", "train", "checkpoint")
     forbidden = {
-        (*core, "sets"): outside,
+        (*core, "sets", "removal", "budget", "orders", "recovery"): outside,
         ("models", "data", "weights"): (*top, "hp_jax.grid", "hp_jax.train"),
         ("report",): (
             "hp_jax.models",
