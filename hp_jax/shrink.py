@@ -63,12 +63,13 @@ def within_budget(model: Model, budget: Budget, length: int) -> Solution:
     measures = costs.measures(task, model.params, length)
     known: dict[str, Cost] = dict(measures)
     if budget.table:
-        known["latency"] = read_latency(Path(budget.table), measures["flops"], batch=budget.batch, length=length)
-    if budget.of not in known:
+        known["milliseconds"] = read_latency(Path(budget.table), measures["flops"], batch=budget.batch, length=length)
+    of = "milliseconds" if budget.of == "latency" else budget.of
+    if of not in known:
         raise ValueError(f"a budget of {budget.of} needs a table of `hp-jax speed`, but none was given")
     order = read_order(budget.order, task.full_AH, task.rows, model=fingerprint.of_arrays(model.params))
-    most = share_of(known[budget.of], budget.most) if budget.most <= 1 else budget.most
-    return solve(order, task.full_AH, known, budget.of, most, floor=budget.floor, multiple=budget.multiple)
+    most = share_of(known[of], budget.most) if budget.most <= 1 else budget.most
+    return solve(order, task.full_AH, known, of, most, floor=budget.floor, multiple=budget.multiple)
 
 
 def without_heads(model: Model, mask_AH: np.ndarray) -> Model:
