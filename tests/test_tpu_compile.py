@@ -9,6 +9,7 @@ import runpy
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 pytest.importorskip("libtpu")
@@ -29,6 +30,7 @@ from hp_jax.sharding import BOTH, device_mesh
 from hp_jax.train import State, optimizer, train_step
 
 COST = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "cost.py"))
+TILES = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "tiles.py"))
 collectives, batch_of = COST["collectives"], COST["batch_of"]
 
 # Both have lost heads, one a whole row of them.
@@ -156,6 +158,16 @@ def test_the_table_of_costs(capsys):
     found = {line[:22].strip(): line.split("  ")[-1] for line in lines[3:]}
     steps = {"forward": "none", "importance": "all-reduce", "training step": "all-reduce", "grid, 2 masks": "none"}
     assert {name: found[name] for name in steps} == steps
+
+
+def test_fewer_heads_cost_a_tpu_less(capsys):
+    """The other table: a line for each number of heads, with the compiler's cycles and FLOPs."""
+    TILES["main"](TILES["Tiles"](batch=8, length=128, width=256, heads=4))
+    lines = capsys.readouterr().out.splitlines()[3:]
+    cycles, flops = np.array([line.split()[1:3] for line in lines], float).T
+    assert [line.split()[0] for line in lines] == ["1", "2", "3", "4"]
+    assert (np.diff(flops) > 0).all()
+    assert 0 < cycles[0] < cycles[-1]
 
 
 def test_xla_counts_what_the_plans_do_not_run():
