@@ -84,7 +84,7 @@ def test_importance_and_grids_of_the_heads_that_are_left(family):
     small, fewer = removed(task, params, mask_AH)
     found_AH = head_importance(small, fewer, data(task), mask_AH)
     expected_AH = head_importance(task, params, data(task), mask_AH)
-    np.testing.assert_allclose(found_AH, np.where(mask_AH, expected_AH, 0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found_AH, np.where(mask_AH, expected_AH, 0), rtol=1e-5, atol=1e-6)
     masks_MAH = np.concatenate([mask_AH[None], heads.one_off(mask_AH), heads.one_on(mask_AH)])
     close(values(small, fewer, masks_MAH), values(task, params, masks_MAH))
 
