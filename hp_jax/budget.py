@@ -13,7 +13,7 @@ import numpy as np
 from hp_jax.files import read_json
 
 Order = Sequence[tuple[int, int]]
-"""(row, head), the least important first."""
+"""(row, head), 0-based, the least important first."""
 
 
 class Cost(Protocol):

@@ -43,7 +43,7 @@ class Model:
     @property
     def task(self) -> Classification | Translation:
         """What can be computed with it."""
-        return Classification(self.config) if isinstance(self.config, BertConfig) else Translation(self.config)
+        return task_of(self.config)
 
     def save(self, folder: Path, about: dict[str, Any]) -> None:
         """A model folder of hp_jax, config.json with `about` last."""
@@ -56,6 +56,11 @@ class Model:
             save_tokenizer(folder, self.text)
         else:
             self.text.save(folder)
+
+
+def task_of(config: BertConfig | Seq2SeqConfig) -> Classification | Translation:
+    """What can be computed with a model of that config."""
+    return Classification(config) if isinstance(config, BertConfig) else Translation(config)
 
 
 def load_model(model: str, *, dtype: str = "float32", attention: str = "xla") -> Model:

@@ -9,13 +9,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from hp_jax.budget import Order
 from hp_jax.heads import living_heads
 from hp_jax.importance import Sums, normalize_rows
 from hp_jax.sets import prefixes
 from hp_jax.store import Store, find_stores
-
-Order = list[tuple[int, int]]
-"""(row, head), 0-based, the first to go first."""
 
 
 def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -51,12 +49,12 @@ def read_order(path: str, full_AH: np.ndarray, rows: Sequence[str], *, model: st
     kind = Path(store.path).parent.name.partition(".")[2]  # of a pruning of one type of attention, its type
     chosen_A = np.array([not kind or row.split(".")[0] == kind for row in rows])
     masks_SAH, score_SAH = (store.read("mask") != 0) & chosen_A[:, None], store.read("score")
-    order: Order = []
+    order: list[tuple[int, int]] = []
     for mask_AH, after_AH, score_AH in zip(masks_SAH, [*masks_SAH[1:], None], score_SAH, strict=True):
         order += _ascending(mask_AH if after_AH is None else mask_AH & ~after_AH, score_AH)
     return order
 
 
-def _ascending(mask_AH: np.ndarray, score_AH: np.ndarray) -> Order:
+def _ascending(mask_AH: np.ndarray, score_AH: np.ndarray) -> list[tuple[int, int]]:
     """The living heads, the lowest score first; of equal ones the lower (row, head), as in `keep_top`."""
     return sorted(living_heads(mask_AH), key=lambda head: float(score_AH[head]))

@@ -24,8 +24,7 @@ from hp_jax.budget import Measure, Order, solve
 from hp_jax.config import BertConfig, Decoding, Seq2SeqConfig
 from hp_jax.files import check_free, write_json, write_whole
 from hp_jax.heads import gates, living_heads, removal_counts
-from hp_jax.loading import load_model
-from hp_jax.models.classification import Classification
+from hp_jax.loading import load_model, task_of
 from hp_jax.models.translation import Translation
 from hp_jax.removal import remove_heads
 from hp_jax.report.speed import FORWARD, ORIGINAL, Rows, plot, tables
@@ -123,7 +122,7 @@ class Side(NamedTuple):
 def sides_of(setting: Setting) -> dict[str, Side]:
     """The original first, then the others by name, on the first device."""
     if setting.shape:
-        task = _task(dataclasses.replace(SHAPES[setting.shape], dtype=setting.dtype))
+        task = task_of(dataclasses.replace(SHAPES[setting.shape], dtype=setting.dtype))
         original = Side(task, jax.jit(task.init)(jax.random.key(setting.seed)))
     else:
         original = _loaded(setting.model, setting.dtype)
@@ -136,12 +135,8 @@ def sides_of(setting: Setting) -> dict[str, Side]:
         for share in sorted(set(setting.shares)):
             mask_AH = without_share(original.task.full_AH, order, share, setting.multiple)
             config, params = remove_heads(original.task.config, original.params, mask_AH)
-            sides[f"{100 * share:.4g} %"] = Side(_task(config), jax.device_put(params))
+            sides[f"{100 * share:.4g} %"] = Side(task_of(config), jax.device_put(params))
     return sides
-
-
-def _task(config: BertConfig | Seq2SeqConfig) -> costs.AnyTask:
-    return Classification(config) if isinstance(config, BertConfig) else Translation(config)
 
 
 def _loaded(folder: str, dtype: str) -> Side:
