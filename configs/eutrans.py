@@ -5,7 +5,8 @@ hp-jax run configs/eutrans.py --data.path EUTRANS_FOLDER
 Training takes 8 minutes on two busy CPU cores: BLEU 94.8 on the 100 validation sentences.
 """
 
-from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, Seq2SeqConfig, Train, TranslationExperiment
+from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/eutrans",

@@ -6,7 +6,8 @@ IWSLT14_FOLDER has train, valid and test as fairseq's prepare-iwslt14.sh leaves 
 so BLEU is counted on tokens.  The models of all epochs are kept, for Figure 5.  For one accelerator; not run here.
 """
 
-from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, Seq2SeqConfig, Train, TranslationExperiment
+from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/iwslt14",

@@ -5,7 +5,8 @@ hp-jax run configs/multi30k.py --data.path MULTI30K_FOLDER
 After 10 of the 15 epochs, an hour on two busy CPU cores: BLEU 37.1 on the validation set, 36.9 on test 2016.
 """
 
-from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, Seq2SeqConfig, Train, TranslationExperiment
+from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/multi30k",

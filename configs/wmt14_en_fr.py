@@ -9,7 +9,8 @@ sacreBLEU fetches the test sets.  As in the paper BLEU is of newstest2013 with b
 importance is computed on newstest2012, of the paper's 2009 to 2012.  Not run here: it takes an accelerator and a network.
 """
 
-from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, TranslationExperiment
+from hp_jax.architecture import Decoding
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/wmt14_en_fr",

@@ -5,7 +5,8 @@ hp-jax run configs/wmt14_en_fr_big.py --data.path TFDS_FOLDER
 TFDS_FOLDER has wmt14_translate/fr-en as tensorflow-datasets prepares it (array_record).  Not run here.
 """
 
-from hp_jax.config import Decoding, Importance, ParallelData, Pruning, Seq2SeqConfig, Train, TranslationExperiment
+from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.config import Importance, ParallelData, Pruning, Train, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/wmt14_en_fr_big",

@@ -20,8 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.config import Heads
-
 Array = jax.Array | np.ndarray
 
 
@@ -33,12 +31,6 @@ def all_on(rows: int, heads: int | Sequence[int]) -> jax.Array:
     if rows < 1 or min(widths) < 0 or max(widths) < 1:
         raise ValueError(f"a mask needs at least one row with a head, but got {rows} rows with heads {widths}")
     return jnp.arange(max(widths))[None] < jnp.array(widths)[:, None]
-
-
-def full_mask(config: Heads) -> np.ndarray:
-    """All heads that a model has, as a mask `[A, H]`; a constant, so a NumPy array."""
-    numbers_H = np.arange(max(config.rows.values()))
-    return np.array([np.isin(numbers_H, kept) for kept in config.kept_heads.values()])
 
 
 def check_mask(mask_AH: Array, full_AH: Array) -> jax.Array:

@@ -10,22 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.config import BertConfig, Seq2SeqConfig
-from hp_jax.heads import Array, check_mask, full_mask
+from hp_jax.architecture import BertConfig, Seq2SeqConfig, attention_path, full_mask
+from hp_jax.heads import Array, check_mask
 from hp_jax.task import Params
 
 Config = TypeVar("Config", bound=BertConfig | Seq2SeqConfig)
-
-_MODULES = {
-    BertConfig: {"enc": "layer_{} attention"},
-    Seq2SeqConfig: {"enc": "encoder_{} attention", "dec": "decoder_{} mixer", "cross": "decoder_{} cross"},
-}
-
-
-def attention_path(config: BertConfig | Seq2SeqConfig, row: str) -> tuple[str, ...]:
-    """Where the parameters of a row's attention module are."""
-    kind, _, layer = row.partition(".")
-    return tuple(_MODULES[type(config)][kind].format(layer).split())
 
 
 def remove_heads(config: Config, params: Params, mask_AH: Array) -> tuple[Config, Params]:

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from hp_jax.checkpoint import TrainingStates
 from hp_jax.config import Train
-from hp_jax.fingerprint import differing
 from hp_jax.heads import gates
 from hp_jax.progress import track
 from hp_jax.sharding import place, place_batch
+from hp_jax.storage.checkpoint import TrainingStates
+from hp_jax.storage.fingerprint import differing
 from hp_jax.task import Array, Batch, Params, Task
 
 log = logging.getLogger("hp_jax")

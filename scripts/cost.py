@@ -24,15 +24,17 @@ import numpy as np
 import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hp_jax import heads, memory
-from hp_jax.cli import load_config
-from hp_jax.config import BertConfig, Decoding, Experiment, TranslationExperiment
-from hp_jax.costs import batch_shapes as batch_of
-from hp_jax.grid import plan
+from hp_jax import heads
+from hp_jax.architecture import BertConfig, Decoding
+from hp_jax.cli.__main__ import load_config
+from hp_jax.config import Experiment, TranslationExperiment
+from hp_jax.grid import chunks
+from hp_jax.grid.plan import plan
 from hp_jax.importance import importance_sums
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.sharding import BOTH, device_mesh
+from hp_jax.shrink.costs import batch_shapes as batch_of
 from hp_jax.train import State, optimizer, train_step
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -88,8 +90,8 @@ def devices_of(topology: str) -> list[jax.Device]:
 
 def may_use(device: jax.Device) -> float:
     """Bytes of a device's memory that a grid may use."""
-    whole = memory.device_bytes() if device.platform != "tpu" else GIB[device.device_kind] * 2**30
-    return memory.SHARE * whole
+    whole = chunks.device_bytes() if device.platform != "tpu" else GIB[device.device_kind] * 2**30
+    return chunks.SHARE * whole
 
 
 def collectives(compiled: Any) -> set[str]:
@@ -152,7 +154,7 @@ def show(name: str, compile: Callable[[], Any], flops: float | None = None, star
     seconds = time.monotonic() - start
     count = compiled.cost_analysis()["flops"] if flops is None else flops
     found = ", ".join(sorted(collectives(compiled))) or "none"
-    print(f"{name:<22} {count / 1e9:10.2f} {memory.needed_bytes(compiled) / 2**20:9.0f} {seconds:6.0f}  {found}", flush=True)
+    print(f"{name:<22} {count / 1e9:10.2f} {chunks.needed_bytes(compiled) / 2**20:9.0f} {seconds:6.0f}  {found}", flush=True)
 
 
 def placed(tree: Any, mesh: Mesh, *axes: Any) -> Any:
@@ -203,14 +205,14 @@ def grid_row(task: Any, params: Any, batch: Any, mesh: Mesh, length: int, masks:
     """The row of one chunk on each device, of the grid of every head off; and the number of masks that fit."""
     masks_MAH, limit, start = one_off(task), may_use(mesh.devices.flat[0]), time.monotonic()
     if not masks:
-        most = min(memory.MOST, math.ceil(len(masks_MAH) / mesh.shape["mask"]))
-        fit = memory.masks_that_fit(task, params, batch, mesh, limit, most=most)
-        masks = memory.equal_chunk(len(masks_MAH), mesh.shape["mask"], fit)
-        print(f"{fit} masks fit into {limit / 2**20:.0f} MiB ({memory.SHARE:.0%} of a device's memory), of {most} wanted")
+        most = min(chunks.MOST, math.ceil(len(masks_MAH) / mesh.shape["mask"]))
+        fit = chunks.masks_that_fit(task, params, batch, mesh, limit, most=most)
+        masks = chunks.equal_chunk(len(masks_MAH), mesh.shape["mask"], fit)
+        print(f"{fit} masks fit into {limit / 2**20:.0f} MiB ({chunks.SHARE:.0%} of a device's memory), of {most} wanted")
     own = batch_of(task, len(batch["weight_B"]) // mesh.shape["data"], length)
     work = grid_work(task, params, own, masks_MAH, masks)
     flops = work.flops / work.chunks
-    show(f"grid, {masks} masks", lambda: memory.compiled_grid(task, params, batch, mesh, masks), flops, start)
+    show(f"grid, {masks} masks", lambda: chunks.compiled_grid(task, params, batch, mesh, masks), flops, start)
     print(
         f"One head off, {work.masks} masks in {work.chunks} chunks: {work.layers} shared layers are run, "
         f"one by one it would be {work.masks * task.stages}. The chunk's GFLOP are the mean of these chunks."

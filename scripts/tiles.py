@@ -21,12 +21,12 @@ import tyro
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
-from hp_jax import costs
-from hp_jax.config import BertConfig
-from hp_jax.memory import needed_bytes
+from hp_jax.architecture import BertConfig
+from hp_jax.grid.chunks import needed_bytes
 from hp_jax.models.classification import Classification
 from hp_jax.models.layers import Attention
-from hp_jax.speed import SHAPES, random_order, without_share
+from hp_jax.shrink import costs
+from hp_jax.shrink.speed import SHAPES, random_order, without_share
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import ByteLevelBPETokenizer
 
-from hp_jax.data.text import Labelled
+from hp_jax.data.labelled import Labelled
 
 SENTENCES = (
     "Our friends won't buy this analysis, let alone the next one we propose.",

@@ -6,8 +6,8 @@ import time
 import jax
 import numpy as np
 
-from hp_jax.grid import evaluate_grid, fill_grid
-from hp_jax.store import Items, create_store
+from hp_jax.grid.evaluate import evaluate_grid, fill_grid
+from hp_jax.storage.store import Items, create_store
 
 CHUNK, MASKS, EXAMPLES = 2, 120, 13
 SECONDS = 0.02

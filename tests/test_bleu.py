@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
-from hp_jax.bleu import TextMetric
+from hp_jax.metrics import TextMetric
 from hp_jax.stats import resamples
 
 METRICS = {

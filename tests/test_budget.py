@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hp_jax import budget
-from hp_jax.budget import Latency, Measure, read_latency, share_of, solve
+from hp_jax.shrink import budget
+from hp_jax.shrink.budget import Latency, Measure, read_latency, share_of, solve
 
 FULL = np.ones((3, 4), bool)
 HEADS = Measure(12, FULL, FULL.astype(int))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from tiny import TASK, batched, examples, random_params
 
-from hp_jax import costs, heads
-from hp_jax.config import BertConfig, Seq2SeqConfig
+from hp_jax import heads
+from hp_jax.architecture import BertConfig, Seq2SeqConfig
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.removal import remove_heads
+from hp_jax.shrink import costs
 
 BERT = Classification(
     BertConfig("bert", ("a", "b"), vocab=30522, positions=512, types=2, layers=2, heads=12, width=768, ffn=3072)

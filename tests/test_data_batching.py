@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hp_jax.data.batching import batches
-from hp_jax.data.tokenizer import Examples
+from hp_jax.text.tokenizer import Examples
 
 BUCKETS = (4, 8, 16)
 

@@ -11,9 +11,11 @@ import sacremoses
 import sentencepiece
 from subword_nmt import apply_bpe, learn_bpe
 
-from hp_jax.data import codec
-from hp_jax.data.fairseq import read_fairseq
-from hp_jax.data.vocabulary import train_sentencepiece
+from hp_jax.text.fairseq import read_fairseq
+from hp_jax.text.loading import load_codec
+from hp_jax.text.marian import read_marian
+from hp_jax.text.sentencepiece import SentencePiece, read_sentencepiece
+from hp_jax.text.vocabulary import train_sentencepiece
 
 GERMAN = ("Ein kleines Haus steht am Fluss.", "Die Leute - sagt man - gehen gern dorthin!", "Wie geht's dir, Anna?") * 3
 ENGLISH = ("A small house stands at the river.", "People - they say - like to go there!", "How's it going, Anna?") * 3
@@ -51,7 +53,7 @@ def lists(arrays):
 def check_saved(made, folder):
     """What is saved and loaded gives the same."""
     made.save(folder / "saved")
-    again = codec.load_codec(folder / "saved")
+    again = load_codec(folder / "saved")
     assert type(again) is type(made)
     assert lists(again.encode_source(ODD)) == lists(made.encode_source(ODD))
     assert lists(again.encode_target(ODD)) == lists(made.encode_target(ODD))
@@ -65,7 +67,7 @@ def check_saved(made, folder):
 
 def test_a_sentencepiece_model_of_ones_own(tmp_path, models):
     (tmp_path / "m.spm").write_bytes(models[0])
-    made = codec.read_sentencepiece(tmp_path / "m.spm")
+    made = read_sentencepiece(tmp_path / "m.spm")
     assert (made.source_vocab, made.target_vocab, made.pad, made.eos, made.unk) == (40, 40, 0, 1, 2)
     reference = processor(models[0])
     for found in (made.encode_source(ODD), made.encode_target(ODD)):
@@ -81,7 +83,7 @@ def test_marians_models_have_no_padding(tmp_path):
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(ENGLISH), model_writer=model, vocab_size=36, eos_id=0, unk_id=1, bos_id=-1, minloglevel=2
     )
-    made = codec.SentencePiece(model.getvalue())
+    made = SentencePiece(model.getvalue())
     assert (made.eos, made.unk, made.pad) == (0, 1, 0)
     assert made.decode([*made.encode_target(ENGLISH)[0], 0, 0]) == ENGLISH[0]
 
@@ -128,7 +130,7 @@ def test_marian_of_hugging_face(tmp_path, models, separate, clean_up):
     transformers = pytest.importorskip("transformers")
     folder = write_marian(tmp_path, models, separate, clean_up_tokenization_spaces=clean_up)
     reference = transformers.MarianTokenizer.from_pretrained(folder)
-    made = codec.read_marian(folder)
+    made = read_marian(folder)
     assert lists(made.encode_source(ODD)) == reference(list(ODD)).input_ids
     assert lists(made.encode_target(ODD)) == reference(text_target=list(ODD)).input_ids
     assert (made.eos, made.pad, made.unk) == (reference.eos_token_id, reference.pad_token_id, reference.unk_token_id)
@@ -222,7 +224,7 @@ def test_a_symbol_may_be_overwritten_as_in_fairseq(fairseq_folder, tmp_path):
 
 
 def test_codecs_are_frozen(fairseq_folder, models):
-    for made in (codec.SentencePiece(models[1]), read_fairseq(fairseq_folder, "de", "en")):
+    for made in (SentencePiece(models[1]), read_fairseq(fairseq_folder, "de", "en")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             made.kind = "other"
 
@@ -232,25 +234,25 @@ def test_codecs_are_frozen(fairseq_folder, models):
 
 def test_faults_are_named(tmp_path, models):
     with pytest.raises(FileNotFoundError, match=r"has no text\.json"):
-        codec.load_codec(tmp_path)
+        load_codec(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "words", "files": {}}')
     with pytest.raises(ValueError, match=r"text\.json: expected files and a kind of sentencepiece, .*'words'"):
-        codec.load_codec(tmp_path)
+        load_codec(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "sentencepiece", "files": {"model": "vocab.spm"}}')
     with pytest.raises(FileNotFoundError, match=r"has no vocab\.spm"):
-        codec.load_codec(tmp_path)
+        load_codec(tmp_path)
     (tmp_path / "vocab.spm").write_bytes(models[0])
     (tmp_path / "text.json").write_text('{"kind": "sentencepiece", "files": {"model": "vocab.spm"}, "case": 1}')
     with pytest.raises(ValueError, match=r"expected the settings of the kind sentencepiece, .*'case'"):
-        codec.load_codec(tmp_path)
+        load_codec(tmp_path)
     (tmp_path / "vocab.spm").write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"vocab\.spm: expected a SentencePiece model, but the file of 8 bytes is none"):
-        codec.read_sentencepiece(tmp_path / "vocab.spm")
+        read_sentencepiece(tmp_path / "vocab.spm")
     with pytest.raises(FileNotFoundError, match=r"has no vocab\.json"):
-        codec.read_marian(tmp_path)
+        read_marian(tmp_path)
     (tmp_path / "vocab.json").write_text('{"</s>": 0}')
     with pytest.raises(ValueError, match=r"vocab\.json: expected the pieces <unk>, <pad>, but the vocabulary of 1 has none"):
-        codec.read_marian(tmp_path)
+        read_marian(tmp_path)
 
 
 def test_faults_of_fairseqs_files_are_named(tmp_path, fairseq_folder):

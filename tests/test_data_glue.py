@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hp_jax.config import Data
-from hp_jax.data import glue, source, text
+from hp_jax.data import labelled, splits
 
 REAL = Path(os.environ.get("HP_JAX_DATA", "/nonexistent"))
 
@@ -37,7 +37,7 @@ def test_files_as_distributed(tmp_path, task):
     data = Data(task=task, path=str(tmp_path))
     own = glue.spec(data)
     split = {"sst2": "train", "mrpc": "test"}.get(task, "validation")
-    found = source.read(data, split)
+    found = labelled.read(data, split)
     assert found.label == own.labels[:2]
     assert {len(texts) for texts in found.text} == {len(own.text)}
     if len(own.text) == 2:
@@ -54,15 +54,15 @@ def test_metrics_are_those_of_glue_unless_told():
 
 def test_mnli_validation_is_matched_unless_a_file_says_otherwise(tmp_path):
     write(tmp_path, FILES["mnli"])
-    assert source.read(Data(task="mnli", path=str(tmp_path)), "validation[:1]").split == "validation_matched"
+    assert labelled.read(Data(task="mnli", path=str(tmp_path)), "validation[:1]").split == "validation_matched"
     files = (("validation", "dev_matched.tsv"),)
-    assert source.read(Data(task="mnli", path=str(tmp_path), files=files), "validation").split == "validation"
+    assert labelled.read(Data(task="mnli", path=str(tmp_path), files=files), "validation").split == "validation"
 
 
 def test_examples_without_a_gold_label_are_dropped_and_counted(tmp_path, caplog):
     write(tmp_path, {"train.jsonl": '{"sentence1": "x", "sentence2": "y", "gold_label": "-"}\n'
                                     '{"sentence1": "u", "sentence2": "v", "gold_label": "neutral"}\n'})  # fmt: skip
-    found = source.read(Data(task="mnli", path=str(tmp_path)), "train")
+    found = labelled.read(Data(task="mnli", path=str(tmp_path)), "train")
     assert (found.text, list(found.line_N), list(found.origin_N)) == ((("u", "v"),), [2], [0])
     assert "without a gold label: 1" in caplog.text
 
@@ -70,24 +70,24 @@ def test_examples_without_a_gold_label_are_dropped_and_counted(tmp_path, caplog)
 def test_glue_train_file_goes_before_the_one_that_holds_the_dev_set_too(tmp_path):
     whole = FILES["mrpc"]["msr_paraphrase_test.txt"]
     write(tmp_path, {"msr_paraphrase_train.txt": whole, "train.tsv": whole.rsplit("\n", 2)[0] + "\n"})
-    assert len(source.read(Data(task="mrpc", path=str(tmp_path)), "train")) == 1
+    assert len(labelled.read(Data(task="mrpc", path=str(tmp_path)), "train")) == 1
 
 
 def test_a_task_of_ones_own(tmp_path):
     data = Data(task="mine", path=str(tmp_path), text=("q", "a"), label="ok", labels=("no", "yes"), metric="f1")
     write(tmp_path, {"train.csv": 'q,a,ok\n"x, y",z,yes\nu,v,0\n', "held.jsonl": '{"q": "x", "a": "y", "ok": 1}\n'})
     assert glue.spec(data).metric == "f1"
-    assert source.read(data, "train").text == (("x, y", "z"), ("u", "v"))
-    assert source.read(data, "train").label == ("yes", "no")
-    assert source.read(data, "held").label == ("yes",)
+    assert labelled.read(data, "train").text == (("x, y", "z"), ("u", "v"))
+    assert labelled.read(data, "train").label == ("yes", "no")
+    assert labelled.read(data, "held").label == ("yes",)
     with pytest.raises(ValueError, match=r"no split 'test' in .*the splits are held, train"):
-        source.read(data, "test")
+        labelled.read(data, "test")
 
 
 def test_the_config_overrides_the_table(tmp_path):
     write(tmp_path, {"train.tsv": "body\tmood\nx\tup\n"})
     data = Data(task="sst2", path=str(tmp_path), text=("body",), label="mood", labels=("up", "down"))
-    assert source.read(data, "train").label == ("up",)
+    assert labelled.read(data, "train").label == ("up",)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +107,14 @@ def test_faults_of_the_config_are_named(data, says):
 def test_faults_of_files_are_named(tmp_path):
     data = Data(path=str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"no file for the split 'train' of sst2: looked for train\.tsv"):
-        source.read(data, "train")
+        labelled.read(data, "train")
     with pytest.raises(ValueError, match=r"no split 'foo' .*the splits are train, validation"):
-        source.read(data, "foo")
+        labelled.read(data, "foo")
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent"):
-        source.read(Data(path=str(tmp_path / "absent")), "train")
+        labelled.read(Data(path=str(tmp_path / "absent")), "train")
     write(tmp_path, {"train.tsv": "sentence\tlabel\nx\t1\ny\tfine\n"})
     with pytest.raises(ValueError, match=r"train\.tsv:3: 'fine' is not a label; the labels are negative, positive"):
-        source.read(data, "train")
+        labelled.read(data, "train")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="HP_JAX_DATA does not name a folder with the public data sets")
@@ -135,9 +135,9 @@ def test_faults_of_files_are_named(tmp_path):
 def test_the_real_files(task, split, count):
     files = (("train", "train_10k.tsv"),) if task == "mnli" else ()
     data = Data(task=task, path=str(REAL / task), files=files)
-    found = source.read(data, split)
+    found = labelled.read(data, split)
     assert Counter(found.label) == count
     assert not any("\t" in part or "\ufeff" in part or not part.strip() for texts in found.text for part in texts)
-    halves = [source.read(data, f"{split}[{half}]") for half in (":50%", "50%:")]
+    halves = [labelled.read(data, f"{split}[{half}]") for half in (":50%", "50%:")]
     assert sum(map(len, halves)) == len(found)
-    assert text.overlap(*halves) == 0
+    assert splits.overlap(*halves) == 0

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hp_jax.config import ParallelData
-from hp_jax.data import text
+from hp_jax.data import splits
 from hp_jax.data.batching import batches
-from hp_jax.data.pairs import encode_pairs
 from hp_jax.data.parallel import Parallel, read_parallel
+from hp_jax.text.pairs import encode_pairs
 
 PAIRS = [("ein Haus\u2028hier", "a house\x85here"), ("zwei  ", "two"), ("drei, é", '"three'), ("vier", "four\x0cmore")]
 
@@ -93,7 +93,7 @@ def test_pairs_with_an_empty_side_are_dropped_and_counted(tmp_path, caplog):
 def test_slices_are_random_samples_that_do_not_overlap(tmp_path):
     write_two(tmp_path, [(f"s{i}", f"t{i}") for i in range(50)])
     whole, first, second = (read(tmp_path, split) for split in ("train", "train[:40%]", "train[40%:]"))
-    assert (len(first), len(second), text.overlap(first, second), text.overlap(first, whole)) == (20, 30, 0, 20)
+    assert (len(first), len(second), splits.overlap(first, second), splits.overlap(first, whole)) == (20, 30, 0, 20)
     assert {*pairs_of(first), *pairs_of(second)} == set(pairs_of(whole))
     assert first.source != whole.source[:20]
     for part in (first, second):
@@ -164,8 +164,8 @@ def test_a_prepared_translation_set(data_dir):
 
 def test_nothing_heavy_is_imported(data_dir):
     code = (
-        "import sys; from hp_jax import bleu; from hp_jax.config import ParallelData;"
-        "from hp_jax.data import codec, fairseq, pairs, parallel, vocabulary;"
+        "import sys; from hp_jax import metrics; from hp_jax.config import ParallelData;"
+        "from hp_jax.data import parallel; from hp_jax.text import fairseq, loading, pairs, vocabulary;"
         "late = ('sacrebleu', 'sacremoses', 'sentencepiece', 'subword_nmt', 'tensorflow_datasets', 'jax');"
         "assert not set(late) & set(sys.modules);"
         f"data = ParallelData(path={str(data_dir)!r}, kind='tfds', name='ted_hrlr_translate/de_to_en');"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from data_tokenizers import SENTENCES, labelled, real_sentences, write_byte_level, write_word_pieces
 
-from hp_jax.data.tokenizer import encode, load_tokenizer
+from hp_jax.text.tokenizer import encode, load_tokenizer
 
 transformers = pytest.importorskip("transformers")
 

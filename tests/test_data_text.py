@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hp_jax.data import text
+from hp_jax.data import splits, tables
+from hp_jax.data.labelled import Labelled, label_name
 
 COLUMNS = [["a"], ["b", "bee"], ["label"]]
 FIELD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"])).filter(lambda s: s.strip(" "))
@@ -46,7 +47,7 @@ def test_every_form_gives_what_was_written(tmp_path_factory, extension, form, en
 
     @given(ROWS)
     def check(rows):
-        table = text.read_table(write(folder, f"x.{extension}{end}", form(rows)), COLUMNS)
+        table = tables.read_table(write(folder, f"x.{extension}{end}", form(rows)), COLUMNS)
         assert table.rows == tuple(rows)
         assert list(table.lines) == [i + (extension != "jsonl") for i in range(1, len(rows) + 1)]
 
@@ -56,13 +57,13 @@ def test_every_form_gives_what_was_written(tmp_path_factory, extension, form, en
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b"\xc3\xaf\xc2\xbb\xc2\xbf"])
 def test_byte_order_marks_blank_lines_and_odd_line_breaks(tmp_path, mark):
     content = mark + 'a\tb\tlabel\r\n"x\u2028y\x0bz \t"q" \t1\r\n\r\nu\x85\t\t0'.encode()
-    table = text.read_table(write(tmp_path, "x.tsv", content), COLUMNS)
+    table = tables.read_table(write(tmp_path, "x.tsv", content), COLUMNS)
     assert table.rows == (('"x\u2028y\x0bz ', '"q" ', "1"), ("u\x85", "", "0"))
     assert table.lines == (2, 4)
 
 
 def test_a_csv_field_may_span_lines(tmp_path):
-    table = text.read_table(write(tmp_path, "x.csv", 'a,b,label\n"x\ny, ""z""",w,1\n\np,q,0\n'), COLUMNS)
+    table = tables.read_table(write(tmp_path, "x.csv", 'a,b,label\n"x\ny, ""z""",w,1\n\np,q,0\n'), COLUMNS)
     assert table.rows == (('x\ny, "z"', "w", "1"), ("p", "q", "0"))
     assert table.lines == (2, 5)
 
@@ -70,7 +71,7 @@ def test_a_csv_field_may_span_lines(tmp_path):
 def test_undecodable_bytes_are_replaced_and_counted(tmp_path, caplog):
     path = write(tmp_path, "x.tsv", b"a\tb\tlabel\nx\xff\xfe\ty\t1\nu\tv\xe9\t0\nfine \xc3\xa9\tw\t0\n")
     with caplog.at_level(logging.WARNING, "hp_jax"):
-        table = text.read_table(path, COLUMNS)
+        table = tables.read_table(path, COLUMNS)
     assert table.rows[:2] == (("x\ufffd\ufffd", "y", "1"), ("u", "v\ufffd", "0"))
     assert table.rows[2][0] == "fine é"
     assert "could not be read: 2" in caplog.text
@@ -80,14 +81,14 @@ def test_undecodable_bytes_are_replaced_and_counted(tmp_path, caplog):
 def test_a_file_without_a_header_has_columns_by_position(tmp_path):
     header = ("source", "label", "mark", "a")
     columns = [["a"], ["label"]]
-    assert text.read_table(write(tmp_path, "x.tsv", "s\t1\t\tText.\n"), columns, header=header).rows == (("Text.", "1"),)
-    assert text.read_table(write(tmp_path, "y.tsv", "a\tlabel\nText.\t1\n"), columns, header=header).rows == (("Text.", "1"),)
+    assert tables.read_table(write(tmp_path, "x.tsv", "s\t1\t\tText.\n"), columns, header=header).rows == (("Text.", "1"),)
+    assert tables.read_table(write(tmp_path, "y.tsv", "a\tlabel\nText.\t1\n"), columns, header=header).rows == (("Text.", "1"),)
 
 
 def test_short_rows_can_be_dropped(tmp_path, caplog):
     path = write(tmp_path, "x.tsv", "a\tb\tlabel\nx\ty\t1\ncut\nx\ty\t0\tmore\n")
     with caplog.at_level(logging.WARNING, "hp_jax"):
-        assert text.read_table(path, COLUMNS, drop_short=True).rows == (("x", "y", "1"), ("x", "y", "0"))
+        assert tables.read_table(path, COLUMNS, drop_short=True).rows == (("x", "y", "1"), ("x", "y", "0"))
     assert "too few fields: 1" in caplog.text
 
 
@@ -109,31 +110,31 @@ def test_short_rows_can_be_dropped(tmp_path, caplog):
 )
 def test_faults_are_named(tmp_path, name, content, says):
     with pytest.raises(ValueError, match=says):
-        text.read_table(write(tmp_path, name, content), COLUMNS)
+        tables.read_table(write(tmp_path, name, content), COLUMNS)
 
 
 def test_missing_and_cut_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file .*x\.tsv"):
-        text.read_table(tmp_path / "x.tsv", COLUMNS)
+        tables.read_table(tmp_path / "x.tsv", COLUMNS)
     (tmp_path / "x.tsv.gz").write_bytes(gzip.compress(b"a\tb\tlabel\nx\ty\t1\n")[:-9])
     with pytest.raises(ValueError, match=r"x\.tsv\.gz: expected a whole gzip file"):
-        text.read_table(tmp_path / "x.tsv.gz", COLUMNS)
+        tables.read_table(tmp_path / "x.tsv.gz", COLUMNS)
 
 
 def test_json_numbers_are_labels_and_half_surrogates_are_replaced(tmp_path):
     path = write(
         tmp_path, "x.jsonl", '{"a": "\\ud800 \\ud83d\\ude00", "b": "", "label": 1}\n{"a": "x", "b": "y", "label": true}\n'
     )
-    assert text.read_table(path, COLUMNS).rows == (("\ufffd \U0001f600", "", "1"), ("x", "y", "1"))
+    assert tables.read_table(path, COLUMNS).rows == (("\ufffd \U0001f600", "", "1"), ("x", "y", "1"))
 
 
 def test_labels_are_names_or_indices():
     labels = ("no", "yes")
-    assert [text.label_name(value, labels, "f:1") for value in ("no", "1", " yes ", "0")] == ["no", "yes", "yes", "no"]
-    assert text.label_name("2", ("1", "2"), "f:1") == "2"
+    assert [label_name(value, labels, "f:1") for value in ("no", "1", " yes ", "0")] == ["no", "yes", "yes", "no"]
+    assert label_name("2", ("1", "2"), "f:1") == "2"
     for value, names in (("2", labels), ("-1", labels), ("No", labels), ("", labels), ("0", ("1", "2"))):
         with pytest.raises(ValueError, match=rf"f:1: '{value}' is not a label; the labels are {', '.join(names)}"):
-            text.label_name(value, names, "f:1")
+            label_name(value, names, "f:1")
 
 
 # --- slices ---------------------------------------------------------------------------------------------------------------
@@ -141,12 +142,12 @@ def test_labels_are_names_or_indices():
 
 def labelled(n, source="f.tsv"):
     rows = tuple(str(i) for i in range(n))
-    return text.Labelled("task", "train", tuple((row,) for row in rows), rows, source, np.arange(1, n + 1), np.arange(n))
+    return Labelled("task", "train", tuple((row,) for row in rows), rows, source, np.arange(1, n + 1), np.arange(n))
 
 
 def slice_of(whole, split):
-    _, start, stop = text.parse_split(split)
-    return text.take(whole, start, stop)
+    _, start, stop = splits.parse_split(split)
+    return splits.take(whole, start, stop)
 
 
 @given(st.integers(1, 50), st.lists(st.integers(0, 50), min_size=4, max_size=4))
@@ -156,7 +157,7 @@ def test_slices_have_in_common_what_their_ranges_have(n, bounds):
     expected = len(set(range(a, b)) & set(range(c, d)))
     if a < b and c < d:
         first, second = slice_of(whole, f"train[{a}:{b}]"), slice_of(whole, f"train[{c}:{d}]")
-        assert (len(first), len(second), text.overlap(first, second)) == (b - a, d - c, expected)
+        assert (len(first), len(second), splits.overlap(first, second)) == (b - a, d - c, expected)
         assert first.label == tuple(str(i) for i in first.origin_N)
         assert list(first.origin_N) == sorted(first.origin_N)
 
@@ -178,8 +179,8 @@ def test_the_order_of_positions_never_changes():
 
 
 def test_other_sources_have_nothing_in_common():
-    assert text.overlap(labelled(5), labelled(5)) == 5
-    assert text.overlap(labelled(5), labelled(5, "g.tsv")) == 0
+    assert splits.overlap(labelled(5), labelled(5)) == 5
+    assert splits.overlap(labelled(5), labelled(5, "g.tsv")) == 0
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_other_sources_have_nothing_in_common():
 )
 def test_malformed_splits_are_refused(split):
     with pytest.raises(ValueError, match="cannot read the split"):
-        text.parse_split(split)
+        splits.parse_split(split)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from hp_jax.config import Data
-from hp_jax.data import source, text
+from hp_jax.data import labelled, splits
 
 PAIRS = [("élan", "x"), ("", "two\nlines"), ("p", "q"), ("u", "v")]
 LABELS = ["not_equivalent", "equivalent"]
@@ -43,7 +43,7 @@ def data_dir(tmp_path_factory):
 
 
 def read(path, split="train", **settings):
-    return source.read(Data(task="mrpc", path=str(path), source="tfds", **settings), split)
+    return labelled.read(Data(task="mrpc", path=str(path), source="tfds", **settings), split)
 
 
 def test_a_prepared_folder_gives_all_examples(data_dir):
@@ -57,7 +57,7 @@ def test_a_prepared_folder_gives_all_examples(data_dir):
 def test_slices_are_those_of_files(data_dir):
     halves = [read(data_dir, "train[:50%]"), read(data_dir, "train[50%:]")]
     assert [len(half) for half in halves] == [2, 2]
-    assert text.overlap(*halves) == 0
+    assert splits.overlap(*halves) == 0
 
 
 def test_the_newest_version_is_read(data_dir, tmp_path):
@@ -72,7 +72,7 @@ def test_the_newest_version_is_read(data_dir, tmp_path):
 def test_a_set_that_is_not_in_glue_is_read_by_its_columns(data_dir):
     folder = data_dir / "glue" / "mrpc" / "2.0.0"
     data = Data(task="mine", path=str(folder), source="tfds", text=("sentence2",), labels=tuple(LABELS))
-    assert sorted(source.read(data, "train").text) == sorted((second,) for _, second in PAIRS)
+    assert sorted(labelled.read(data, "train").text) == sorted((second,) for _, second in PAIRS)
 
 
 def test_faults_are_named(data_dir, tmp_path):
@@ -85,7 +85,7 @@ def test_faults_are_named(data_dir, tmp_path):
     with pytest.raises(ValueError, match=r"test:1: '-1' is not a label"):
         read(data_dir, "test")
     with pytest.raises(ValueError, match=r"expected a prepared folder, or a data_dir that contains mine/<version>"):
-        source.read(Data(task="mine", path=str(tmp_path), source="tfds", text=("a",), labels=("x", "y")), "train")
+        labelled.read(Data(task="mine", path=str(tmp_path), source="tfds", text=("a",), labels=("x", "y")), "train")
 
 
 def test_a_folder_in_another_form_is_refused(data_dir, tmp_path):
@@ -109,15 +109,15 @@ def test_a_glue_task_is_prepared_without_tensorflow(tmp_path, monkeypatch):
     for name in ("train.tsv", "dev.tsv", "test.tsv"):
         (tmp_path / "RTE" / name).write_text('index\tsentence1\tsentence2\tlabel\n0\ta "b\tc\tentailment\n')
     monkeypatch.setattr(tfds.core.download.DownloadManager, "download_and_extract", lambda self, url: tmp_path)
-    found = source.read(Data(task="rte", path=str(tmp_path), source="tfds"), "validation")
+    found = labelled.read(Data(task="rte", path=str(tmp_path), source="tfds"), "validation")
     assert (found.text, found.label) == ((('a "b', "c"),), ("entailment",))
 
 
 def test_tensorflow_is_not_imported(data_dir):
     code = (
-        "import sys; from hp_jax.config import Data; from hp_jax.data import source;"
+        "import sys; from hp_jax.config import Data; from hp_jax.data import labelled;"
         "assert 'tensorflow_datasets' not in sys.modules;"
-        f"assert len(source.read(Data(task='mrpc', path={str(data_dir)!r}, source='tfds'), 'train')) == 4;"
+        f"assert len(labelled.read(Data(task='mrpc', path={str(data_dir)!r}, source='tfds'), 'train')) == 4;"
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,7 @@ from data_tokenizers import SENTENCES, WORD_PIECES, labelled, write_byte_level, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hp_jax.data.tokenizer import encode, load_tokenizer
+from hp_jax.text.tokenizer import encode, load_tokenizer
 
 LABELS = ("no", "yes")
 

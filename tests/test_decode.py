@@ -11,7 +11,7 @@ import pytest
 from tiny import random_params
 from tiny_translation import TASK, before_eos, log_probs, make_batch, sentences, some_masks, translate
 
-from hp_jax.config import Decoding
+from hp_jax.architecture import Decoding
 from hp_jax.models.decode import beam_search, longest
 from hp_jax.models.translation import Translation
 

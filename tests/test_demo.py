@@ -6,8 +6,8 @@ import pathlib
 
 import pytest
 
-from hp_jax import demo, experiment
-from hp_jax.cli import main
+from hp_jax import demo
+from hp_jax.cli.__main__ import main
 from hp_jax.config import Pruning
 from hp_jax.data.parallel import read_parallel
 
@@ -32,9 +32,9 @@ def test_its_steps_end_in_three_sentences(config):
     data = dataclasses.replace(config.data, buckets=(24,), batch=8)
     importance = dataclasses.replace(config.importance, split="dev[:8]")
     config = dataclasses.replace(config, data=data, ablation=few, pruning=pruning, importance=importance)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    pruning.importance(config)
+    pruning.ablate(config)
+    pruning.prune_orders(config)
     whole, missed, pruned = demo.findings(pathlib.Path(config.out))
     assert "on dev[:8] (8 sentences)" in whole
     assert "of its 64 heads" in whole

@@ -11,22 +11,15 @@ import pytest
 import sacrebleu
 from tiny import config_file
 
-from hp_jax import experiment, fitting, subject, translate
-from hp_jax.checkpoint import load_params
-from hp_jax.cli import main
-from hp_jax.config import (
-    Ablation,
-    Decoding,
-    Importance,
-    ParallelData,
-    Pruning,
-    Seq2SeqConfig,
-    Train,
-    TranslationExperiment,
-)
-from hp_jax.files import read_json
+from hp_jax import experiment
+from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.cli.__main__ import main
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
+from hp_jax.experiment import recovery, setup, translation
 from hp_jax.importance import head_importance
-from hp_jax.store import open_store
+from hp_jax.storage.checkpoint import load_params
+from hp_jax.storage.files import read_json
+from hp_jax.storage.store import open_store
 
 SMALL = {"encoder_layers": 1, "decoder_layers": 1, "encoder_heads": 2, "decoder_heads": 2, "cross_heads": 4}
 WIDTHS = {"width": 16, "encoder_ffn": 16, "decoder_ffn": 16}
@@ -64,7 +57,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(config):
-    fitting.train_model(config)
+    experiment.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -82,10 +75,10 @@ def test_a_new_model_learns_and_its_best_epoch_is_kept(finished):
 
 def test_the_mean_of_the_last_epochs(finished, config):
     recipe = dataclasses.replace(config.train, final="average", average=2)
-    own = subject.load(dataclasses.replace(config, train=recipe))
+    own = experiment.load(dataclasses.replace(config, train=recipe))
     folders = [finished / "epochs" / name for name in ("02", "03")]
     second, third = (load_params(path, read_json(path / "config.json"), own.params) for path in folders)
-    mean = fitting._final(own, third, [])
+    mean = recovery._final(own, third, [])
     jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third)
 
 
@@ -95,10 +88,10 @@ def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished,
     assert store.manifest["rows"] == ["enc.0", "dec.0", "cross.0"]
     assert np.sum(store.manifest["heads"], axis=1).tolist() == [2, 2, 4]
     assert masks_MAH.shape == (9, 3, 4)
-    own = subject.load(config)
+    own = experiment.load(config)
     text = own.corpus.read("test")
     for place in (0, 1, 8):
-        found = translate.translate(own, text.source, masks_MAH[place])
+        found = translation.translate(own, text.source, masks_MAH[place])
         expected = sacrebleu.corpus_bleu([hypotheses[0][0] for hypotheses in found], [list(text.target)])
         counts_S = own.metric.statistics({"bleu": store.read("bleu")})[place].sum(0)
         assert own.metric.score(counts_S) == expected.score
@@ -133,7 +126,7 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
 def test_importance_does_not_depend_on_batches_or_padding(finished, config):
     other = dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=(12, 16), batch=7))
     scores = []
-    for own in (subject.load(config), subject.load(other)):
+    for own in (experiment.load(config), experiment.load(other)):
         batches = own.batches(own.examples("test"))
         scores.append(head_importance(own.task, own.params, batches[::-1], own.full_AH))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
@@ -144,9 +137,9 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    for name in ("fitting.train", "experiment.sum_importance", "grid.evaluate_masks"):
+    for name in ("experiment.training.train", "experiment.scoring.sum_importance", "grid.evaluate.evaluate_masks"):
         monkeypatch.setattr(f"hp_jax.{name}", refuse)
-    fitting.train_model(config)
+    experiment.train_model(config)
     experiment.importance(config)
     experiment.ablate(config)
     experiment.prune_orders(config)
@@ -192,7 +185,7 @@ def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatc
 
 def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config, tmp_path, capsys):
     assert main(["convert", str(finished / "model"), str(tmp_path / "copy")]) == 0
-    first, second = (subject.load_subject(config, str(path)) for path in (finished / "model", tmp_path / "copy"))
+    first, second = (setup.load_subject(config, str(path)) for path in (finished / "model", tmp_path / "copy"))
     assert first.digest == second.digest
     assert first.task == second.task
     assert main(["convert", str(finished / "model"), str(tmp_path / "copy")]) == 1

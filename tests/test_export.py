@@ -16,15 +16,15 @@ from tiny_export import LINES, batch_of_lines, classifier, fairseq_text, hf_mari
 from tiny_marian import VARIANTS, make_tensors
 from tiny_translation import CONFIG, translate
 
-from hp_jax import export as exporting
 from hp_jax import heads
-from hp_jax.cli import main
-from hp_jax.config import Decoding
-from hp_jax.export import FORMATS, export
-from hp_jax.loading import Model, load_classifier, load_model
+from hp_jax.architecture import Decoding
+from hp_jax.cli.__main__ import main
+from hp_jax.formats import export as exporting
+from hp_jax.formats.export import FORMATS, export
+from hp_jax.formats.marian.file import read_marian
+from hp_jax.formats.model import Model, load_classifier, load_model
 from hp_jax.models.translation import Translation
 from hp_jax.removal import pad_heads
-from hp_jax.weights.marian_file import read_marian
 
 DECODING = Decoding(beam=3, max_ratio=1.0, max_extra=3)
 

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params, with_config
 from tiny_translation import CONFIG, before_eos, make_batch, sentences, translate
 
-import hp_jax.grid
 from hp_jax import heads
-from hp_jax.config import Decoding
-from hp_jax.grid import evaluate_grid, fill_grid, grid_mesh, plan
+from hp_jax.architecture import Decoding
+from hp_jax.grid import evaluate
+from hp_jax.grid.evaluate import evaluate_grid, fill_grid, grid_mesh
+from hp_jax.grid.plan import plan
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import device_mesh
-from hp_jax.store import Items, create_store
+from hp_jax.storage.store import Items, create_store
 
 COST = runpy.run_path(str(pathlib.Path(__file__).parent.parent / "scripts" / "cost.py"))
 PARAMS = random_params()
@@ -186,7 +187,7 @@ def grid_store(path, chunk=4):
 def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkeypatch):
     whole = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE)
     evaluated = []
-    real = hp_jax.grid.evaluate_masks
+    real = evaluate.evaluate_masks
 
     def interrupted_after(calls):
         def wrapper(*args, **kwargs):
@@ -198,12 +199,12 @@ def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkey
         return wrapper
 
     store = grid_store(tmp_path / "grid")
-    monkeypatch.setattr(hp_jax.grid, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
+    monkeypatch.setattr(evaluate, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
     with pytest.raises(KeyboardInterrupt):
         fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE)
     assert store.done().tolist() == [True] * 4 + [False] * 5
     evaluated.clear()
-    monkeypatch.setattr(hp_jax.grid, "evaluate_masks", interrupted_after(-1))
+    monkeypatch.setattr(evaluate, "evaluate_masks", interrupted_after(-1))
     fill_grid(TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE)
     assert len(evaluated) == 2 * len(BATCHES)
     for name, value in whole.items():

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
-from hp_jax import sharding, subject
-from hp_jax.checkpoint import load_params
-from hp_jax.cli import load_config, main
+from hp_jax import experiment, sharding
+from hp_jax.cli.__main__ import load_config, main
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
-from hp_jax.store import find_stores, open_store
+from hp_jax.experiment import results, setup
+from hp_jax.storage.checkpoint import load_params
+from hp_jax.storage.store import find_stores, open_store
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = ROOT / "scripts"
@@ -42,10 +43,10 @@ def config(tmp_path_factory):
         ablation=Ablation(split="validation[:50%]", masks_at_once=2),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
     )
-    own = subject.load(experiment)
+    own = experiment.load(experiment)
     for split in (experiment.ablation.split, experiment.importance.split, experiment.pruning.test):
         assert own.batches(own.examples(split))[-1]["weight_B"].sum() == 1
-    subject.save_subject(folder / "model", own, own.params, {})
+    setup.save_subject(folder / "model", own, own.params, {})
     return config_file(folder, experiment)
 
 
@@ -207,7 +208,7 @@ def test_two_processes_go_on_with_the_training_of_one(config, tmp_path):
     status, said = ended(start(config, ["train", config, "--out", str(two), "--model", model], count=2))
     assert status == [0, 0], said
     assert "training continues after step 4 of 8" in said[0]
-    own = subject.load(load_config(config))
+    own = experiment.load(load_config(config))
     described = [json.loads((out / "model/config.json").read_text()) for out in (one, two)]
     trained = [load_params(out / "model", *of, own.params) for out, *of in zip((one, two), described, strict=True)]
     for (path, ours), theirs in zip(jax.tree.leaves_with_path(trained[1]), jax.tree.leaves(trained[0]), strict=True):
@@ -238,7 +239,7 @@ def test_commands_of_one_process_do_not_offer_the_flag(config, capsys):
 
 
 def test_hosts_that_do_not_share_the_folder_are_told(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(subject, "agreed", lambda array: array + 1)
+    monkeypatch.setattr(results, "agreed", lambda array: array + 1)
     assert main(words("importance", config, tmp_path / "out")) == 1
     assert "importance is another folder here than on the first host" in capsys.readouterr().err
 

@@ -10,10 +10,16 @@ import kill_worker
 import numpy as np
 import pytest
 
-from hp_jax.store import open_store
+from hp_jax.storage.store import open_store
 
 KILLS = 20
-SLOW_TO_IMPORT = ["jax", "hp_jax.grid", "hp_jax.models.classification", "hp_jax.weights.hf_bert", "hp_jax.data.batching"]
+SLOW_TO_IMPORT = [
+    "jax",
+    "hp_jax.grid",
+    "hp_jax.models.classification",
+    "hp_jax.formats.huggingface.bert",
+    "hp_jax.data.batching",
+]
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params
 
-from hp_jax import memory
-from hp_jax.memory import chunk_size, compiled_grid, masks_that_fit, needed_bytes, program_bytes
+from hp_jax.grid import chunks
+from hp_jax.grid.chunks import chunk_size, compiled_grid, masks_that_fit, needed_bytes, program_bytes
 from hp_jax.sharding import device_mesh
 
 PARAMS = random_params()
@@ -38,7 +38,7 @@ def test_what_is_chosen_fits_and_hardly_more_would(bytes_of, masks):
         found = masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, limit, most=16)
         needs = program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, found)
         assert needs <= limit
-        assert needs >= memory.ENOUGH * limit or program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, found + 1) > limit
+        assert needs >= chunks.ENOUGH * limit or program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, found + 1) > limit
     assert masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, 2**30, most=16) == 16
 
 
@@ -56,10 +56,10 @@ CURVES = {
 def test_however_memory_grows(monkeypatch, name, limit):
     """Within the limit, near it, and with few compilations."""
     asked = []
-    monkeypatch.setattr(memory, "program_bytes", lambda *arguments: asked.append(arguments[-1]) or CURVES[name](arguments[-1]))
+    monkeypatch.setattr(chunks, "program_bytes", lambda *arguments: asked.append(arguments[-1]) or CURVES[name](arguments[-1]))
     found = masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, limit)
-    largest = max(masks for masks in range(1, memory.MOST + 1) if CURVES[name](masks) <= limit)
-    assert found == largest or memory.ENOUGH * limit <= CURVES[name](found) <= limit
+    largest = max(masks for masks in range(1, chunks.MOST + 1) if CURVES[name](masks) <= limit)
+    assert found == largest or chunks.ENOUGH * limit <= CURVES[name](found) <= limit
     assert len(asked) <= 9
 
 
@@ -74,7 +74,7 @@ def test_a_compiler_that_refuses_says_that_it_is_too_much(monkeypatch):
     def refuse(*arguments):
         raise jax.errors.JaxRuntimeError(message)
 
-    monkeypatch.setattr(memory, "compiled_grid", refuse)
+    monkeypatch.setattr(chunks, "compiled_grid", refuse)
     message = "RESOURCE_EXHAUSTED: Ran out of memory on HBM"
     assert program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, 4) == math.inf
     with pytest.raises(RuntimeError, match="needs more memory than there is for one mask"):
@@ -89,7 +89,7 @@ def test_a_compiler_that_refuses_says_that_it_is_too_much(monkeypatch):
 )
 def test_chunks_are_equal_and_there_is_one_for_each_device(monkeypatch, masks, fit, chunk):
     """On 8 devices; 73 masks of which 6 fit together take two rounds, of chunks of 5."""
-    monkeypatch.setattr(memory, "masks_that_fit", lambda *arguments, most: min(most, fit))
+    monkeypatch.setattr(chunks, "masks_that_fit", lambda *arguments, most: min(most, fit))
     assert chunk_size(TASK, PARAMS, [BATCH], masks) == chunk
     assert chunk <= fit
     rounds = math.ceil(masks / chunk / 8)
@@ -98,7 +98,7 @@ def test_chunks_are_equal_and_there_is_one_for_each_device(monkeypatch, masks, f
 
 def test_the_largest_batch_decides(monkeypatch):
     seen = []
-    monkeypatch.setattr(memory, "masks_that_fit", lambda *arguments, most: seen.append(arguments[2]) or most)
+    monkeypatch.setattr(chunks, "masks_that_fit", lambda *arguments, most: seen.append(arguments[2]) or most)
     small, large = batched(examples(count=4), size=4, buckets=(8, 16)), batched(examples(count=16), size=16, buckets=(16,))
     chunk_size(TASK, PARAMS, [*small, *large, *small], len(np.asarray(FULL).ravel()))
     assert seen[0] is large[0]
@@ -106,5 +106,5 @@ def test_the_largest_batch_decides(monkeypatch):
 
 def test_on_large_data_a_chunk_has_fewer_masks(monkeypatch):
     assert chunk_size(TASK, PARAMS, [BATCH] * 3, 64) == 8
-    monkeypatch.setattr(memory, "PASSES", 4 * 3 * 16)
+    monkeypatch.setattr(chunks, "PASSES", 4 * 3 * 16)
     assert chunk_size(TASK, PARAMS, [BATCH] * 3, 64) == 4

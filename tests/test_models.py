@@ -10,7 +10,7 @@ import pytest
 from tiny import BUCKETS, CONFIG, FULL, TASK, batched, examples, random_params, with_config
 
 from hp_jax import heads
-from hp_jax.config import BertConfig
+from hp_jax.architecture import BertConfig
 from hp_jax.data.batching import batches
 from hp_jax.models.layers import Attention
 

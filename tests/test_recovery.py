@@ -14,7 +14,9 @@ from tiny import FULL, TASK, batched, examples, random_params, write_hf_folder, 
 from tiny_report import CURVE_MAH, everything, grid
 
 import hp_jax.train
-from hp_jax import experiment, fitting, recovery
+from hp_jax import calibration, experiment
+from hp_jax.architecture import Seq2SeqConfig
+from hp_jax.calibration import calibrate, fold_scales
 from hp_jax.config import (
     Ablation,
     ClassificationExperiment,
@@ -22,18 +24,18 @@ from hp_jax.config import (
     Importance,
     ParallelData,
     Pruning,
-    Seq2SeqConfig,
     Train,
     TranslationExperiment,
 )
-from hp_jax.grid import evaluate_grid
+from hp_jax.experiment import pruning, recovery
+from hp_jax.experiment.setup import load_subject
+from hp_jax.grid import evaluate
+from hp_jax.grid.evaluate import evaluate_grid
 from hp_jax.heads import gates
-from hp_jax.recovery import calibrate, fold_scales
 from hp_jax.removal import remove_heads
-from hp_jax.report import style
 from hp_jax.report.page import write_report
-from hp_jax.store import open_store
-from hp_jax.subject import load_subject
+from hp_jax.report.pictures import style
+from hp_jax.storage.store import open_store
 
 BATCHES = batched(examples(count=24), size=8, buckets=(16,))
 PARAMS = random_params()
@@ -192,8 +194,8 @@ def test_re_estimated_scores_are_those_of_the_retrained_model(finished, config):
     np.testing.assert_array_equal(own.read("score")[0], open_store(finished / "re_estimated/ranking").read("score")[0])
     kept = load_subject(config, str(finished / "re_estimated/retrain/models/02"))
     scored = subject.batches(subject.examples("train[:32]"))
-    score_AH = experiment.head_importance(kept.task, kept.params, scored, own.read("mask")[1])
-    expected_AH = experiment.normalize_rows(score_AH, own.read("mask")[1])
+    score_AH = pruning.head_importance(kept.task, kept.params, scored, own.read("mask")[1])
+    expected_AH = pruning.normalize_rows(score_AH, own.read("mask")[1])
     np.testing.assert_allclose(own.read("score")[1], expected_AH, rtol=1e-3, atol=1e-5)
 
 
@@ -230,7 +232,7 @@ def test_nothing_is_recovered_twice_and_other_settings_are_refused(finished, con
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    for module, name in ((fitting, "train"), (fitting, "calibrate"), (hp_jax.grid, "evaluate_masks")):
+    for module, name in ((recovery, "train"), (recovery, "calibrate"), (evaluate, "evaluate_masks")):
         monkeypatch.setattr(module, name, refuse)
     experiment.prune_orders(config)
     for change in ({"pruning": dataclasses.replace(config.pruning, calibrate=8)}, {"seed": 1}):
@@ -275,7 +277,7 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
             orders=("one_shot",), attention=("cross",), heads=(0, 2), test="test", select="test", calibrate=16, retrain_steps=3
         ),
     )
-    fitting.train_model(config)
+    calibration.train_model(config)
     experiment.prune_orders(config)
     folder = tmp_path / "out/pruning/one_shot.cross"
     losses = {name: open_store(folder / name / "test").read("loss").mean(1) for name in (".", "calibrate", "retrain")}

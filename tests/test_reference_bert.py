@@ -18,9 +18,9 @@ from tiny import ONE_DEVICE, examples  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
 from hp_jax.data.batching import batches  # noqa: E402
+from hp_jax.formats.huggingface.bert import load_hf_bert  # noqa: E402
 from hp_jax.importance import example_gradients, head_importance  # noqa: E402
 from hp_jax.models.classification import Classification  # noqa: E402
-from hp_jax.weights.hf_bert import load_hf_bert  # noqa: E402
 
 FAMILIES = ("bert", "roberta", "distilbert")
 LABELS = ("entailment", "neutral", "contradiction")

@@ -16,9 +16,9 @@ from tiny_export import FAMILIES, LINES, batch_of_lines, classifier, hf_marian, 
 from tiny_translation import log_probs, real, translate  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
-from hp_jax.config import Decoding  # noqa: E402
-from hp_jax.export import export  # noqa: E402
-from hp_jax.loading import load_model  # noqa: E402
+from hp_jax.architecture import Decoding  # noqa: E402
+from hp_jax.formats.export import export  # noqa: E402
+from hp_jax.formats.model import load_model  # noqa: E402
 
 OLD = int(transformers.__version__.split(".")[0]) < 5
 TEXTS = ["a good film .", "it is bad", "Good well, the film is a film"]

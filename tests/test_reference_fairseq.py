@@ -30,11 +30,11 @@ from tiny_export import fairseq_text, two_masks, without  # noqa: E402
 from tiny_translation import log_probs, make_batch, masked, real, sentences, some_masks, translate  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
-from hp_jax.config import Decoding  # noqa: E402
-from hp_jax.export import export  # noqa: E402
-from hp_jax.loading import Model, load_model  # noqa: E402
+from hp_jax.architecture import Decoding  # noqa: E402
+from hp_jax.formats.export import export  # noqa: E402
+from hp_jax.formats.fairseq.read import load_fairseq_model  # noqa: E402
+from hp_jax.formats.model import Model, load_model  # noqa: E402
 from hp_jax.models.translation import Translation  # noqa: E402
-from hp_jax.weights.fairseq import load_fairseq_model  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask and attn_mask:UserWarning")
 

@@ -17,10 +17,10 @@ from tiny import ONE_DEVICE  # noqa: E402
 from tiny_translation import before_eos, log_probs, make_batch, masked, real, sentences, some_masks, translate  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
-from hp_jax.config import Decoding  # noqa: E402
+from hp_jax.architecture import Decoding  # noqa: E402
+from hp_jax.formats.huggingface.marian import load_hf_marian_model  # noqa: E402
 from hp_jax.importance import gate_gradients, head_importance  # noqa: E402
 from hp_jax.models.translation import Translation  # noqa: E402
-from hp_jax.weights.hf_marian import load_hf_marian_model  # noqa: E402
 
 EOS, V, LAYERS, HEADS = 0, 24, 2, 4
 PAD = V - 1

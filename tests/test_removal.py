@@ -9,8 +9,8 @@ from tiny import TASK, batched, examples, random_params, with_config
 from tiny_translation import CONFIG, make_batch, sentences, translate
 
 from hp_jax import heads
-from hp_jax.config import BertConfig, Decoding
-from hp_jax.grid import evaluate_grid
+from hp_jax.architecture import BertConfig, Decoding
+from hp_jax.grid.evaluate import evaluate_grid
 from hp_jax.importance import head_importance
 from hp_jax.models.translation import Translation
 from hp_jax.removal import pad_heads, remove_heads

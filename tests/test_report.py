@@ -12,10 +12,11 @@ import scipy.stats
 from tiny_report import CURVE_MAH, FULL_AH, HEADS, ROWS, N, everything, grid, importance, with_full
 
 from hp_jax import heads
-from hp_jax.report import heatmaps, plots, style, tables
+from hp_jax.report import tables
+from hp_jax.report.comparison import judge
 from hp_jax.report.html import Listing, as_csv, as_text, show
-from hp_jax.report.judging import judge
 from hp_jax.report.page import write_report
+from hp_jax.report.pictures import heatmaps, plots, style
 
 
 @pytest.fixture(autouse=True)

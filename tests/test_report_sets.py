@@ -9,11 +9,13 @@ from tiny_report import FULL_AH, ROWS, N, grid, with_full
 
 from hp_jax import heads
 from hp_jax.config import Ablation, RandomSets
-from hp_jax.report import plots, pruning, style, subsets, tables
+from hp_jax.experiment.mask_sets import masks_of
+from hp_jax.report import tables
+from hp_jax.report.comparison import judge
 from hp_jax.report.html import Listing
-from hp_jax.report.judging import judge
 from hp_jax.report.page import write_report
-from hp_jax.sets import masks_of
+from hp_jax.report.pictures import plots, style
+from hp_jax.report.sections import pruning, subsets
 
 ENC_AH = FULL_AH & np.array([[True], [False]])
 SCORE_AH = np.array([[3.0, 1, 4], [5, 2, 0]])

@@ -11,13 +11,15 @@ from sacrebleu import corpus_bleu, corpus_chrf
 from tiny_report import make_grid
 
 from hp_jax import heads
-from hp_jax.bleu import TextMetric
 from hp_jax.config import Ablation, RandomSets, TranslationExperiment
-from hp_jax.report import heatmaps, plots, pruning, style, tables
-from hp_jax.report.attention import by_type
-from hp_jax.report.judging import judge, touched
+from hp_jax.experiment.mask_sets import masks_of
+from hp_jax.metrics import TextMetric
+from hp_jax.report import tables
+from hp_jax.report.comparison import judge, touched
 from hp_jax.report.page import write_report
-from hp_jax.sets import masks_of
+from hp_jax.report.pictures import heatmaps, plots, style
+from hp_jax.report.row_types import by_type
+from hp_jax.report.sections import pruning
 from hp_jax.stats import paired_bootstrap, resamples
 
 

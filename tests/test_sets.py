@@ -10,11 +10,11 @@ import xarray
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import heads
-from hp_jax.cli import main
+from hp_jax.cli.__main__ import main
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, RandomSets
-from hp_jax.report import style
-from hp_jax.sets import masks_of
-from hp_jax.store import open_store
+from hp_jax.experiment.mask_sets import masks_of
+from hp_jax.report.pictures import style
+from hp_jax.storage.store import open_store
 
 ROWS = ("enc.0", "dec.0", "cross.0")
 FULL_AH = heads.all_on(3, [4, 2, 3])

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
-from hp_jax import experiment, fingerprint, heads, subject
-from hp_jax.cli import main
+from hp_jax import experiment, heads
+from hp_jax.cli.__main__ import main
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
-from hp_jax.loading import load_model
-from hp_jax.orders import read_order
+from hp_jax.formats.model import load_model
 from hp_jax.report.page import write_report
-from hp_jax.store import open_store
+from hp_jax.shrink.orders import read_order
+from hp_jax.storage import fingerprint
+from hp_jax.storage.store import open_store
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_every_step_works_on_what_is_left(smaller, config):
     assert load_model(str(out / "model")).config.kept == ((0, 1, 3), (1,))
     store = open_store(out / "ablation/one_off")
     np.testing.assert_array_equal(store.read("masks"), np.concatenate([mask_AH[None], heads.one_off(mask_AH)]))
-    trained = subject.load(own)
+    trained = experiment.load(own)
     assert (np.asarray(experiment.importance(own)) > 0).tolist() == mask_AH.tolist()
     np.testing.assert_array_equal(trained.full_AH, mask_AH)
     page = write_report(out).read_text()

@@ -12,11 +12,11 @@ from tiny import TASK, random_params, write_hf_folder
 from tiny_translation import CONFIG
 from tiny_translation import TASK as PAIRS
 
-from hp_jax import speed
-from hp_jax.budget import Measure, read_latency
-from hp_jax.cli import main
-from hp_jax.loading import load_model
+from hp_jax.cli.__main__ import main
+from hp_jax.formats.model import load_model
 from hp_jax.removal import remove_heads
+from hp_jax.shrink import speed
+from hp_jax.shrink.budget import Measure, read_latency
 
 ROW = {
     *("mode", "batch", "length", "side", "heads", "heads_removed", "share_removed", "heads_per_row", "parameters", "bytes"),

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import hp_jax.store
-from hp_jax.store import Items, create_store, find_stores, open_store
+import hp_jax.storage.store
+from hp_jax.storage.store import Items, create_store, find_stores, open_store
 
 
 def make(path, fingerprint=(("data", "1"), ("model", "a")), kind="grid", masks=5, chunk=2):
@@ -111,7 +111,7 @@ def test_what_an_interrupted_creation_left_is_taken_over(tmp_path):
 
 def test_the_quicker_of_two_jobs_decides(tmp_path, monkeypatch):
     """Both find nothing; while one makes its arrays, the other finishes."""
-    real, quicker = hp_jax.store._make, []
+    real, quicker = hp_jax.storage.store._make, []
 
     def make_late(*args):
         if not quicker:
@@ -119,7 +119,7 @@ def test_the_quicker_of_two_jobs_decides(tmp_path, monkeypatch):
             make(args[0], chunk=lambda: 3).write(0, values(3))
         real(*args)
 
-    monkeypatch.setattr(hp_jax.store, "_make", make_late)
+    monkeypatch.setattr(hp_jax.storage.store, "_make", make_late)
     for store in (make(tmp_path / "a"), make(tmp_path / "a", chunk=lambda: pytest.fail("asked in vain"))):
         assert store.chunk == 3
         assert store.done().tolist() == [True] * 3 + [False] * 2
@@ -226,8 +226,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
     code = f"""
 import resource, signal
 import numpy as np
-import hp_jax.store
-from hp_jax.store import Items, create_store
+import hp_jax.storage.store
+from hp_jax.storage.store import Items, create_store
 items = {{"loss": Items(("mask", "example"), (2, 4000), "float32")}}
 store = create_store({str(tmp_path / "a")!r}, "grid", fingerprint={{}}, about={{}}, fixed={{}}, items=items, chunk=1)
 store.write(0, {{"loss": np.random.rand(1, 4000).astype(np.float32)}})

@@ -21,10 +21,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tiny import with_config
 from tiny_translation import CONFIG
 
-from hp_jax import heads, memory
-from hp_jax.config import Decoding, Train
+from hp_jax import heads
+from hp_jax.architecture import Decoding
+from hp_jax.config import Train
+from hp_jax.grid import chunks
+from hp_jax.grid.chunks import compiled_grid, masks_that_fit, needed_bytes, program_bytes
 from hp_jax.importance import importance_sums
-from hp_jax.memory import compiled_grid, masks_that_fit, needed_bytes, program_bytes
 from hp_jax.models.translation import Translation
 from hp_jax.sharding import BOTH, device_mesh
 from hp_jax.train import State, optimizer, train_step
@@ -139,11 +141,11 @@ def test_bert_base_fits_a_chip():
     """Every head off, 256 examples a chip of 128 tokens, in bfloat16: more than half of the 145 masks at once."""
     task = with_config(layers=12, heads=12, width=768, ffn=3072, vocab=30522, positions=512, dtype="bfloat16")
     grid = task, *shapes(task, examples=16 * 256, length=128), slice_of_16(1)
-    chosen = masks_that_fit(*grid, memory.SHARE * 16e9, most=145)
+    chosen = masks_that_fit(*grid, chunks.SHARE * 16e9, most=145)
     compiled = compiled_grid(*grid, chosen)
     print(f"{chosen} masks: {needed_bytes(compiled) / 2**30:.2f} GiB")
     assert chosen > 72
-    assert needed_bytes(compiled) <= memory.SHARE * 16e9
+    assert needed_bytes(compiled) <= chunks.SHARE * 16e9
     assert collectives(compiled) == set()
 
 

@@ -12,7 +12,7 @@ from tiny import random_params
 from tiny_translation import CONFIG, TASK, log_probs, make_batch, real, sentences, translate
 
 from hp_jax import heads
-from hp_jax.config import Decoding
+from hp_jax.architecture import Decoding
 from hp_jax.models.translation import Translation
 
 BATCH = make_batch(

@@ -12,10 +12,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from tiny import WORDS, write_hf_folder
 
-from hp_jax.checkpoint import save_model
-from hp_jax.loading import load_classifier
-from hp_jax.weights.files import find_folder
-from hp_jax.weights.hf_bert import load_hf_bert
+from hp_jax.formats.huggingface.bert import load_hf_bert
+from hp_jax.formats.model import load_classifier
+from hp_jax.formats.tensors import find_folder
+from hp_jax.storage.checkpoint import save_model
 
 LABELS = ("negative", "positive")
 

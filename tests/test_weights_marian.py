@@ -11,10 +11,10 @@ import sacrebleu
 from tiny_marian import HEADS, LAYERS, VARIANTS, VOCAB, WIDTH, make_tensors, make_vocabulary, quantised, write_bin, write_npz
 from tiny_translation import log_probs, make_batch, sentences, translate
 
-from hp_jax.config import Decoding
+from hp_jax.architecture import Decoding
+from hp_jax.formats.marian.file import read_marian
+from hp_jax.formats.marian.read import load_marian
 from hp_jax.models.translation import Translation
-from hp_jax.weights.marian import load_marian
-from hp_jax.weights.marian_file import read_marian
 
 REAL = Path(os.environ.get("HP_JAX_DATA", "/nonexistent"))
 

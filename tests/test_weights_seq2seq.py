@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 from translation_files import EMBEDDING, D, F, V, write_marian
 
+from hp_jax.formats.huggingface.marian import load_hf_marian, load_hf_marian_model
 from hp_jax.models.seq2seq import sinusoids
-from hp_jax.weights.hf_marian import load_hf_marian, load_hf_marian_model
 
 
 @pytest.fixture

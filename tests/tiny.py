@@ -8,12 +8,12 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from hp_jax import heads
-from hp_jax.config import BertConfig
+from hp_jax.architecture import BertConfig
 from hp_jax.data.batching import batches
-from hp_jax.data.tokenizer import Examples
+from hp_jax.formats.huggingface.bert import slots
 from hp_jax.models.classification import Classification
 from hp_jax.sharding import device_mesh
-from hp_jax.weights.hf_bert import slots
+from hp_jax.text.tokenizer import Examples
 
 CONFIG = BertConfig(
     family="bert", labels=("a", "b", "c"), vocab=50, positions=24, types=2, layers=2, heads=4, width=16, ffn=24, epsilon=1e-6

@@ -12,12 +12,12 @@ from tiny_marian import VARIANTS, make_tensors, make_vocabulary, write_npz
 from tiny_translation import CONFIG, make_batch
 
 from hp_jax import heads
-from hp_jax.data.codec import Marian
-from hp_jax.data.fairseq import Fairseq
-from hp_jax.data.tokenizer import load_tokenizer
-from hp_jax.loading import Model, load_model
+from hp_jax.formats.model import Model, load_model
 from hp_jax.models.translation import Translation
 from hp_jax.removal import remove_heads
+from hp_jax.text.fairseq import Fairseq
+from hp_jax.text.marian import Marian
+from hp_jax.text.tokenizer import load_tokenizer
 
 FAMILIES = {
     "bert": {"family": "bert"},

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.config import Seq2SeqConfig
+from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.models.seq2seq import Seq2Seq
 from hp_jax.models.translation import Translation
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from hp_jax.config import ParallelData
 from hp_jax.data import tfds
-from hp_jax.data.text import Table, parse_split, read_table, read_text, take
+from hp_jax.data.splits import parse_split, take
+from hp_jax.data.tables import Table, read_table, read_text
 
 log = logging.getLogger("hp_jax")
 

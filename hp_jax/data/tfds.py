@@ -8,41 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from hp_jax.config import Data
-from hp_jax.data.glue import TaskSpec
-from hp_jax.data.text import Labelled, Table, label_name
-
-
-def read(data: Data, split: str, own: TaskSpec) -> Labelled:
-    """A whole split of the dataset that is, or will be, prepared in `data.path`, in stored order.
-
-    `data.path` is a prepared folder (.../glue/sst2/2.0.0) or a data_dir: there the newest prepared version is read; if there is
-    none, a GLUE task is downloaded and prepared.  `where` counts records from 1.
-
-    ValueError for a split or column that is not there or a label that is not known; RuntimeError where it cannot be prepared.
-    """
-    builder, folder = _open(data.path, own.builder, split)
-    *text, label = (_column(names, builder.info.features, folder) for names in (*own.text, own.label))
-    label_names = getattr(builder.info.features[label], "names", None)
-    source = f"{folder}/{split}"
-    texts, labels = [], []
-    for place, record in enumerate(_records(builder, split), 1):
-        texts.append(tuple(_string(record[column]) for column in text))
-        labels.append(label_name(_label(record[label], label_names), own.labels, f"{source}:{place}"))
-    if not labels:
-        raise ValueError(f"{source}: expected examples, but the split has none")
-    place_N = np.arange(len(labels))
-    return Labelled(data.task, split, tuple(texts), tuple(labels), source, place_N + 1, place_N)
+from hp_jax.data.tables import Table
 
 
 def read_table(path: str, name: str, split: str, columns: Sequence[Sequence[str]]) -> Table:
-    """Some columns of text, each given by the names it may have, of a split of the dataset `name` that is prepared in `path`.
+    """Some columns of a split, as text, each given by the names it may have; of class labels the names.
 
-    In stored order; lines count records from 1.  ValueError for a split or column that is not there.
+    path: a prepared folder (.../glue/sst2/2.0.0) or a data_dir: there the newest prepared version of
+        the dataset `name` is read; if there is none, a GLUE task is downloaded and prepared.
+
+    In stored order; lines count records from 1.  ValueError for a split or column that is not there
+    and for a split without records; RuntimeError where it cannot be prepared.
     """
     builder, folder = _open(path, name, split)
-    found = [_column(names, builder.info.features, folder) for names in columns]
-    rows = tuple(tuple(_string(record[column]) for column in found) for record in _records(builder, split))
+    features = builder.info.features
+    found = [_column(names, features, folder) for names in columns]
+    classes = [getattr(features[column], "names", None) for column in found]
+    rows = tuple(
+        tuple(_string(record[column], of) for column, of in zip(found, classes, strict=True))
+        for record in _records(builder, split)
+    )
+    if not rows:
+        raise ValueError(f"{folder}/{split}: expected examples, but the split has none")
     return Table(f"{folder}/{split}", rows, tuple(range(1, len(rows) + 1)))
 
 
@@ -116,12 +103,9 @@ def _records(builder: Any, split: str, chunk: int = 1024) -> Any:
         yield from records.__getitems__(range(start, min(start + chunk, len(records))))
 
 
-def _string(value: Any) -> str:
+def _string(value: Any, classes: Sequence[str] | None) -> str:
+    """Text as it is; the name of a class index, but -1, which stands for a hidden label, as it is."""
+    is_index = isinstance(value, int | np.integer) and classes is not None
+    if is_index and 0 <= value < len(classes or ()):
+        return (classes or ())[value]
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
-def _label(value: Any, names: list[str] | None) -> str:
-    """A class index as its name; -1, which stands for a hidden label, and values that are no index as they are."""
-    if names is not None and isinstance(value, int | np.integer) and 0 <= value < len(names):
-        return names[value]
-    return _string(value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from hp_jax.config import Ablation, Decoding, Importance, ParallelData, Pruning, TranslationExperiment
-from hp_jax.report import pruning
-from hp_jax.report.judging import judge
+from hp_jax.architecture import Decoding
+from hp_jax.config import Ablation, Importance, ParallelData, Pruning, TranslationExperiment
+from hp_jax.report.comparison import judge
+from hp_jax.report.sections import pruning
 from hp_jax.report.tables import greatest_drops
-from hp_jax.store import open_store
+from hp_jax.storage.store import open_store
 
 MOST = 5
 """Heads that are named."""

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hp_jax.config import BertConfig
+from hp_jax.architecture import BertConfig
 from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, FeedForward, residual
 
 

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hp_jax.config import BertConfig
-from hp_jax.heads import full_mask
+from hp_jax.architecture import BertConfig, full_mask
 from hp_jax.models.bert import Bert
 from hp_jax.task import Array, Batch, Params
 

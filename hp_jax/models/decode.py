@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hp_jax.config import Decoding
+from hp_jax.architecture import Decoding
 
 Step = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], tuple[jax.Array, Any]]
 """(tokens `[R, W]`, place, origin `[R, W, T]`, cache, context) -> (logits `[R, W, V]` of the token at that place, the cache

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hp_jax.config import Seq2SeqConfig
+from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.models.layers import Attention, FeedForward, KeyValue, residual
 
 INIT = nn.initializers.xavier_uniform()

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.config import Decoding, Seq2SeqConfig
-from hp_jax.heads import full_mask
+from hp_jax.architecture import Decoding, Seq2SeqConfig, full_mask
 from hp_jax.models.decode import Hypotheses, beam_search, longest
 from hp_jax.models.seq2seq import Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Params

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hp_jax.files import write_whole
-from hp_jax.report import heads, pruning, recovery, subsets, tables
-from hp_jax.report.attention import NAMES, by_type
+from hp_jax.report import tables
+from hp_jax.report.comparison import Judged, judge, present, signatures
 from hp_jax.report.html import Code, Item, Listing, Picture, Section, as_csv, as_text, heading, to_html
-from hp_jax.report.judging import Judged, judge, present, signatures
-from hp_jax.store import Store
+from hp_jax.report.row_types import NAMES, by_type
+from hp_jax.report.sections import heads, pruning, recovery, subsets
+from hp_jax.storage.files import write_whole
+from hp_jax.storage.store import Store
 
 MOST = 5
 """Heads that the summary names."""

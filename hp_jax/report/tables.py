@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from hp_jax.bleu import TextMetric
-from hp_jax.files import read_json
 from hp_jax.heads import living_heads, removed
-from hp_jax.orders import importance_scores
-from hp_jax.report.attention import NAMES, by_type
+from hp_jax.metrics import TextMetric
+from hp_jax.report.comparison import Judged, present, signatures, touched
 from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading, show
-from hp_jax.report.judging import Judged, present, signatures, touched
-from hp_jax.store import Store, find_stores
+from hp_jax.report.row_types import NAMES, by_type
+from hp_jax.shrink.orders import importance_scores
+from hp_jax.storage.files import read_json
+from hp_jax.storage.store import Store, find_stores
 
 JOBS = {
     "score": "importance computed on",

@@ -18,10 +18,10 @@ from timing import Ratio, check, compare, sample, spread_over
 
 from hp_jax import heads
 from hp_jax.data.batching import Batch
-from hp_jax.data.tokenizer import Examples
-from hp_jax.grid import evaluate_grid
+from hp_jax.grid.evaluate import evaluate_grid
 from hp_jax.models.classification import Classification
 from hp_jax.task import Array, Params
+from hp_jax.text.tokenizer import Examples
 
 Values = dict[str, np.ndarray]
 """`loss` and `prediction`: of a batch `[B]`, or of all examples under each mask `[M, N]`."""

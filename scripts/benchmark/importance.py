@@ -17,9 +17,9 @@ from timing import Ratio, Side, check, compare
 
 from hp_jax import heads
 from hp_jax.data.batching import Batch
-from hp_jax.data.tokenizer import Examples
 from hp_jax.importance import head_importance
 from hp_jax.task import Array, Params, Task
+from hp_jax.text.tokenizer import Examples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

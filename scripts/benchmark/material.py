@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 from timing import Run
 
-from hp_jax.config import BertConfig, Data
+from hp_jax.architecture import BertConfig
+from hp_jax.config import Data
 from hp_jax.data.batching import Batch, batches
-from hp_jax.data.source import read
-from hp_jax.data.tokenizer import Examples, encode, load_tokenizer
+from hp_jax.data.labelled import read
+from hp_jax.text.tokenizer import Examples, encode, load_tokenizer
 
 LABELS = ("entailment", "neutral", "contradiction")
 BUCKETS = Data().buckets

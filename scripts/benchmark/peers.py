@@ -15,10 +15,10 @@ import transformers
 from material import LABELS, SHAPES, Text
 
 from hp_jax.data.batching import Batch
-from hp_jax.data.tokenizer import load_tokenizer
+from hp_jax.formats.huggingface.bert import load_hf_bert
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
-from hp_jax.weights.hf_bert import load_hf_bert
+from hp_jax.text.tokenizer import load_tokenizer
 
 Inputs = dict[str, torch.Tensor]
 

@@ -17,13 +17,13 @@ import numpy as np
 from material import BUCKETS, LABELS, SHAPES, Text, in_buckets, lengths, read_examples, sizes
 from timing import Ratio, Side, compare
 
-from hp_jax.config import BertConfig
+from hp_jax.architecture import BertConfig
 from hp_jax.data.batching import Batch
-from hp_jax.data.tokenizer import load_tokenizer
-from hp_jax.grid import evaluate_grid
-from hp_jax.loading import load_classifier
+from hp_jax.formats.model import load_classifier
+from hp_jax.grid.evaluate import evaluate_grid
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
+from hp_jax.text.tokenizer import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

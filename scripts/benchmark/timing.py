@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from hp_jax.files import write_json
+from hp_jax.storage.files import write_json
 
 VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "XLA_FLAGS")
 """Of the environment, those that change times."""

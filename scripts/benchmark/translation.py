@@ -17,14 +17,14 @@ from peers import draw, prepare, torch_device
 from timing import Ratio, Run, compare, sample, spread_over
 
 from hp_jax import heads
-from hp_jax.bleu import TextMetric
-from hp_jax.config import Decoding
+from hp_jax.architecture import Decoding
 from hp_jax.data.batching import Batch, batches
-from hp_jax.data.pairs import Pairs
-from hp_jax.grid import evaluate_grid
+from hp_jax.formats.huggingface.marian import load_hf_marian_model
+from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.metrics import TextMetric
 from hp_jax.models.translation import Translation as Task
 from hp_jax.task import Params
-from hp_jax.weights.hf_marian import load_hf_marian_model
+from hp_jax.text.pairs import Pairs
 
 EOS = 0
 METRIC = TextMetric("bleu", tokenize="none")

@@ -1,0 +1,117 @@
+"""Labelled text: GLUE tasks and data of one's own, from files or tensorflow-datasets."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hp_jax.config import Data
+from hp_jax.data import tfds
+from hp_jax.data.glue import TaskSpec, spec
+from hp_jax.data.splits import parse_split, take
+from hp_jax.data.tables import EXTENSIONS, Table, read_table
+
+log = logging.getLogger("hp_jax")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labelled:
+    """N examples of one or two texts each, with a label, and where each of them comes from."""
+
+    name: str
+    """The task."""
+    split: str
+    """The split of which these are some or all, without a slice."""
+    text: tuple[tuple[str, ...], ...]
+    label: tuple[str, ...]
+    """Names, not indices."""
+    source: str
+    """The file (or prepared folder and split) that was read."""
+    line_N: np.ndarray
+    """1-based line in the file on which each example starts; int64."""
+    origin_N: np.ndarray
+    """0-based place of each example in its whole split, ascending; int64."""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def file(self) -> str:
+        """The same as `source`."""
+        return self.source
+
+    def where(self, index: int) -> str:
+        """`file:line` of one example."""
+        return f"{self.source}:{self.line_N[index]}"
+
+
+def label_name(value: str, labels: Sequence[str], where: str) -> str:
+    """`value` as one of `labels`: it is either a name or, unless names are themselves numbers, a 0-based index."""
+    value = value.strip()
+    if value in labels:
+        return value
+    if value.isdecimal() and int(value) < len(labels) and not any(label.isdecimal() for label in labels):
+        return labels[int(value)]
+    raise ValueError(f"{where}: {value!r} is not a label; the labels are {', '.join(labels)}")
+
+
+def read(data: Data, split: str) -> Labelled:
+    """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or tensorflow-datasets.
+
+    A slice is a random sample (see `text.take`); examples keep the order of the file.  MNLI's `validation` is its matched one.
+    FileNotFoundError or ValueError, with file and line, for whatever cannot be read.
+    """
+    name, start, stop = parse_split(split)
+    if data.task == "mnli" and name == "validation" and name not in dict(data.files):
+        name = "validation_matched"
+    own = spec(data)
+    whole = _labelled(_table(data, name, own), data.task, name, own)
+    return whole if start is None and stop is None else take(whole, start, stop)
+
+
+def _table(data: Data, split: str, own: TaskSpec) -> Table:
+    """The text columns and, last, the label."""
+    columns = (*own.text, own.label)
+    if data.source == "tfds":
+        return tfds.read_table(data.path, own.builder, split, columns)
+    return read_table(_file(data, split, own), columns, header=own.header, drop_short=own.drop_short)
+
+
+def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
+    kept = [i for i, row in enumerate(table.rows) if row[-1].strip() not in own.unlabelled]
+    if len(kept) < len(table.rows):
+        log.warning("%s: dropped examples without a gold label: %d", table.file, len(table.rows) - len(kept))
+    if not kept:
+        raise ValueError(f"{table.file}: expected examples with a gold label, but the file has none")
+    return Labelled(
+        name=task,
+        split=split,
+        text=tuple(table.rows[i][:-1] for i in kept),
+        label=tuple(label_name(table.rows[i][-1], own.labels, f"{table.file}:{table.lines[i]}") for i in kept),
+        source=table.file,
+        line_N=np.array([table.lines[i] for i in kept], np.int64),
+        origin_N=np.arange(len(kept)),
+    )
+
+
+def _file(data: Data, split: str, own: TaskSpec) -> Path:
+    """The file of a split: the one that `data` names, else the first that exists of the known names."""
+    folder = Path(data.path).expanduser()
+    if split in dict(data.files):
+        return folder / dict(data.files)[split]
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} with the files of {data.task}")
+    names = (*own.files.get(split, ()), *(f"{split}.{extension}" for extension in EXTENSIONS))
+    for name in (name + gz for name in names for gz in ("", ".gz")):
+        if (folder / name).is_file():
+            return folder / name
+    known = {**dict(data.files), **own.files}
+    if split not in known:
+        found = {path.name.split(".")[0] for path in folder.iterdir() if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}}
+        there = sorted(known) if known else sorted(found)
+        raise ValueError(f"{data.task} has no split {split!r} in {folder}; the splits are {', '.join(there) or 'none'}")
+    raise FileNotFoundError(f"{folder} has no file for the split {split!r} of {data.task}: looked for {', '.join(names)}")

@@ -1,0 +1,31 @@
+"""The steps of an experiment, each keeping its results in the experiment's folder.
+
+    out/model/                      the trained model                            (`train_model`)
+    out/vocabulary/                 of a new translation model
+    out/train/                      the last training states
+    out/epochs/NN/                  the model of each epoch, on request
+    out/importance/                 sums of head importance                      (`importance`)
+    out/importance_gradients/       each example's gate gradients, on request
+    out/ablation/SET/               every mask on every example                  (`ablate`)
+    out/pruning/ORDER/ranking/      scores and masks of each step                (`prune_orders`)
+    out/pruning/ORDER/test/         the curve's masks on every test example
+    out/pruning/ORDER/RECOVERY/     on request, for `calibrate` and `retrain`: a test, and a ranking
+                                    if it is another one
+    out/pruning/ORDER/RECOVERY/models/NN/   the recovered model without NN heads
+    out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them
+                                    on another split
+
+With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as
+`one_shot.cross`.
+
+All but models and training states are stores (`hp_jax.storage.store`).  A step that is finished is
+not done again; one that was interrupted goes on; one whose input has changed is refused.
+"""
+
+from hp_jax.experiment.ablation import ablate
+from hp_jax.experiment.pruning import prune_orders
+from hp_jax.experiment.scoring import importance
+from hp_jax.experiment.setup import load
+from hp_jax.experiment.training import train_model
+
+__all__ = ["ablate", "importance", "load", "prune_orders", "train_model"]

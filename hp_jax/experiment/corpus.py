@@ -1,0 +1,150 @@
+"""The data side of an experiment: its text, encoded for its model, and what is kept of each example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from hp_jax.config import Data, ParallelData
+from hp_jax.data import glue, labelled
+from hp_jax.data.labelled import Labelled
+from hp_jax.data.parallel import Parallel, read_parallel
+from hp_jax.grid.evaluate import Finish
+from hp_jax.metrics import TextMetric
+from hp_jax.storage.store import Axes, Items
+from hp_jax.task import Batch
+from hp_jax.text.codec import Codec
+from hp_jax.text.pairs import Pairs, encode_pairs
+from hp_jax.text.tokenizer import Examples, encode, save_tokenizer
+
+Text = Labelled | Parallel
+Encoded = Examples | Pairs
+Fixed = Mapping[str, tuple[Axes, np.ndarray]]
+
+
+class Corpus(Protocol):
+    """Labelled text or sentence pairs, as a model reads them."""
+
+    @property
+    def data(self) -> Data | ParallelData:
+        """Where text comes from and how it is batched."""
+
+    def about(self) -> dict[str, Any]:
+        """What a manifest says of the task and its metric; `metrics.metric_of` reads it."""
+
+    def read(self, split: str) -> Text:
+        """A split's text."""
+
+    def encode(self, text: Any, *, training: bool = False) -> Encoded:
+        """Token ids; for training, examples that are too long are left out where cutting them would spoil them."""
+
+    def kept(self, examples: Any, masks: int) -> tuple[Fixed, dict[str, Items]]:
+        """Arrays of a grid's store: those of the examples, and those that are filled mask by mask."""
+
+    def finish(self, examples: Any) -> Finish:
+        """From a model's values to those that are kept."""
+
+    def save(self, folder: Path) -> None:
+        """The tokenizer or codec, beside the model's parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledCorpus:
+    """Text to classify."""
+
+    data: Data
+    tokenizer: Tokenizer
+    labels: tuple[str, ...]
+    """The model's, in its order."""
+    types: int
+    """Token types that the model has."""
+
+    def about(self) -> dict[str, Any]:
+        """The task, its metric and labels."""
+        spec = glue.spec(self.data)
+        named = {"task": self.data.task, "metric": spec.metric, "labels": list(self.labels)}
+        return named | {"positive": self.labels.index(spec.labels[1])}
+
+    def read(self, split: str) -> Labelled:
+        """A split's text."""
+        return labelled.read(self.data, split)
+
+    def encode(self, text: Labelled, *, training: bool = False) -> Examples:
+        """Token ids, cut to the maximum length."""
+        return encode(self.tokenizer, text, self.labels, self.data.max_length, types=self.types)
+
+    def kept(self, examples: Examples, masks: int) -> tuple[Fixed, dict[str, Items]]:
+        """Labels; loss and predicted label under each mask."""
+        axes, shape = ("mask", "example"), (masks, len(examples))
+        items = {"loss": Items(axes, shape, "float32"), "prediction": Items(axes, shape, "int32")}
+        return {"label": (("example",), examples.label_N), "origin": (("example",), examples.origin_N)}, items
+
+    def finish(self, examples: Examples) -> Finish:
+        """Everything is kept as it is."""
+        return lambda batch, values: values
+
+    def save(self, folder: Path) -> None:
+        """`tokenizer.json`."""
+        save_tokenizer(folder, self.tokenizer)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelCorpus:
+    """Sentence pairs to translate."""
+
+    data: ParallelData
+    codec: Codec
+    metric: str
+    tokenize: str
+
+    def about(self) -> dict[str, Any]:
+        """The languages, the metric and, for those of text, sacreBLEU's signatures."""
+        named = {"task": f"{self.data.source}-{self.data.target}", "metric": self.metric, "tokenize": self.tokenize}
+        return named | {"signatures": {metric.name: metric.signature() for metric in self._metrics()}}
+
+    def _metrics(self) -> tuple[TextMetric, ...]:
+        """What is counted of each translation; nothing if none is made."""
+        if self.metric == "token_accuracy":
+            return ()
+        return TextMetric("bleu", self.tokenize), TextMetric("chrf")
+
+    def read(self, split: str) -> Parallel:
+        """A split's text."""
+        return read_parallel(self.data, split)
+
+    def encode(self, text: Parallel, *, training: bool = False) -> Pairs:
+        """Token ids; over-long pairs are left out of training, and cut otherwise."""
+        return encode_pairs(self.codec, text, self.data.max_length, drop=training)
+
+    def kept(self, examples: Pairs, masks: int) -> tuple[Fixed, dict[str, Items]]:
+        """Numbers of target tokens; loss, right tokens and n-gram counts under each mask."""
+        axes, shape = ("mask", "example"), (masks, len(examples))
+        items = {"loss": Items(axes, shape, "float32"), "correct": Items(axes, shape, "int32")}
+        for metric in self._metrics():
+            counts = metric.statistics([""], [""]).shape[1]
+            items[metric.name] = Items((*axes, "count"), (*shape, counts), "int32")
+        tokens_N = np.array([len(target) for target in examples.target], np.int32)
+        return {"tokens": (("example",), tokens_N), "origin": (("example",), examples.origin_N)}, items
+
+    def finish(self, examples: Pairs) -> Finish:
+        """Translations become text, and the n-grams that they share with their references are counted."""
+
+        def counted(batch: Batch, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            kept = {name: values[name] for name in ("loss", "correct")}
+            if self._metrics():
+                references = [examples.reference[n] for n in batch["index_B"]]
+                texts = [[self.codec.decode(ids_T) for ids_T in ids_BT] for ids_BT in values["translation"]]
+                for metric in self._metrics():
+                    kept[metric.name] = np.stack([metric.statistics(text, references) for text in texts])
+            return kept
+
+        return counted
+
+    def save(self, folder: Path) -> None:
+        """`text.json` and its files."""
+        self.codec.save(folder)

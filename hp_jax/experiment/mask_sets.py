@@ -1,0 +1,89 @@
+"""The sets of masks that grids are made of."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hp_jax import heads
+from hp_jax.config import Ablation, RandomSets
+from hp_jax.mask_files import file_masks, prefixes
+from hp_jax.pruning import prune
+
+ENUMERATED: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "one_off": heads.one_off,
+    "one_on": heads.one_on,
+    "pairs": heads.pairs,
+    "rows_off": heads.rows_off,
+}
+"""Sets of which a mask alone says everything."""
+
+
+def masks_of(
+    name: str,
+    settings: Ablation,
+    full_AH: jax.Array,
+    part_AH: jax.Array,
+    rows: Sequence[str],
+    importance: Callable[[], np.ndarray],
+) -> np.ndarray:
+    """The full mask, and then those of the set `name` about the heads of `part_AH` alone: `[M, A, H]`.
+
+    importance: gives the scores `[A, H]`, if they are needed.  ValueError for settings, and for files' contents, that do not
+    fit the model; FileNotFoundError.
+    """
+    masks_MAH: heads.Array
+    if name == "file":
+        path = _file(settings.masks, "masks")
+        masks_MAH = _within(file_masks(path, full_AH, rows), full_AH, part_AH, rows)
+        masks_MAH = masks_MAH[1:] if (masks_MAH[0] == full_AH).all() else masks_MAH
+    elif name == "random":
+        masks_MAH = random_sets(settings.random, part_AH)
+    elif name == "prefixes" and settings.order == "importance":
+        score_AH = importance()
+        masks_MAH = prune(lambda mask_AH: score_AH, part_AH, range(1, len(heads.living_heads(part_AH)) + 1))
+    elif name == "prefixes":
+        masks_MAH = _within(prefixes(_file(settings.order, "order"), full_AH, rows), full_AH, part_AH, rows)
+    else:
+        masks_MAH = ENUMERATED[name](part_AH)
+    return np.concatenate([full_AH[None], masks_MAH | (full_AH & ~part_AH)[None]])
+
+
+def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
+    """Random subsets of the living heads removed, `[M, A, H]`; one that is drawn twice is there once.
+
+    The seed, how many heads go and the subset's number decide which these are, whatever else is drawn.  ValueError if no head
+    would go.
+    """
+    living = len(heads.living_heads(mask_AH))
+    counts = set(heads.removal_counts(living, settings.shares)) - {0}
+    if not counts:
+        raise ValueError(f"the shares {settings.shares} of {living} heads remove none: expected a share of at least 1/{living}")
+    drawn: dict[bytes, np.ndarray] = {}
+    for count in sorted(counts):
+        key = jax.random.fold_in(jax.random.key(settings.seed), count)
+        keys_M = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(settings.count))
+        off = functools.partial(heads.random_off, mask_AH=mask_AH, n=count, count=1)
+        drawn |= {off_AH.tobytes(): off_AH for off_AH in np.asarray(jax.vmap(off)(keys_M)[:, 0])}
+    return jnp.stack(list(drawn.values()))
+
+
+def _within(named: Sequence[tuple[str, jax.Array]], full_AH: jax.Array, part_AH: jax.Array, rows: Sequence[str]) -> np.ndarray:
+    """A file's masks `[M, A, H]`, if they are without heads of `part_AH` alone."""
+    for where, mask_AH in named:
+        if np.any(full_AH & ~part_AH & ~mask_AH):
+            gone = ", ".join(heads.removed(mask_AH | part_AH, full_AH, rows))
+            raise ValueError(f"{where} removes heads of {gone}, which ablation.attention leaves as they are")
+    return np.stack([np.asarray(mask_AH) for _, mask_AH in named])
+
+
+def _file(name: str, field: str) -> Path:
+    """The file that a field of the settings names; FileNotFoundError if it is not there."""
+    if not Path(name).is_file():
+        raise FileNotFoundError(f"ablation.{field} is {name!r}, which is not a file")
+    return Path(name)

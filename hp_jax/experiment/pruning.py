@@ -1,0 +1,128 @@
+"""Pruning in every order, and the curve of each."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import jax
+import numpy as np
+
+from hp_jax import heads
+from hp_jax.config import Experiment
+from hp_jax.experiment.grids import _grid, _masks, _part, _warn_of_overlap
+from hp_jax.experiment.recovery import Recovery
+from hp_jax.experiment.results import _write, results
+from hp_jax.experiment.scoring import _importance, _importance_inputs, _normalized
+from hp_jax.experiment.setup import Subject, load
+from hp_jax.importance import head_importance
+from hp_jax.progress import track
+from hp_jax.pruning import oracle_scores, prune
+from hp_jax.sharding import agreed
+from hp_jax.storage import fingerprint
+from hp_jax.storage.files import local_folder
+from hp_jax.storage.store import Items
+from hp_jax.task import Params
+
+log = logging.getLogger("hp_jax")
+
+
+def prune_orders(config: Experiment) -> None:
+    """Prunes in every order of `config.pruning.orders`, from each part of the heads in `config.pruning.attention`, and measures
+    each curve on `config.pruning.test`, into out/pruning; and each once more with every recovery that is asked for."""
+    subject, settings = load(config), config.pruning
+    kinds: dict[Literal["calibrate", "retrain"], int] = {"calibrate": settings.calibrate, "retrain": settings.retrain_steps}
+    if any(kinds.values()):
+        local_folder(config.out)  # for the recovered models
+    splits = {"score": config.importance.split, "select": settings.select, "test": settings.test}
+    _warn_of_overlap(subject, splits | ({"retrain": config.train.split} if settings.retrain_steps else {}))
+    for order, attention in itertools.product(settings.orders, settings.attention):
+        part_AH = _part(subject, () if attention == "all" else (attention,))
+        counts = list(settings.heads) or heads.removal_counts(
+            len(heads.living_heads(part_AH)), settings.shares, rounding=settings.rounding
+        )
+        counts = counts if counts[0] == 0 else [0, *counts]  # the full model, with which every mask is compared
+        where = f"pruning/{order}" if attention == "all" else f"pruning/{order}.{attention}"
+        score_fn, splits, inputs = _order(subject, order)
+        masks_MAH = _ranking(subject, where, score_fn, part_AH, counts, splits, inputs)
+        _grid(subject, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
+        for kind in (kind for kind, amount in kinds.items() if amount):
+            recovery = Recovery(kind, subject, f"{where}/{kind}")
+            told, own_MAH = splits | {kind: recovery.split}, masks_MAH
+            if kind == "retrain" and order == "re_estimated":  # each step's scores are those of the model that was retrained
+                score_fn, _, inputs = _order(subject, order, recovery.model)
+                own_MAH = _ranking(subject, recovery.where, score_fn, part_AH, counts, told, inputs | recovery.inputs)
+            told |= {"test": settings.test}
+            _grid(subject, f"{recovery.where}/test", "pruning", own_MAH, told, "test", recovery=recovery)
+
+
+def _order(
+    subject: Subject, order: str, model: Callable[[np.ndarray], Params] | None = None
+) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
+    """An order's score function, the splits that it looks at, and hashes of what it depends on.
+
+    model: the parameters of which the re-estimated order asks at a mask; default: the subject's.
+    """
+    settings = subject.config.importance
+    if order == "oracle":
+        splits = {"select": subject.config.pruning.select}
+        ablation = subject.config.ablation
+        same = splits["select"] == ablation.split and not ablation.attention
+        where = "ablation/one_off" if same else "pruning/oracle/select"
+        store = _grid(subject, where, "one_off", _masks(subject, "one_off", subject.full_AH), splits, "select")
+        values = {name: store.read(name) for name in store.manifest["arrays"]}
+        worth_M = -values["loss"].sum(1, dtype=np.float64)
+        if subject.config.pruning.oracle == "metric":
+            worth_M = subject.metric.score(subject.metric.statistics(values).sum(-2, dtype=np.int64))
+        score_AH = oracle_scores(worth_M[1:], worth_M[0], subject.full_AH)
+        return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
+    splits = {"score": settings.split}
+    if order == "one_shot":
+        score_AH = _importance(subject)
+        return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
+    examples = subject.examples(settings.split)
+    scored = subject.batches(examples)
+
+    def re_estimate(mask_AH: jax.Array) -> np.ndarray:
+        params = model(np.asarray(mask_AH)) if model else subject.params
+        score_AH = head_importance(subject.task, params, scored, mask_AH, per=settings.per, kind=settings.kind)
+        return _normalized(subject, score_AH, mask_AH)
+
+    return re_estimate, splits, _importance_inputs(subject, examples) | {"norm": str(settings.order)}
+
+
+def _ranking(
+    subject: Subject,
+    where: str,
+    score_fn: Callable[[jax.Array], np.ndarray],
+    part_AH: jax.Array,
+    counts: Sequence[int],
+    splits: dict[str, str],
+    inputs: dict[str, str],
+) -> np.ndarray:
+    """The masks of all steps, in which only heads of `part_AH` go; each step's scores and starting mask are kept."""
+    steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
+    shape = (steps, *subject.full_AH.shape)
+    floor, others_AH = subject.config.pruning.floor, subject.full_AH & ~part_AH
+    store = results(
+        subject,
+        f"{where}/ranking",
+        "ranking",
+        splits=splits,
+        inputs=inputs | {"steps": fingerprint.of_json([list(counts), floor]), "part": fingerprint.of_arrays(part_AH)},
+        fixed={"removed": (("mask",), np.array(counts, np.int32))},
+        items={name: Items(("step", "row", "head"), shape, dtype) for name, dtype in (("score", "float64"), ("mask", "bool"))},
+        chunk=1,
+    )
+    place = iter(track(range(steps), where, total=steps, unit="steps"))
+
+    def remembered(part_AH: jax.Array) -> np.ndarray:
+        step, mask_AH = next(place), part_AH | others_AH
+        if not agreed(store.done())[step]:
+            score_AH = np.asarray(score_fn(mask_AH), np.float64)
+            _write(store, step, {"score": score_AH[None], "mask": np.asarray(mask_AH)[None]})
+        return store.read("score")[step]
+
+    return np.asarray(prune(remembered, part_AH, counts, floor=floor) | others_AH[None])

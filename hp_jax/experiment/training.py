@@ -1,0 +1,95 @@
+"""Training an experiment's model."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from hp_jax.config import Experiment
+from hp_jax.experiment.corpus import Encoded
+from hp_jax.experiment.results import _check_same, save_subject
+from hp_jax.experiment.setup import Subject, load_subject
+from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.sharding import device_mesh
+from hp_jax.storage import fingerprint
+from hp_jax.storage.checkpoint import is_model, load_params
+from hp_jax.storage.files import local_folder, read_json
+from hp_jax.task import Params
+from hp_jax.train import train
+
+log = logging.getLogger("hp_jax")
+
+
+def train_model(config: Experiment) -> None:
+    """Trains or fine-tunes `config.model` (or a new translation model) into out/model."""
+    out, recipe = local_folder(config.out), config.train
+    subject = load_subject(config, config.model, fresh=True)
+    training, judging = subject.examples(recipe.split, training=True), subject.examples(recipe.evaluate)
+    inputs = {
+        "model": subject.digest,
+        "data": training.fingerprint(),
+        "evaluation data": judging.fingerprint(),
+        "recipe": fingerprint.of_json(recipe),
+        "seed": str(config.seed),
+        "batching": fingerprint.of_json(subject.corpus.data.buckets),
+        "dtype": config.dtype,
+    }
+    if is_model(out / "model"):
+        _check_same(read_json(out / "model" / "config.json").get("training", {}).get("inputs", {}), inputs, out / "model")
+        log.info("%s is already trained", out / "model")
+        return
+    judge = _judge(subject, judging)
+
+    def evaluate(epoch: int, params: Params) -> dict[str, float]:
+        if recipe.keep_epochs:
+            save_subject(out / "epochs" / f"{epoch:02d}", subject, params, {"epoch": epoch})
+        return judge(params)
+
+    params, history = train(
+        subject.task,
+        subject.params,
+        functools.partial(subject.training_batches, training),
+        evaluate,
+        recipe,
+        mask_AH=subject.full_AH,
+        seed=config.seed,
+        mesh=device_mesh(),
+        folder=out / "train",
+        inputs=inputs,
+    )
+    params = _final(subject, params, history)
+    save_subject(out / "model", subject, params, {"training": {"inputs": inputs, "history": history, "final": judge(params)}})
+
+
+def _judge(subject: Subject, examples: Encoded) -> Callable[[Params], dict[str, float]]:
+    """A function of parameters: the metric and the mean loss (nats an example) of the full model on `examples`."""
+    batches, finish = subject.batches(examples), subject.corpus.finish(examples)
+    fixed = {name: array for name, (_, array) in subject.corpus.kept(examples, 1)[0].items()}
+
+    def judge(params: Params) -> dict[str, float]:
+        full_1AH = subject.full_AH[None]
+        values = evaluate_grid(subject.task, params, batches, full_1AH, chunk=1, finish=finish, label="evaluation")
+        sums_1S = subject.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
+        return {subject.metric.name: float(subject.metric.score(sums_1S)[0]), "evaluation loss": float(values["loss"].mean())}
+
+    return judge
+
+
+def _final(subject: Subject, last: Params, history: Sequence[dict[str, float]]) -> Params:
+    """The parameters that `train.final` asks for."""
+    recipe = subject.config.train
+    if recipe.final == "last":
+        return last
+    chosen = range(max(1, recipe.epochs + 1 - recipe.average), recipe.epochs + 1)
+    if recipe.final == "best":
+        best = max(history, key=lambda line: line[subject.metric.name])
+        chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
+    log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
+    folders = [Path(subject.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]
+    models = [load_params(folder, read_json(folder / "config.json"), jax.eval_shape(lambda: last)) for folder in folders]
+    return jax.tree.map(lambda *parts: sum(parts) / len(parts), *models)

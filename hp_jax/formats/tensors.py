@@ -1,0 +1,114 @@
+"""Tensors from a Hugging Face style folder; nothing is unpickled that could run code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from hp_jax.storage.files import read_json
+
+HUB_FILES = ("*.json", "*.txt", "*.spm", "*.safetensors", "pytorch_model*.bin")
+
+
+def find_folder(model: str) -> Path:
+    """The local folder `model`, or the hub repository of that name, downloaded by huggingface_hub.
+
+    FileNotFoundError, in one sentence, if it is neither, or if there is no network to look further.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if not model or model.count("/") > 1 or model.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"the model folder {model!r} does not exist")
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(model, allow_patterns=list(HUB_FILES)))
+    except Exception as error:  # huggingface_hub raises errors of several libraries when there is no network
+        raise FileNotFoundError(
+            f"{model!r} is not a folder here and could not be fetched from the Hugging Face hub ({type(error).__name__}); "
+            "download the repository where there is a network and pass the folder's path"
+        ) from error
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint folder: `model.safetensors`, one with an index of shards, or `pytorch_model.bin`.
+
+    A .bin file needs torch and is read with `weights_only=True`.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return _read_safetensors(single)
+    if index.is_file():
+        return _read_shards(folder, index, _read_safetensors)
+    single, index = folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json"
+    if single.is_file():
+        return _read_torch(single)
+    if index.is_file():
+        return _read_shards(folder, index, _read_torch)
+    raise FileNotFoundError(f"{folder} has neither model.safetensors nor pytorch_model.bin (nor an index of shards)")
+
+
+def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
+    place: dict[str, str] = read_json(index).get("weight_map", {})
+    tensors: dict[str, np.ndarray] = {}
+    for file in sorted(set(place.values())):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{index} names the shard {file}, but it is not there")
+        tensors |= read(folder / file)
+    missing = sorted(set(place) - set(tensors))
+    if missing:
+        raise ValueError(f"{index} names the tensor {missing[0]} in {place[missing[0]]}, but it is not in it")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes): {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    return to_numpy(load_torch(path))
+
+
+def load_torch(path: Path, classes: Sequence[type] = ()) -> Any:
+    """What `torch.save` wrote: tensors, plain containers, numbers and strings, and instances of `classes`.
+
+    Nothing else is unpickled: ValueError names the class or function that the file asks for, and it is not called.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"reading {path} needs PyTorch: pip install torch, or convert the file to safetensors") from error
+    try:
+        with torch.serialization.safe_globals(list(classes)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and torch errors all mean that the file cannot be read safely
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} cannot be read as a file of plain tensors: {reason}") from error
+
+
+def to_numpy(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The PyTorch tensors among the values, as arrays."""
+    import torch
+
+    arrays = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+    return {name: _from_torch(tensor) for name, tensor in arrays.items()}
+
+
+def _from_torch(tensor: Any) -> np.ndarray:
+    import torch
+
+    if tensor.dtype == torch.bfloat16:
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+    return tensor.numpy()

@@ -1,0 +1,1 @@
+"""Smaller models: what to remove, within which budget, and what that saves."""

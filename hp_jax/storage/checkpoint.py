@@ -1,0 +1,118 @@
+"""Models and training states on disk, by Orbax; nothing else in hp_jax knows Orbax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from hp_jax.sharding import wait_for_all
+from hp_jax.storage import fingerprint
+from hp_jax.storage.files import write_json
+from hp_jax.task import Params
+
+FORMAT = "hp_jax model 1"
+
+
+def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: dict[str, Any]) -> None:
+    """A model folder: `params/` (Orbax) and, written last, `config.json`; of several processes all call it.
+
+    config.json holds the config, `about`, and what is needed to tell damaged parameters: their hash and the size of every file.
+    """
+    first = jax.process_index() == 0
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)
+    with _one_sentence(f"cannot save {folder / 'params'}"):
+        ocp.save(folder.absolute() / "params", params, overwrite=True)
+    if first:
+        sizes = {
+            str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.glob("params/**/*")) if file.is_file()
+        }
+        described = {"format": FORMAT, "config": config, **about}
+        write_json(folder / "config.json", described | {"params": fingerprint.of_arrays(params), "files": sizes})
+    wait_for_all(str(folder))
+
+
+def is_model(folder: Path) -> bool:
+    """Whether `folder` is a complete model folder of hp_jax."""
+    path = folder / "config.json"
+    return path.is_file() and FORMAT in path.read_text(encoding="utf-8")
+
+
+def load_params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:
+    """The parameters of a model folder, with the shapes of `abstract`; `described` is its config.json.
+
+    ValueError, before Orbax reads anything, if a file is missing or has another size or a parameter another shape than
+    expected.
+    """
+    for name, size in described["files"].items():
+        found = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if found != size:
+            raise ValueError(f"{folder / name} is damaged: {size} bytes were written, {found or 'none'} are there")
+    path = folder.absolute() / "params"
+    saved = _shapes(ocp.metadata(path).metadata)
+    for name, shape in _shapes(abstract).items():
+        if saved.get(name) != shape:
+            raise ValueError(f"{folder}: parameter {name} has shape {saved.get(name)}, but config.json implies {shape}")
+    params = jax.tree.map(jnp.asarray, ocp.load(path, _on_host(abstract)))
+    if fingerprint.of_arrays(params) != described["params"]:
+        raise ValueError(f"{path} is damaged: its parameters are not those that were saved (their hashes differ)")
+    return params
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _on_host(abstract: Any) -> Any:
+    """Makes Orbax read NumPy arrays, in each of several processes all of them."""
+    return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), abstract)
+
+
+@contextmanager
+def _one_sentence(what: str) -> Iterator[None]:
+    """Orbax's and tensorstore's errors of many types as one OSError that says what could not be done."""
+    try:
+        yield
+    except Exception as error:
+        raise OSError(f"{what}: {str(error).partition('[os_error_code')[0].strip().splitlines()[0]}") from error
+
+
+class TrainingStates:
+    """The last states of a training run, one folder a step; a save is whole or absent.  Use as a context manager."""
+
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        policy = ocp.training.preservation_policies.LatestN(keep)
+        self._checkpointer = ocp.training.Checkpointer(
+            folder.absolute(), preservation_policy=policy, cleanup_tmp_directories=True
+        )
+
+    def __enter__(self) -> TrainingStates:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with nullcontext() if kind is None else suppress(Exception):  # a failed save fails once more when it is closed
+            self._checkpointer.close()
+
+    def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
+        """Writes the state after `step` steps with a small JSON object beside it; nothing if that step is there already."""
+        if self._checkpointer.latest is None or self._checkpointer.latest.step != step:
+            with _one_sentence(f"cannot save step {step} in {self._checkpointer.directory} (earlier steps are kept)"):
+                self._checkpointer.save(step, state, custom_metadata=about, force=True)
+
+    def restore(self, abstract: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest state and its JSON object, or None if there is none."""
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        folder = f"{self._checkpointer.directory}/{latest.step}"
+        with _one_sentence(f"cannot restore {folder} (delete it to go on from the step before)"):
+            about = self._checkpointer.metadata(latest.step).custom_metadata
+            return self._checkpointer.load(latest.step, _on_host(abstract)), about

@@ -1,0 +1,198 @@
+"""Text to token ids: a Hugging Face folder's tokenizer, and whole sets of labelled text encoded with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from hp_jax.data.batching import Batch, in_rows, padded, places
+from hp_jax.data.labelled import Labelled
+from hp_jax.storage.files import read_json, write_whole
+
+_CHUNK = 4096
+"""Examples encoded at a time: an encoding holds much more than its ids."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """N encoded examples; `tokens[n]` and `types[n]` are `[T_n]` int32, unpadded, special tokens included."""
+
+    name: str
+    """The task."""
+    split: str
+    """The split of which these are some or all, without a slice."""
+    tokens: tuple[np.ndarray, ...]
+    types: tuple[np.ndarray, ...]
+    label_N: np.ndarray
+    """int32 index into the model's labels."""
+    origin_N: np.ndarray
+    """0-based place of each example in its whole split; int64."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def length_N(self) -> np.ndarray:
+        """Tokens of each example; int32."""
+        return np.array([len(tokens) for tokens in self.tokens], np.int32)
+
+    def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
+        """The examples at `index`, padded: `tokens_BT`, `types_BT`, `length_B`, `label_B`, `weight_B` and `index_B`."""
+        return {
+            "tokens_BT": padded([self.tokens[n] for n in index], rows, length),
+            "types_BT": padded([self.types[n] for n in index], rows, length),
+            "length_B": in_rows([len(self.tokens[n]) for n in index], rows, 1),
+            "label_B": in_rows(self.label_N[index], rows),
+            **places(index, rows),
+        }
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all ids, types and labels, in order: equal exactly if a model is given the same."""
+        digest = hashlib.sha256()
+        for array in (np.array(len(self)), self.length_N, *self.tokens, *self.types, self.label_N):
+            digest.update(array.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def encode(tokenizer: Tokenizer, labelled: Labelled, labels: Sequence[str], max_length: int, *, types: int = 2) -> Examples:
+    """Token ids as Hugging Face's fast tokenizers give them with `truncation="longest_first"`.
+
+    labels: the model's label names in order; an example's label becomes its place there.
+    max_length: tokens an example, special tokens included; of a pair the longer text loses tokens first.
+    types: token types that the model has (`BertConfig.types`); with fewer than 2 (RoBERTa, DistilBERT) all are 0.
+
+    ValueError for a label that the model does not have, and for a max_length without room for any token of the text.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    unknown = [i for i, label in enumerate(labelled.label) if label not in index]
+    if unknown:
+        found = labelled.label[unknown[0]]
+        raise ValueError(f"{labelled.where(unknown[0])}: the model has no label {found!r}; its labels are {', '.join(labels)}")
+    pairs = len(labelled.text[0]) == 2 if len(labelled) else False
+    special = tokenizer.num_special_tokens_to_add(pairs)
+    if max_length <= special:
+        raise ValueError(f"max_length is {max_length}, but the {special} special tokens leave no room for text: expected more")
+    own = _unpadded(Tokenizer.from_str(tokenizer.to_str()))
+    own.enable_truncation(max_length, strategy="longest_first")
+    tokens: list[np.ndarray] = []
+    kinds: list[np.ndarray] = []
+    for start in range(0, len(labelled), _CHUNK):
+        texts = labelled.text[start : start + _CHUNK]
+        for encoding in own.encode_batch([text if pairs else text[0] for text in texts]):
+            tokens.append(np.array(encoding.ids, np.int32))
+            kinds.append(np.array(encoding.type_ids, np.int32) * (types > 1))
+    label_N = np.array([index[label] for label in labelled.label], np.int32)
+    return Examples(labelled.name, labelled.split, tuple(tokens), tuple(kinds), label_N, labelled.origin_N)
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder, with padding and truncation off.
+
+    From tokenizer.json; else from BERT's vocab.txt (WordPiece); else from RoBERTa's vocab.json and merges.txt (byte-level BPE).
+    What tokenizer_config.json says of case, accents and special tokens holds, as in Hugging Face.
+
+    FileNotFoundError if there is none of these; ValueError for a file that cannot be read or lacks a special token.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder} with a tokenizer")
+    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    if (folder / "tokenizer.json").is_file():
+        return _unpadded(_from_json(folder / "tokenizer.json", settings))
+    if (folder / "vocab.txt").is_file():
+        return _word_piece(folder / "vocab.txt", settings)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return _byte_level(folder, settings)
+    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    raise FileNotFoundError(f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but found {found}")
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """`tokenizer.json`, from which `load_tokenizer` makes it again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "tokenizer.json", tokenizer.to_str(pretty=True).encode())
+
+
+def _unpadded(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises a bare Exception
+        raise ValueError(f"{path}: expected a tokenizer, but {error}") from error
+    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
+        tokenizer.normalizer = _bert_normalizer(settings, tokenizer.normalizer)
+    return tokenizer
+
+
+def _bert_normalizer(settings: Mapping[str, Any], default: Any) -> Any:
+    return normalizers.BertNormalizer(
+        clean_text=default.clean_text,
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", default.handle_chinese_chars),
+        strip_accents=settings.get("strip_accents", default.strip_accents),
+        lowercase=settings.get("do_lower_case", default.lowercase),
+    )
+
+
+def _special(settings: Mapping[str, Any], names: Mapping[str, str], vocab: Mapping[str, int], file: Path) -> dict[str, str]:
+    """`{"cls": "[CLS]", ...}`: what the settings say, or the default; the mask token may be missing from the vocabulary."""
+    chosen = {}
+    for kind, default in names.items():
+        value = settings.get(f"{kind}_token") or default
+        token = value["content"] if isinstance(value, dict) else value
+        if token in vocab:
+            chosen[kind] = token
+        elif kind != "mask":
+            raise ValueError(
+                f"{file}: expected the special token {token!r} ({kind}), but the vocabulary of {len(vocab)} has none"
+            )
+    return chosen
+
+
+def _word_piece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
+    """BERT's and DistilBERT's tokenizer; lower case unless the settings say otherwise."""
+    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    vocab = {token.rstrip("\r"): i for i, token in enumerate(lines)}
+    names = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+    special = _special(settings, names, vocab, file)
+    cls, sep = special["cls"], special["sep"]
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=special["unk"], max_input_chars_per_word=100))
+    tokenizer.normalizer = _bert_normalizer(settings, normalizers.BertNormalizer())
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
+    )
+    tokenizer.add_special_tokens(list(special.values()))
+    return tokenizer
+
+
+def _byte_level(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
+    """RoBERTa's tokenizer: `<s> A </s>` and `<s> A </s></s> B </s>`."""
+    vocab = read_json(folder / "vocab.json")
+    names = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+    special = _special(settings, names, vocab, folder / "vocab.json")
+    space = bool(settings.get("add_prefix_space", False))
+    merges = [line.split(" ") for line in (folder / "merges.txt").read_text(encoding="utf-8").split("\n")]
+    pairs = [(line[0], line[1]) for line in merges if len(line) == 2 and line[0] != "#version:"]
+    tokenizer = Tokenizer(models.BPE(vocab, pairs, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
+    tokenizer.decoder = decoders.ByteLevel()
+    cls, sep = special["cls"], special["sep"]
+    tokenizer.post_processor = processors.RobertaProcessing((sep, vocab[sep]), (cls, vocab[cls]), add_prefix_space=space)
+    plain = [AddedToken(token, normalized=False, special=True) for kind, token in special.items() if kind != "mask"]
+    mask = [AddedToken(special["mask"], lstrip=True, normalized=False, special=True)] if "mask" in special else []
+    tokenizer.add_special_tokens(plain + mask)
+    return tokenizer
