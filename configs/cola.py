@@ -2,7 +2,8 @@
 
 hp-jax run configs/cola.py --model MODEL_FOLDER --data.path COLA_FOLDER
 
-From MiniLM (6 layers, 12 heads, width 384): Matthews 0.314 in domain, in 22 minutes on two busy CPU cores.
+From MiniLM (6 layers, 12 heads, width 384): Matthews 0.314 in domain, in 22 minutes on two busy CPU
+cores.
 """
 
 from hp_jax.config import ClassificationExperiment, Data, Train

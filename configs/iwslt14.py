@@ -1,9 +1,11 @@
-"""IWSLT'14, German to English: the paper's model exactly (6 + 6 pre-norm layers, 8 heads, width 512, unshared embeddings).
+"""IWSLT'14, German to English: the paper's model exactly (6 + 6 pre-norm layers, 8 heads, width
+512, unshared embeddings).
 
 hp-jax run configs/iwslt14.py --data.path IWSLT14_FOLDER
 
-IWSLT14_FOLDER has train, valid and test as fairseq's prepare-iwslt14.sh leaves them before BPE (lower-cased Moses tokens),
-so BLEU is counted on tokens.  The models of all epochs are kept, for Figure 5.  For one accelerator; not run here.
+IWSLT14_FOLDER has train, valid and test as fairseq's prepare-iwslt14.sh leaves them before BPE
+(lower-cased Moses tokens), so BLEU is counted on tokens.  The models of all epochs are kept, for
+Figure 5.  For one accelerator; not run here.
 """
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
@@ -11,7 +13,9 @@ from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, Tr
 
 config = TranslationExperiment(
     out="runs/iwslt14",
-    data=ParallelData(source="de", target="en", max_length=176, buckets=(16, 24, 32, 48, 64, 96, 176)),
+    data=ParallelData(
+        source="de", target="en", max_length=176, buckets=(16, 24, 32, 48, 64, 96, 176)
+    ),
     tokenize="none",
     vocabulary=10000,
     architecture=Seq2SeqConfig(

@@ -2,7 +2,8 @@
 
 hp-jax run configs/mnli.py --model MODEL_FOLDER --data.path MNLI_FOLDER
 
-The splits are sized for two CPU cores; the paper scores all of `train` and judges all of `validation_matched`.
+The splits are sized for two CPU cores; the paper scores all of `train` and judges all of
+`validation_matched`.
 """
 
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train

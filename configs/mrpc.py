@@ -2,7 +2,8 @@
 
 hp-jax run configs/mrpc.py --model MODEL_FOLDER --data.path MRPC_FOLDER
 
-The splits are sized for two CPU cores; an accelerator takes all of `train` and `test` in its stride.
+The splits are sized for two CPU cores; an accelerator takes all of `train` and `test` in its
+stride.
 """
 
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train

@@ -1,8 +1,10 @@
-"""Multi30k, German to English: train a narrow model of 6 + 6 layers with 8 heads from nothing, score, ablate and prune.
+"""Multi30k, German to English: train a narrow model of 6 + 6 layers with 8 heads from nothing,
+score, ablate and prune.
 
 hp-jax run configs/multi30k.py --data.path MULTI30K_FOLDER
 
-After 10 of the 15 epochs, an hour on two busy CPU cores: BLEU 37.1 on the validation set, 36.9 on test 2016.
+After 10 of the 15 epochs, an hour on two busy CPU cores: BLEU 37.1 on the validation set, 36.9 on
+test 2016.
 """
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig

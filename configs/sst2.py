@@ -2,7 +2,8 @@
 
 hp-jax run configs/sst2.py --model MODEL_FOLDER --data.path SST2_FOLDER
 
-From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development set, in 46 minutes on two busy CPU cores.
+From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development set, in 46 minutes on
+two busy CPU cores.
 """
 
 from hp_jax.config import ClassificationExperiment, Data, Train

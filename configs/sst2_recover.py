@@ -1,11 +1,12 @@
-"""SST-2: prune, and bring what is left back, by a scale on each head or by a short fine-tuning after each step.
+"""SST-2: prune, and bring what is left back, by a scale on each head or by a short fine-tuning
+after each step.
 
 hp-jax run configs/sst2_recover.py --model MODEL_FOLDER --data.path SST2_FOLDER
 
 With a model that is fine-tuned already, such as that of configs/sst2.py:
 
-hp-jax prune configs/sst2_recover.py --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out runs/sst2_recover_1
-hp-jax report runs/sst2_recover_1
+hp-jax prune configs/sst2_recover.py --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out
+runs/sst2_recover_1 hp-jax report runs/sst2_recover_1
 
 The seed decides which sentences are learned from, in which order, and the dropout.
 """
@@ -20,7 +21,8 @@ config = ClassificationExperiment(
     pruning=Pruning(
         orders=("one_shot",),
         shares=(0.0, 0.4, 0.6, 0.8, 0.9),
-        select="train[5000:6000]",  # not looked at in this order: all of the development set can be measured on
+        # not looked at in this order: all of the development set can be measured on
+        select="train[5000:6000]",
         test="validation",
         calibrate=256,
         retrain_steps=40,

@@ -1,8 +1,10 @@
-"""WMT'14, English to French: a Transformer-big trained from nothing on an accelerator, then scored, ablated and pruned.
+"""WMT'14, English to French: a Transformer-big trained from nothing on an accelerator, then scored,
+ablated and pruned.
 
 hp-jax run configs/wmt14_en_fr_big.py --data.path TFDS_FOLDER
 
-TFDS_FOLDER has wmt14_translate/fr-en as tensorflow-datasets prepares it (array_record).  Not run here.
+TFDS_FOLDER has wmt14_translate/fr-en as tensorflow-datasets prepares it (array_record).  Not run
+here.
 """
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
@@ -47,5 +49,7 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=5),
     importance=Importance(split="train[:10000]"),
-    pruning=Pruning(select="validation", test="test", rounding="ceil", attention=("all", "enc", "dec", "cross")),
+    pruning=Pruning(
+        select="validation", test="test", rounding="ceil", attention=("all", "enc", "dec", "cross")
+    ),
 )

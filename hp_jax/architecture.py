@@ -1,4 +1,5 @@
-"""Models: which attention heads they have and where; hyper-parameters alone, no arrays and no functions of them."""
+"""Models: which attention heads they have and where; hyper-parameters alone, no arrays and no
+functions of them."""
 
 from __future__ import annotations
 
@@ -10,31 +11,39 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Heads:
-    """Which attention heads a model has, in all its life: heads keep their numbers when others are removed."""
+    """Which attention heads a model has, in all its life: heads keep their numbers when others are
+    removed."""
 
     kept: tuple[tuple[int, ...], ...] = ()
-    """The numbers of the heads that each row of the head mask has left, counted before any was removed; (): all of them."""
+    """The numbers of the heads that each row of the head mask has left, counted before any was
+    removed; (): all of them."""
 
     def __post_init__(self) -> None:
         rows = self.rows
         if self.kept and len(self.kept) != len(rows):
-            raise ValueError(f"kept heads are given for {len(self.kept)} rows, but the model has {len(rows)}")
+            raise ValueError(
+                f"kept heads are given for {len(self.kept)} rows, but the model has {len(rows)}"
+            )
         for kept, (row, count) in zip(self.kept, rows.items(), strict=False):
             if list(kept) != sorted(set(kept) & set(range(count))):
                 raise ValueError(
-                    f"row {row} keeps the heads {kept}, but expected are some of 0 to {count - 1}, in order, once each"
+                    f"row {row} keeps the heads {kept}, but expected are some of 0 to "
+                    f"{count - 1}, in order, once each"
                 )
 
     @property
     def rows(self) -> dict[str, int]:
-        """The head mask's rows in reading order, with the numbers of heads that they had at first."""
+        """The head mask's rows in reading order, with the numbers of heads that they had at
+        first."""
         raise NotImplementedError
 
     @property
     def kept_heads(self) -> dict[str, tuple[int, ...]]:
         """The numbers of the heads that each row has."""
         rows = self.rows
-        return dict(zip(rows, self.kept or (tuple(range(count)) for count in rows.values()), strict=True))
+        return dict(
+            zip(rows, self.kept or (tuple(range(count)) for count in rows.values()), strict=True)
+        )
 
     @property
     def heads_per_row(self) -> dict[str, int]:
@@ -71,7 +80,8 @@ class BertConfig(Heads):
 
     @property
     def rows(self) -> dict[str, int]:
-        """`enc.0`, `enc.1`, ...: the head mask's rows, with the numbers of heads that they had at first."""
+        """`enc.0`, `enc.1`, ...: the head mask's rows, with the numbers of heads that they had at
+        first."""
         return {f"enc.{layer}": self.heads for layer in range(self.layers)}
 
     @property
@@ -87,15 +97,17 @@ class BertConfig(Heads):
 
 @dataclasses.dataclass(frozen=True)
 class Seq2SeqConfig(Heads):
-    """An encoder-decoder Transformer: those of fairseq, Marian and Hugging Face's Marian differ only in what is said here.
+    """An encoder-decoder Transformer: those of fairseq, Marian and Hugging Face's Marian differ
+    only in what is said here.
 
-    Rows of its head mask are `enc.i`, then `dec.i` and `cross.i` in turn; with an SSRU decoder there are no `dec` rows. Where
-    the attention types have different numbers of heads, the mask is as wide as the widest, and heads that a row does not have
-    are off from the start.
+    Rows of its head mask are `enc.i`, then `dec.i` and `cross.i` in turn; with an SSRU decoder
+    there are no `dec` rows. Where the attention types have different numbers of heads, the mask is
+    as wide as the widest, and heads that a row does not have are off from the start.
     """
 
     source_vocab: int = 0
-    """0 in an experiment that trains a new model: as many as its text side has; so for all vocabulary fields."""
+    """0 in an experiment that trains a new model: as many as its text side has; so for all
+    vocabulary fields."""
     target_vocab: int = 0
     eos: int = 0
     pad: int = 0
@@ -115,9 +127,11 @@ class Seq2SeqConfig(Heads):
     """Where LayerNorm stands; with `pre` there is one more at the end of each stack."""
     activation: str = "relu"
     decoder: Literal["attention", "ssru"] = "attention"
-    """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et al. (2019)."""
+    """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et
+    al. (2019)."""
     positions: Literal["sinusoid", "sinusoid_half", "learned"] = "sinusoid"
-    """`sinusoid`: frequencies 10000^(-2j / D), as the Transformer paper; `sinusoid_half`: 10000^(-j / (D/2 - 1))."""
+    """`sinusoid`: frequencies 10000^(-2j / D), as the Transformer paper; `sinusoid_half`: 10000^(-j
+    / (D/2 - 1))."""
     first_position: int = 0
     """The position of the first token; fairseq's is the padding id + 1."""
     max_positions: int = 1024
@@ -140,12 +154,16 @@ class Seq2SeqConfig(Heads):
             if heads < 1 or self.width % heads:
                 raise ValueError(f"a width of {self.width} does not divide into {heads} heads")
         if self.share_source and self.source_vocab != self.target_vocab:
-            raise ValueError(f"one embedding cannot serve {self.source_vocab} source and {self.target_vocab} target symbols")
+            raise ValueError(
+                f"one embedding cannot serve {self.source_vocab} source and {self.target_vocab} "
+                "target symbols"
+            )
         super().__post_init__()
 
     @property
     def rows(self) -> dict[str, int]:
-        """The head mask's rows in reading order, with the numbers of heads that they had at first."""
+        """The head mask's rows in reading order, with the numbers of heads that they had at
+        first."""
         rows = {f"enc.{layer}": self.encoder_heads for layer in range(self.encoder_layers)}
         for layer in range(self.decoder_layers):
             if self.decoder == "attention":
@@ -164,12 +182,13 @@ class Decoding:
     """Hypotheses are compared by log-probability / length^penalty, EOS counted."""
     max_ratio: float = 2.0
     max_extra: int = 10
-    """A translation has at most `max_ratio` * source tokens (EOS counted) + `max_extra` tokens, and EOS."""
+    """A translation has at most `max_ratio` * source tokens (EOS counted) + `max_extra` tokens, and
+    EOS."""
     min_length: int = 1
     """Tokens before EOS."""
 
 
-def full_mask(config: Heads) -> np.ndarray:
+def present_mask(config: Heads) -> np.ndarray:
     """All heads that a model has, as a mask `[A, H]`; a constant, so a NumPy array."""
     numbers_H = np.arange(max(config.rows.values()))
     return np.array([np.isin(numbers_H, kept) for kept in config.kept_heads.values()])
@@ -177,7 +196,11 @@ def full_mask(config: Heads) -> np.ndarray:
 
 _MODULES = {
     BertConfig: {"enc": "layer_{} attention"},
-    Seq2SeqConfig: {"enc": "encoder_{} attention", "dec": "decoder_{} mixer", "cross": "decoder_{} cross"},
+    Seq2SeqConfig: {
+        "enc": "encoder_{} attention",
+        "dec": "decoder_{} mixer",
+        "cross": "decoder_{} cross",
+    },
 }
 
 

@@ -1,4 +1,5 @@
-"""Recovery without training: a scale for each head that is left, folded into the output projection, where it costs nothing."""
+"""Recovery without training: a scale for each head that is left, folded into the output projection,
+where it costs nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from hp_jax.architecture import BertConfig, Seq2SeqConfig, attention_path, full_mask
+from hp_jax.architecture import BertConfig, Seq2SeqConfig, attention_path, present_mask
 from hp_jax.heads import check_mask, gates
 from hp_jax.removal import replace
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
@@ -25,7 +26,8 @@ RATE = 0.03
 
 
 class Calibration(NamedTuple):
-    """Fitted scales, and the mean loss (nats an example) of the examples that they were fitted on."""
+    """Fitted scales, and the mean loss (nats an example) of the examples that they were fitted
+    on."""
 
     scale_AH: np.ndarray
     """float32; 0 for heads that are off."""
@@ -36,32 +38,49 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    task: Task, params: Params, batches: Sequence[Batch], mask_AH: Array, *, passes: int = PASSES, mesh: Mesh | None = None
+    task: Task,
+    params: Params,
+    batches: Sequence[Batch],
+    mask_AH: Array,
+    *,
+    passes: int = PASSES,
+    mesh: Mesh | None = None,
 ) -> Calibration:
-    """Scales of the heads that are on with a lower loss, found by Adam in the gates; the parameters are fixed, dropout is off.
+    """Scales of the heads that are on with a lower loss, found by Adam in the gates; the parameters
+    are fixed, dropout is off.
 
     They are 1 if no heads are off, none are on, or nothing lower is found.
     """
-    on_AH = check_mask(mask_AH, task.full_AH)
+    on_AH = check_mask(mask_AH, task.present_AH)
     if not batches:
         raise ValueError("calibration needs at least one batch, but there is none")
     mesh = mesh or device_mesh()
     params, placed = place(params, mesh), [place_batch(batch, mesh) for batch in batches]
 
     def mean_loss(scale_AH: Array) -> float:
-        sums = np.array([fetch(_loss_sum(task, params, batch, scale_AH)) for batch in placed], np.float64)
+        sums = np.array(
+            [fetch(_loss_sum(task, params, batch, scale_AH)) for batch in placed], np.float64
+        )
         return float(sums.sum() / sum(float(batch["weight_B"].sum()) for batch in batches))
 
     one_AH = place(jnp.asarray(on_AH, jnp.float32), mesh)
     before = mean_loss(one_AH)
-    if not on_AH.any() or bool((on_AH == task.full_AH).all()):
+    if not on_AH.any() or bool((on_AH == task.present_AH).all()):
         return Calibration(np.asarray(one_AH), before, before)
     steps = passes * len(placed)
     scale_AH, state = one_AH, place(_adam(steps).init(one_AH), mesh)
-    for batch in placed * passes:  # one at a time: devices of a CPU that run ahead of each other can wait for ever
-        scale_AH, state = jax.block_until_ready(_step(task, params, batch, scale_AH, one_AH, state, steps=steps))
+    for batch in (
+        placed * passes
+    ):  # one at a time: devices of a CPU that run ahead of each other can wait for ever
+        scale_AH, state = jax.block_until_ready(
+            _step(task, params, batch, scale_AH, one_AH, state, steps=steps)
+        )
     after = mean_loss(scale_AH)
-    return Calibration(fetch(scale_AH), before, after) if after < before else Calibration(fetch(one_AH), before, before)
+    return (
+        Calibration(fetch(scale_AH), before, after)
+        if after < before
+        else Calibration(fetch(one_AH), before, before)
+    )
 
 
 def _adam(steps: int) -> optax.GradientTransformation:
@@ -70,27 +89,43 @@ def _adam(steps: int) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnames="task")
 def _loss_sum(task: Task, params: Params, batch: Batch, scale_AH: Array) -> jax.Array:
-    return jnp.sum(task.loss(params, batch, gates(scale_AH, task.full_AH)) * batch["weight_B"])
+    return jnp.sum(task.loss(params, batch, gates(scale_AH, task.present_AH)) * batch["weight_B"])
 
 
 @functools.partial(jax.jit, static_argnames=("task", "steps"))
 def _step(
-    task: Task, params: Params, batch: Batch, scale_AH: Array, on_AH: Array, state: Any, *, steps: int
+    task: Task,
+    params: Params,
+    batch: Batch,
+    scale_AH: Array,
+    on_AH: Array,
+    state: Any,
+    *,
+    steps: int,
 ) -> tuple[jax.Array, Any]:
     """One update on the batch's mean loss."""
-    gradient_AH = jax.grad(lambda scale_AH: _loss_sum(task, params, batch, scale_AH))(scale_AH) / jnp.sum(batch["weight_B"])
+    gradient_AH = jax.grad(lambda scale_AH: _loss_sum(task, params, batch, scale_AH))(
+        scale_AH
+    ) / jnp.sum(batch["weight_B"])
     update_AH, state = _adam(steps).update(gradient_AH * on_AH, state)
     return scale_AH + update_AH, state
 
 
 def fold_scales(config: BertConfig | Seq2SeqConfig, params: Params, scale_AH: Array) -> Params:
-    """Parameters with each head's part of the output projection multiplied by its scale: with gates of 1 the same function.
+    """Parameters with each head's part of the output projection multiplied by its scale: with gates
+    of 1 the same function.
 
-    `scale_AH` has the mask's shape, and 0 for heads that the model does not have; otherwise ValueError.
+    `scale_AH` has the mask's shape, and 0 for heads that the model does not have; otherwise
+    ValueError.
     """
-    check_mask(scale_AH, full_mask(config))
-    for scale_H, (row, kept) in zip(np.asarray(scale_AH, np.float32), config.kept_heads.items(), strict=True):
+    check_mask(scale_AH, present_mask(config))
+    for scale_H, (row, kept) in zip(
+        np.asarray(scale_AH, np.float32), config.kept_heads.items(), strict=True
+    ):
         if kept:
-            path, scale_h = (*attention_path(config, row), "out", "kernel"), scale_H[list(kept), None, None]
+            path, scale_h = (
+                (*attention_path(config, row), "out", "kernel"),
+                scale_H[list(kept), None, None],
+            )
             params = replace(params, path, lambda kernel_HKD, scale: kernel_HKD * scale, scale_h)
     return params

@@ -1,12 +1,13 @@
 """Head masks: which attention heads of a model are on, as one boolean array `[A, H]`.
 
-A row is one attention module (BERT-base has 12; a 6+6 Transformer has 18: encoder self, decoder self and cross-attention),
-a column is one head.  Rows may have different numbers of heads: the array is as wide as the widest row, and the heads that
-a narrower row does not have are simply off from the start.  So are heads that were removed: the others keep their numbers.
-Nothing here knows a model; nothing is changed in place.
+A row is one attention module (BERT-base has 12; a 6+6 Transformer has 18: encoder self, decoder
+self and cross-attention), a column is one head.  Rows may have different numbers of heads: the
+array is as wide as the widest row, and the heads that a narrower row does not have are simply off
+from the start.  So are heads that were removed: the others keep their numbers. Nothing here knows a
+model; nothing is changed in place.
 
-`all_on`, `one_off`, `one_on`, `rows_off`, `pairs` and `random_off` need the set of living heads to be concrete, since their
-result's shape depends on it; `keep_top` can be jitted and vmapped.
+`all_on`, `one_off`, `one_on`, `rows_off`, `pairs` and `random_off` need the set of living heads to
+be concrete, since their result's shape depends on it; `keep_top` can be jitted and vmapped.
 """
 
 from __future__ import annotations
@@ -24,44 +25,65 @@ Array = jax.Array | np.ndarray
 
 
 def all_on(rows: int, heads: int | Sequence[int]) -> jax.Array:
-    """The mask `[A, H]` with every head on; `heads` is one number for all rows or one number a row."""
+    """The mask `[A, H]` with every head on; `heads` is one number for all rows or one number a
+    row."""
     widths = [heads] * rows if isinstance(heads, int) else list(heads)
     if len(widths) != rows:
-        raise ValueError(f"{rows} rows need {rows} head counts, but there are {len(widths)}: {widths}")
+        raise ValueError(
+            f"{rows} rows need {rows} head counts, but there are {len(widths)}: {widths}"
+        )
     if rows < 1 or min(widths) < 0 or max(widths) < 1:
-        raise ValueError(f"a mask needs at least one row with a head, but got {rows} rows with heads {widths}")
+        raise ValueError(
+            f"a mask needs at least one row with a head, but got {rows} rows with heads {widths}"
+        )
     return jnp.arange(max(widths))[None] < jnp.array(widths)[:, None]
 
 
-def check_mask(mask_AH: Array, full_AH: Array) -> jax.Array:
-    """`mask_AH` as a boolean array, if it fits a model that has the heads of `full_AH`; otherwise ValueError."""
+def check_mask(mask_AH: Array, present_AH: Array) -> jax.Array:
+    """`mask_AH` as a boolean array, if it fits a model that has the heads of `present_AH`;
+    otherwise ValueError."""
     mask_AH = jnp.asarray(mask_AH)
-    if mask_AH.shape != full_AH.shape:
-        raise ValueError(f"the head mask has shape {mask_AH.shape}, but the model has shape {full_AH.shape} (rows, heads)")
+    if mask_AH.shape != present_AH.shape:
+        raise ValueError(
+            f"the head mask has shape {mask_AH.shape}, but the model has shape {present_AH.shape} "
+            "(rows, heads)"
+        )
     on_AH = mask_AH != 0
-    absent = np.argwhere(np.asarray(on_AH) & ~np.asarray(full_AH))
+    absent = np.argwhere(np.asarray(on_AH) & ~np.asarray(present_AH))
     if len(absent):
         row, head = absent[0].tolist()
-        has = ", ".join(map(str, np.flatnonzero(np.asarray(full_AH)[row]))) or "none"
-        raise ValueError(f"the mask turns on head {head} of row {row}, but the heads of that row are {has}")
+        has = ", ".join(map(str, np.flatnonzero(np.asarray(present_AH)[row]))) or "none"
+        raise ValueError(
+            f"the mask turns on head {head} of row {row}, but the heads of that row are {has}"
+        )
     return on_AH
 
 
-def gates(mask_AH: Array, full_AH: np.ndarray) -> tuple[jax.Array, ...]:
-    """The mask's rows as what models take: for each row a float32 gate `[H_row]`, 1 on and 0 off, for the heads it has."""
-    rows = zip(jnp.asarray(mask_AH), full_AH, strict=True)
-    return tuple(mask_H[np.flatnonzero(full_H)].astype(jnp.float32) for mask_H, full_H in rows)
+def gates(mask_AH: Array, present_AH: np.ndarray) -> tuple[jax.Array, ...]:
+    """The mask's rows as what models take: for each row a float32 gate `[H_row]`, 1 on and 0 off,
+    for the heads it has."""
+    rows = zip(jnp.asarray(mask_AH), present_AH, strict=True)
+    return tuple(
+        mask_H[np.flatnonzero(present_H)].astype(jnp.float32) for mask_H, present_H in rows
+    )
 
 
-def as_mask_row(x: jax.Array, full_H: np.ndarray) -> jax.Array:
-    """Numbers `[..., H_row]` of the heads that a row has, at their places in the mask: `[..., H]`, 0 elsewhere."""
-    return jnp.zeros((*x.shape[:-1], len(full_H)), x.dtype).at[..., np.flatnonzero(full_H)].set(x)
+def as_mask_row(x: jax.Array, present_H: np.ndarray) -> jax.Array:
+    """Numbers `[..., H_row]` of the heads that a row has, at their places in the mask: `[..., H]`,
+    0 elsewhere."""
+    return (
+        jnp.zeros((*x.shape[:-1], len(present_H)), x.dtype)
+        .at[..., np.flatnonzero(present_H)]
+        .set(x)
+    )
 
 
 def _living(mask_AH: Array) -> np.ndarray:
     """(row, head) of every living head, in order: `[n, 2]`."""
     if np.ndim(mask_AH) != 2:
-        raise ValueError(f"a head mask has two axes (rows, heads), but this one has shape {np.shape(mask_AH)}")
+        raise ValueError(
+            f"a head mask has two axes (rows, heads), but this one has shape {np.shape(mask_AH)}"
+        )
     return np.argwhere(np.asarray(mask_AH) != 0)
 
 
@@ -78,7 +100,8 @@ def one_off(mask_AH: Array) -> jax.Array:
 
 
 def one_on(mask_AH: Array) -> jax.Array:
-    """Every living head alone in its row, the other rows as they are (Table 2, Table 3): `[M, A, H]`."""
+    """Every living head alone in its row, the other rows as they are (Table 2, Table 3): `[M, A,
+    H]`."""
     living = _living(mask_AH)
     off_MAH = np.zeros((len(living), *np.shape(mask_AH)), bool)
     index = np.arange(len(living))
@@ -106,27 +129,35 @@ def rows_off(mask_AH: Array) -> jax.Array:
 
 
 def living_heads(mask_AH: Array) -> list[tuple[int, int]]:
-    """(row, head) of every living head, 0-based, in the order in which `one_off` and `one_on` take them."""
+    """(row, head) of every living head, 0-based, in the order in which `one_off` and `one_on` take
+    them."""
     return [(int(row), int(head)) for row, head in _living(mask_AH)]
 
 
 def _rank(*keys: jax.Array) -> jax.Array:
-    """Place of each entry, 0 = highest, under the last key, then the one before; of equal entries the later comes first."""
+    """Place of each entry, 0 = highest, under the last key, then the one before; of equal entries
+    the later comes first."""
     order = jnp.lexsort(keys)
-    return jnp.zeros(order.shape, jnp.int32).at[order].set(jnp.arange(order.size - 1, -1, -1, dtype=jnp.int32))
+    return (
+        jnp.zeros(order.shape, jnp.int32)
+        .at[order]
+        .set(jnp.arange(order.size - 1, -1, -1, dtype=jnp.int32))
+    )
 
 
 def keep_top(mask_AH: Array, score_AH: Array, n: int | jax.Array, *, floor: int = 0) -> jax.Array:
     """The `n` living heads with the highest score, as a mask `[A, H]`.
 
-    Dead heads stay dead whatever their score. Of equal scores the lower (row, head) goes first, as in the authors' stable
-    sort. The best `floor` living heads of each row always stay, even if that keeps more than `n`. Works under jit and vmap,
-    `n` traced or not; scores must be finite.
+    Dead heads stay dead whatever their score. Of equal scores the lower (row, head) goes first, as
+    in the authors' stable sort. The best `floor` living heads of each row always stay, even if that
+    keeps more than `n`. Works under jit and vmap, `n` traced or not; scores must be finite.
     """
     alive_AH = jnp.asarray(mask_AH) != 0
     score_AH = jnp.asarray(score_AH)
     if alive_AH.shape != score_AH.shape:
-        raise ValueError(f"the scores have shape {score_AH.shape}, but the mask has shape {alive_AH.shape}")
+        raise ValueError(
+            f"the scores have shape {score_AH.shape}, but the mask has shape {alive_AH.shape}"
+        )
     score_AH = jnp.where(alive_AH, score_AH.astype(jnp.float32), -jnp.inf)
     safe_AH = alive_AH & (jax.vmap(_rank)(score_AH) < floor)
     # Protected heads lead the order, so that they are part of the n and not extra to it.
@@ -135,7 +166,8 @@ def keep_top(mask_AH: Array, score_AH: Array, n: int | jax.Array, *, floor: int 
 
 
 def random_off(key: jax.Array, mask_AH: Array, n: int, count: int) -> jax.Array:
-    """`count` random masks, each with `n` living heads removed uniformly without replacement: `[count, A, H]`."""
+    """`count` random masks, each with `n` living heads removed uniformly without replacement:
+    `[count, A, H]`."""
     living = len(_living(mask_AH))
     if not 0 <= n <= living:
         raise ValueError(f"cannot remove {n} heads: {living} are alive")
@@ -143,8 +175,11 @@ def random_off(key: jax.Array, mask_AH: Array, n: int, count: int) -> jax.Array:
     return jax.vmap(lambda score_AH: keep_top(mask_AH, score_AH, living - n))(score_MAH)
 
 
-def removal_counts(total: int, shares: Iterable[float], *, rounding: Literal["floor", "ceil"] = "floor") -> list[int]:
-    """How many of `total` heads a share removes: `floor(p * total)` in the authors' BERT script, `ceil` in their MT script.
+def removal_counts(
+    total: int, shares: Iterable[float], *, rounding: Literal["floor", "ceil"] = "floor"
+) -> list[int]:
+    """How many of `total` heads a share removes: `floor(p * total)` in the authors' BERT script,
+    `ceil` in their MT script.
 
     Shares are read as the decimals that were written, so that 0.29 of 100 is 29 and not 28.
     """
@@ -157,7 +192,7 @@ def removal_counts(total: int, shares: Iterable[float], *, rounding: Literal["fl
     return counts
 
 
-# --- names, dicts and the authors' descriptors ---------------------------------------------------------------------------
+# --- names, dicts and the authors' descriptors ---------------------------------------------------
 
 
 def _off(mask_AH: Array, chosen: Iterable[tuple[int, int]], rows: Sequence[str]) -> jax.Array:
@@ -166,11 +201,17 @@ def _off(mask_AH: Array, chosen: Iterable[tuple[int, int]], rows: Sequence[str])
     off_AH = np.zeros_like(alive_AH)
     for row, head in chosen:
         if not 0 <= head < alive_AH.shape[1]:
-            raise ValueError(f"head {head} of row {rows[row]!r} (0-based) is out of range: rows have {alive_AH.shape[1]} heads")
+            raise ValueError(
+                f"head {head} of row {rows[row]!r} (0-based) is out of range: rows have "
+                f"{alive_AH.shape[1]} heads"
+            )
         if off_AH[row, head]:
             raise ValueError(f"head {head} of row {rows[row]!r} (0-based) is named twice")
         if not alive_AH[row, head]:
-            raise ValueError(f"head {head} of row {rows[row]!r} (0-based) cannot be removed: it is not there any more")
+            raise ValueError(
+                f"head {head} of row {rows[row]!r} (0-based) cannot be removed: it is not there "
+                "any more"
+            )
         off_AH[row, head] = True
     return jnp.asarray(alive_AH & ~off_AH)
 
@@ -184,22 +225,34 @@ def _row_index(name: str, rows: Sequence[str]) -> int:
 def remove(mask_AH: Array, heads: Mapping[str, Sequence[int]], rows: Sequence[str]) -> jax.Array:
     """`mask_AH` without the heads of a dict `{row name: [head, ...]}`, heads 0-based.
 
-    ValueError for an unknown row, and for a head that is out of range, named twice or already removed.
+    ValueError for an unknown row, and for a head that is out of range, named twice or already
+    removed.
     """
     _check_rows(mask_AH, rows)
-    return _off(mask_AH, [(_row_index(name, rows), int(head)) for name, heads_ in heads.items() for head in heads_], rows)
+    return _off(
+        mask_AH,
+        [(_row_index(name, rows), int(head)) for name, heads_ in heads.items() for head in heads_],
+        rows,
+    )
 
 
-def removed(mask_AH: Array, full_AH: Array, rows: Sequence[str]) -> dict[str, list[int]]:
-    """The heads of `full_AH` that `mask_AH` does not have, as `{row name: [head, ...]}`; the inverse of `remove`."""
+def removed(mask_AH: Array, present_AH: Array, rows: Sequence[str]) -> dict[str, list[int]]:
+    """The heads of `present_AH` that `mask_AH` does not have, as `{row name: [head, ...]}`; the
+    inverse of `remove`."""
     _check_rows(mask_AH, rows)
-    gone_AH = (np.asarray(full_AH) != 0) & (np.asarray(mask_AH) == 0)
-    return {name: np.flatnonzero(gone).tolist() for name, gone in zip(rows, gone_AH, strict=True) if gone.any()}
+    gone_AH = (np.asarray(present_AH) != 0) & (np.asarray(mask_AH) == 0)
+    return {
+        name: np.flatnonzero(gone).tolist()
+        for name, gone in zip(rows, gone_AH, strict=True)
+        if gone.any()
+    }
 
 
 def _check_rows(mask_AH: Array, rows: Sequence[str]) -> None:
     if np.ndim(mask_AH) != 2 or len(rows) != np.shape(mask_AH)[0]:
-        raise ValueError(f"there are {len(rows)} row names, but the mask has shape {np.shape(mask_AH)}")
+        raise ValueError(
+            f"there are {len(rows)} row names, but the mask has shape {np.shape(mask_AH)}"
+        )
 
 
 _TYPES = {"E": "enc", "A": "cross", "D": "dec"}
@@ -208,8 +261,9 @@ _TYPES = {"E": "enc", "A": "cross", "D": "dec"}
 def parse_descriptor(text: str) -> dict[str, list[int]]:
     """The authors' notation as `{row name: [head, ...]}` with 0-based rows and heads.
 
-    BERT: `layer:head,head layer:head`, 1-based, e.g. `1:3,4 2:11`.  Translation: `E:layer:head` (encoder self), `A:layer:head`
-    (decoder over encoder), `D:layer:head` (decoder self), likewise 1-based.  Rows come out as `enc.0`, `cross.0`, `dec.0`.
+    BERT: `layer:head,head layer:head`, 1-based, e.g. `1:3,4 2:11`.  Translation: `E:layer:head`
+    (encoder self), `A:layer:head` (decoder over encoder), `D:layer:head` (decoder self), likewise
+    1-based.  Rows come out as `enc.0`, `cross.0`, `dec.0`.
     """
     heads: dict[str, list[int]] = {}
     for word in text.split():
@@ -218,21 +272,33 @@ def parse_descriptor(text: str) -> dict[str, list[int]]:
             prefix = _TYPES[kind[0]] if kind else "enc"
             row, chosen = int(layer) - 1, [int(number) - 1 for number in numbers.split(",")]
         except (KeyError, ValueError):
-            raise ValueError(f"cannot read {word!r}: expected layer:head[,head] or E|A|D:layer:head[,head], 1-based") from None
+            raise ValueError(
+                f"cannot read {word!r}: expected layer:head[,head] or E|A|D:layer:head[,head], "
+                "1-based"
+            ) from None
         if len(kind) > 1 or row < 0 or min(chosen) < 0:
-            raise ValueError(f"cannot read {word!r}: layers and heads count from 1, in at most three fields")
+            raise ValueError(
+                f"cannot read {word!r}: layers and heads count from 1, in at most three fields"
+            )
         heads.setdefault(f"{prefix}.{row}", []).extend(chosen)
     return heads
 
 
 def format_descriptor(heads: Mapping[str, Sequence[int]], *, types: bool = False) -> str:
-    """`{row name: [head, ...]}` in the authors' notation; `types=True` writes `E:`, `A:` and `D:` as their MT scripts do."""
+    """`{row name: [head, ...]}` in the authors' notation; `types=True` writes `E:`, `A:` and `D:`
+    as their MT scripts do."""
     letters = {prefix: letter for letter, prefix in _TYPES.items()}
     words = []
     for name, chosen in heads.items():
         prefix, _, layer = name.partition(".")
         if prefix not in letters or not layer.isdigit() or (not types and prefix != "enc"):
-            raise ValueError(f"row {name!r} has no place in the {'MT' if types else 'BERT'} notation")
+            raise ValueError(
+                f"row {name!r} has no place in the {'MT' if types else 'BERT'} notation"
+            )
         numbers = ",".join(str(head + 1) for head in chosen)
-        words.append(f"{letters[prefix]}:{int(layer) + 1}:{numbers}" if types else f"{int(layer) + 1}:{numbers}")
+        words.append(
+            f"{letters[prefix]}:{int(layer) + 1}:{numbers}"
+            if types
+            else f"{int(layer) + 1}:{numbers}"
+        )
     return " ".join(words)

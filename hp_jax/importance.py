@@ -1,7 +1,9 @@
-"""Head importance: the gradient of the loss with respect to the gates, exactly, in one forward and backward pass a batch.
+"""Head importance: the gradient of the loss with respect to the gates, exactly, in one forward and
+backward pass a batch.
 
-`I_h = E_x |dL(x) / d gate_h| = E_x |Att_h(x) . dL(x) / dAtt_h(x)|` (section 4.1 of the paper).  A gate is given an entry for
-every example and query position, so that the gradient of one summed loss holds every token's own; the parameters get none.
+`I_h = E_x |dL(x) / d gate_h| = E_x |Att_h(x) . dL(x) / dAtt_h(x)|` (section 4.1 of the paper).  A
+gate is given an entry for every example and query position, so that the gradient of one summed loss
+holds every token's own; the parameters get none.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from hp_jax.task import Array, Batch, Params, Task
 
 
 class Sums(NamedTuple):
-    """Scores summed over a data set, and the number of terms of each row; `total_AH / count_A` is the mean."""
+    """Scores summed over a data set, and the number of terms of each row; `total_AH / count_A` is
+    the mean."""
 
     total_AH: Array
     count_A: Array
@@ -34,15 +37,19 @@ class Sums(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="task")
-def gate_gradients(task: Task, params: Params, batch: Batch, mask_AH: Array) -> tuple[jax.Array, ...]:
-    """The summed loss's gradient in every gate: for each row `[B, T_row, H_row]`, 0 at padding; loss units (nats).
+def gate_gradients(
+    task: Task, params: Params, batch: Batch, mask_AH: Array
+) -> tuple[jax.Array, ...]:
+    """The summed loss's gradient in every gate: for each row `[B, T_row, H_row]`, 0 at padding;
+    loss units (nats).
 
-    Taken at the gates of `mask_AH`.  The gradient of a gate that is off is not 0: it says what turning it on would do.
+    Taken at the gates of `mask_AH`.  The gradient of a gate that is off is not 0: it says what
+    turning it on would do.
     """
     queries = task.queries(batch)
     at = tuple(
         jnp.broadcast_to(gate_H, (*real_BT.shape, *gate_H.shape))
-        for gate_H, real_BT in zip(gates(mask_AH, task.full_AH), queries, strict=True)
+        for gate_H, real_BT in zip(gates(mask_AH, task.present_AH), queries, strict=True)
     )
     return jax.grad(lambda gates: jnp.sum(task.loss(params, batch, gates) * batch["weight_B"]))(at)
 
@@ -52,23 +59,27 @@ def _measure(x: jax.Array, kind: Kind) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("task", "per", "kind"))
-def importance_sums(task: Task, params: Params, batch: Batch, mask_AH: Array, *, per: Reduction, kind: Kind) -> Sums:
-    """One batch's `Sums`; `per` says what the absolute value or square is taken of, and what is counted.
+def importance_sums(
+    task: Task, params: Params, batch: Batch, mask_AH: Array, *, per: Reduction, kind: Kind
+) -> Sums:
+    """One batch's `Sums`; `per` says what the absolute value or square is taken of, and what is
+    counted.
 
-    token: each (example, query position), the authors' code; example: each example's sum over positions, the formula read
-    literally; batch: the whole batch's sum, as run_bertology does, which depends on the batch size (counts examples).
+    token: each (example, query position), the authors' code; example: each example's sum over
+    positions, the formula read literally; batch: the whole batch's sum, as run_bertology does,
+    which depends on the batch size (counts examples).
     """
     examples = jnp.sum(batch["weight_B"])
     totals, counts = [], []
     gradients, queries = gate_gradients(task, params, batch, mask_AH), task.queries(batch)
-    for gradient_BTH, real_BT, full_H in zip(gradients, queries, task.full_AH, strict=True):
+    for gradient_BTH, real_BT, present_H in zip(gradients, queries, task.present_AH, strict=True):
         if per == "token":
             total_H = _measure(gradient_BTH, kind).sum((0, 1))
         elif per == "example":
             total_H = _measure(gradient_BTH.sum(1), kind).sum(0)
         else:
             total_H = _measure(gradient_BTH.sum((0, 1)), kind)
-        totals.append(as_mask_row(total_H, full_H))
+        totals.append(as_mask_row(total_H, present_H))
         counts.append(jnp.sum(real_BT) if per == "token" else examples)
     return Sums(jnp.stack(totals), jnp.stack(counts))
 
@@ -77,7 +88,10 @@ def importance_sums(task: Task, params: Params, batch: Batch, mask_AH: Array, *,
 def _example_gradients(task: Task, params: Params, batch: Batch, mask_AH: Array) -> jax.Array:
     """Each example's gate gradients, summed over positions: `[B, A, H]`."""
     gradients = gate_gradients(task, params, batch, mask_AH)
-    rows = [as_mask_row(gradient_BTH.sum(1), full_H) for gradient_BTH, full_H in zip(gradients, task.full_AH, strict=True)]
+    rows = [
+        as_mask_row(gradient_BTH.sum(1), present_H)
+        for gradient_BTH, present_H in zip(gradients, task.present_AH, strict=True)
+    ]
     return jnp.stack(rows, axis=1)
 
 
@@ -91,16 +105,25 @@ def sum_importance(
     kind: Kind = "abs",
     mesh: Mesh | None = None,
 ) -> Sums:
-    """`Sums` over all batches, added up in float64 on the host; the batches are spread over the mesh's devices."""
-    mask_AH = check_mask(mask_AH, task.full_AH)
+    """`Sums` over all batches, added up in float64 on the host; the batches are spread over the
+    mesh's devices."""
+    mask_AH = check_mask(mask_AH, task.present_AH)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
     batches = list(batches)
     if not batches:
         raise ValueError("importance needs at least one batch, but there is none")
-    parts = [importance_sums(task, params, place_batch(batch, mesh), mask_AH, per=per, kind=kind) for batch in batches]
+    parts = [
+        importance_sums(task, params, place_batch(batch, mesh), mask_AH, per=per, kind=kind)
+        for batch in batches
+    ]
     parts = fetch(parts)
-    return Sums(*(np.sum([np.asarray(part, np.float64) for part in column], axis=0) for column in zip(*parts, strict=True)))
+    return Sums(
+        *(
+            np.sum([np.asarray(part, np.float64) for part in column], axis=0)
+            for column in zip(*parts, strict=True)
+        )
+    )
 
 
 def head_importance(
@@ -115,16 +138,23 @@ def head_importance(
 ) -> np.ndarray:
     """The mean importance `[A, H]` of each head at `mask_AH`; see `importance_sums` for `per`.
 
-    Dead heads have a score too (see `gate_gradients`); `keep_top` and `normalize_rows` leave them out.
+    Dead heads have a score too (see `gate_gradients`); `keep_top` and `normalize_rows` leave them
+    out.
     """
     return sum_importance(task, params, batches, mask_AH, per=per, kind=kind, mesh=mesh).score_AH
 
 
 def example_gradients(
-    task: Task, params: Params, batches: Iterable[Batch], mask_AH: Array, *, mesh: Mesh | None = None
+    task: Task,
+    params: Params,
+    batches: Iterable[Batch],
+    mask_AH: Array,
+    *,
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
-    """The gate gradients of every example, summed over its positions, in the order of `index_B`: `[N, A, H]`, float32."""
-    mask_AH = check_mask(mask_AH, task.full_AH)
+    """The gate gradients of every example, summed over its positions, in the order of `index_B`:
+    `[N, A, H]`, float32."""
+    mask_AH = check_mask(mask_AH, task.present_AH)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
     batches = list(batches)
@@ -138,7 +168,8 @@ def example_gradients(
 
 
 def normalize_rows(score_AH: Array, mask_AH: Array, *, order: float = 2.0) -> np.ndarray:
-    """Scores divided by the norm of their row's living heads, as the authors do with l2; 0 for dead heads and all-zero rows."""
+    """Scores divided by the norm of their row's living heads, as the authors do with l2; 0 for dead
+    heads and all-zero rows."""
     score_AH = np.where(np.asarray(mask_AH) != 0, np.asarray(score_AH, np.float64), 0.0)
     norm_A = np.linalg.norm(score_AH, ord=order, axis=1)
     return score_AH / np.where(norm_A > 0, norm_A, 1.0)[:, None]

@@ -13,57 +13,90 @@ from hp_jax import heads
 
 
 def prefixes(path: Path, mask_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
-    """The heads of an order file removed one after another, a line more each time, each mask with where it stands."""
+    """The heads of an order file removed one after another, a line more each time, each mask with
+    where it stands."""
     named = []
     for where, line in _lines(path):
         row, _, head = line.rpartition(".")
         if row not in rows or not head.isdecimal():
-            raise ValueError(f"{where}: expected one head a line as row.head, such as {rows[0]}.0, but got {line!r}")
+            raise ValueError(
+                f"{where}: expected one head a line as row.head, such as {rows[0]}.0, but got "
+                f"{line!r}"
+            )
         with _told(where):
             mask_AH = heads.remove(mask_AH, {row: [int(head)]}, rows)
         named.append((where, mask_AH))
     return named
 
 
-def file_masks(path: Path, full_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
-    """The masks of a .npy file `[A, H]` or `[M, A, H]`, or of a text file with a line a mask, each with where it stands."""
-    return _array_masks(path, full_AH) if path.suffix == ".npy" else _text_masks(path, full_AH, rows)
+def file_masks(
+    path: Path, present_AH: jax.Array, rows: Sequence[str]
+) -> list[tuple[str, jax.Array]]:
+    """The masks of a .npy file `[A, H]` or `[M, A, H]`, or of a text file with a line a mask, each
+    with where it stands."""
+    return (
+        _array_masks(path, present_AH)
+        if path.suffix == ".npy"
+        else _text_masks(path, present_AH, rows)
+    )
 
 
-def _array_masks(path: Path, full_AH: jax.Array) -> list[tuple[str, jax.Array]]:
+def _array_masks(path: Path, present_AH: jax.Array) -> list[tuple[str, jax.Array]]:
     """The masks of a .npy file, each with where it stands."""
     try:
         with path.open("rb") as file:
             masks_MAH = np.lib.format.read_array(file, allow_pickle=False)
     except ValueError as error:
-        raise ValueError(f"{path} is not a .npy file of plain booleans or integers: {error}") from error
+        raise ValueError(
+            f"{path} is not a .npy file of plain booleans or integers: {error}"
+        ) from error
     if masks_MAH.dtype.kind not in "biu" or not np.isin(masks_MAH, (0, 1)).all():
-        raise ValueError(f"{path} holds {masks_MAH.dtype} values, but booleans, or integers that are all 0 or 1, were expected")
-    if masks_MAH.ndim not in (2, 3) or masks_MAH.shape[-2:] != full_AH.shape or not len(masks_MAH):
-        many = "(masks, {}, {})".format(*full_AH.shape)
-        raise ValueError(f"{path} has shape {masks_MAH.shape}, but {full_AH.shape} or {many} was expected (rows, heads)")
+        raise ValueError(
+            f"{path} holds {masks_MAH.dtype} values, but booleans, or integers that are all 0 or "
+            "1, were expected"
+        )
+    if (
+        masks_MAH.ndim not in (2, 3)
+        or masks_MAH.shape[-2:] != present_AH.shape
+        or not len(masks_MAH)
+    ):
+        many = "(masks, {}, {})".format(*present_AH.shape)
+        raise ValueError(
+            f"{path} has shape {masks_MAH.shape}, but {present_AH.shape} or {many} was expected "
+            "(rows, heads)"
+        )
     named = []
-    for place, mask_AH in enumerate(masks_MAH.reshape(-1, *full_AH.shape)):
+    for place, mask_AH in enumerate(masks_MAH.reshape(-1, *present_AH.shape)):
         where = f"{path}, mask {place}"
         with _told(where):
-            named.append((where, heads.check_mask(mask_AH, full_AH)))
+            named.append((where, heads.check_mask(mask_AH, present_AH)))
     return named
 
 
-def _text_masks(path: Path, full_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
-    """The masks of a text file, each with where it stands: a line names the heads that are removed, `-` none."""
+def _text_masks(
+    path: Path, present_AH: jax.Array, rows: Sequence[str]
+) -> list[tuple[str, jax.Array]]:
+    """The masks of a text file, each with where it stands: a line names the heads that are removed,
+    `-` none."""
     named = []
     for where, line in _lines(path, blank=True):
         with _told(where):
             gone = heads.parse_descriptor("" if line == "-" else line)
-            named.append((where, heads.remove(full_AH, gone, rows)))
+            named.append((where, heads.remove(present_AH, gone, rows)))
     return named
 
 
 def _lines(path: Path, *, blank: bool = False) -> list[tuple[str, str]]:
-    """The lines of a file, but its comments and, unless `blank`, empty ones, each with where it stands."""
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    kept = [(f"{path}:{number}", line) for number, line in enumerate(lines, 1) if (line or blank) and not line.startswith("#")]
+    """The lines of a file, but its comments and, unless `blank`, empty ones, each with where it
+    stands."""
+    lines = [
+        line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+    ]
+    kept = [
+        (f"{path}:{number}", line)
+        for number, line in enumerate(lines, 1)
+        if (line or blank) and not line.startswith("#")
+    ]
     if not kept:
         raise ValueError(f"{path} is empty: expected at least one line")
     return kept

@@ -1,6 +1,7 @@
 """Metrics as sums: each example's sufficient statistics, and the metric of their sum.
 
-So the metric of any sample of the examples, and with it every bootstrap, comes from what a store holds.
+So the metric of any sample of the examples, and with it every bootstrap, comes from what a store
+holds.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 Values = Mapping[str, np.ndarray]
-"""What is stored of each example under each mask `{name: [M, N, ...]}`, and what is so of the example itself `{name: [N]}`."""
+"""What is stored of each example under each mask `{name: [M, N, ...]}`, and what is so of the
+example itself `{name: [N]}`."""
 
 
 class Metric(Protocol):
@@ -32,7 +34,8 @@ class Metric(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LabelMetric:
-    """`accuracy`, `f1` or `matthews` of values `prediction` and `label`; statistics are cells of the confusion matrix."""
+    """`accuracy`, `f1` or `matthews` of values `prediction` and `label`; statistics are cells of
+    the confusion matrix."""
 
     name: str
     classes: int
@@ -50,7 +53,8 @@ class LabelMetric:
 
 @dataclasses.dataclass(frozen=True)
 class TokenAccuracy:
-    """Share of target tokens that are predicted right given those before them, of values `correct` and `tokens`."""
+    """Share of target tokens that are predicted right given those before them, of values `correct`
+    and `tokens`."""
 
     name: str = "token_accuracy"
 
@@ -84,7 +88,8 @@ class CorpusMetric:
 
 
 def metric_of(about: Mapping[str, Any]) -> Metric:
-    """The metric that a store's manifest names: `metric`, and `labels` and `positive`, or `tokenize`."""
+    """The metric that a store's manifest names: `metric`, and `labels` and `positive`, or
+    `tokenize`."""
     if about["metric"] == "token_accuracy":
         return TokenAccuracy()
     if about["metric"] in ("bleu", "chrf"):
@@ -93,14 +98,17 @@ def metric_of(about: Mapping[str, Any]) -> Metric:
 
 
 def confusion(label_N: np.ndarray, prediction_N: np.ndarray, classes: int) -> np.ndarray:
-    """Each example's one-hot cell (label, prediction) of the confusion matrix: `[..., N, C * C]`, uint8."""
+    """Each example's one-hot cell (label, prediction) of the confusion matrix: `[..., N, C * C]`,
+    uint8."""
     return np.eye(classes * classes, dtype=np.uint8)[label_N * classes + prediction_N]
 
 
 def from_confusion(cells: np.ndarray, metric: str, *, positive: int = 1) -> np.ndarray:
-    """`accuracy`, `f1` (of the class `positive`) or `matthews` (multi-class) from summed cells `[..., C * C]`.
+    """`accuracy`, `f1` (of the class `positive`) or `matthews` (multi-class) from summed cells
+    `[..., C * C]`.
 
-    A metric with a zero denominator (no examples of a class, one class predicted throughout) is 0, as in scikit-learn.
+    A metric with a zero denominator (no examples of a class, one class predicted throughout) is 0,
+    as in scikit-learn.
     """
     classes = int(np.sqrt(cells.shape[-1]))
     table = np.asarray(cells, np.float64).reshape(*cells.shape[:-1], classes, classes)
@@ -109,7 +117,9 @@ def from_confusion(cells: np.ndarray, metric: str, *, positive: int = 1) -> np.n
     if metric == "accuracy":
         return _divide(correct, total)
     if metric == "f1":
-        return _divide(2 * table[..., positive, positive], label[..., positive] + predicted[..., positive])
+        return _divide(
+            2 * table[..., positive, positive], label[..., positive] + predicted[..., positive]
+        )
     if metric == "matthews":
         covariance = correct * total - (label * predicted).sum(-1)
         spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (label**2).sum(-1))
@@ -123,7 +133,8 @@ def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class TextMetric:
-    """Corpus BLEU (Papineni et al. 2002) or chrF (Popović 2015) with sacrebleu's defaults, in 0..100."""
+    """Corpus BLEU (Papineni et al. 2002) or chrF (Popović 2015) with sacrebleu's defaults, in
+    0..100."""
 
     name: Literal["bleu", "chrf"] = "bleu"
     tokenize: str = "13a"
@@ -132,18 +143,22 @@ class TextMetric:
     def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
         """Each sentence's sufficient statistics `[N, S]`, int32: S is 10 for BLEU, 18 for chrF.
 
-        The references' n-grams are counted once for the metric and the last 64 sets of references.  ValueError if there is not
-        one reference for each hypothesis.
+        The references' n-grams are counted once for the metric and the last 64 sets of references.
+        ValueError if there is not one reference for each hypothesis.
         """
         if len(hypotheses) != len(references):
-            raise ValueError(f"expected a reference for each hypothesis, but there are {len(references)} for {len(hypotheses)}")
+            raise ValueError(
+                f"expected a reference for each hypothesis, but there are {len(references)} for "
+                f"{len(hypotheses)}"
+            )
         if not references:
             return np.zeros((0, len(self.statistics([""], [""])[0])), np.int32)
         metric = _metric(self.name, self.tokenize, tuple(references))
         return np.array(metric._extract_corpus_statistics(hypotheses, None), np.int32)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
-        """The corpus score of summed statistics `[..., S]`: float64 `[...]`, to the last digit sacrebleu's."""
+        """The corpus score of summed statistics `[..., S]`: float64 `[...]`, to the last digit
+        sacrebleu's."""
         metric = _metric(self.name, self.tokenize, ("",))
         rows = np.rint(sums).astype(np.int64).reshape(-1, sums.shape[-1]).tolist()
         scores = [metric._compute_score_from_stats(row).score for row in rows]
@@ -162,5 +177,9 @@ def _metric(name: str, tokenize: str, references: tuple[str, ...]) -> Any:
     if name == "chrf":
         return CHRF(references=[references])
     if tokenize not in BLEU.TOKENIZERS:
-        raise ValueError(f"sacrebleu has no tokenizer {tokenize!r}; it has {', '.join(sorted(BLEU.TOKENIZERS))}")
-    return BLEU(tokenize=tokenize, references=[references], force=True)  # no advice on each of many hypothesis sets
+        raise ValueError(
+            f"sacrebleu has no tokenizer {tokenize!r}; it has {', '.join(sorted(BLEU.TOKENIZERS))}"
+        )
+    return BLEU(
+        tokenize=tokenize, references=[references], force=True
+    )  # no advice on each of many hypothesis sets

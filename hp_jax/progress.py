@@ -29,10 +29,11 @@ def track(
     each: tuple[int, str] | None = None,
     status: Callable[[], str] = str,
 ) -> Iterator[Item]:
-    """Yields `items` and shows how many of `total` units are done, how many a second, the time left and `status()`.
+    """Yields `items` and shows how many of `total` units are done, how many a second, the time left
+    and `status()`.
 
-    An item is `size(item)` units, or a part of one; each=(872, "examples"): a unit stands for so many of something else, whose
-    rate is shown too.
+    An item is `size(item)` units, or a part of one; each=(872, "examples"): a unit stands for so
+    many of something else, whose rate is shown too.
     """
     start = time.monotonic()
 
@@ -45,8 +46,11 @@ def track(
     yield from show(items, label, total, done, size, facts)
 
 
-def _facts(before: float, done: float, total: int, seconds: float, unit: str, each: tuple[int, str] | None) -> str:
-    """Such as `32/145 masks, 1.3 masks/s, 1130 examples/s, 87 s left`, `done - before` of them done in `seconds`."""
+def _facts(
+    before: float, done: float, total: int, seconds: float, unit: str, each: tuple[int, str] | None
+) -> str:
+    """Such as `32/145 masks, 1.3 masks/s, 1130 examples/s, 87 s left`, `done - before` of them done
+    in `seconds`."""
     parts = [f"{done:.0f}/{total} {unit}"]
     if done > before:
         rate = (done - before) / max(seconds, 1e-9)
@@ -73,7 +77,9 @@ Sized = Callable[[Any], float]
 Facts = Callable[[float], str]
 
 
-def _bar(items: Iterable[Item], label: str, total: int, done: float, size: Sized, facts: Facts) -> Iterator[Item]:
+def _bar(
+    items: Iterable[Item], label: str, total: int, done: float, size: Sized, facts: Facts
+) -> Iterator[Item]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(label, total=total, completed=int(done), facts=facts(done))
@@ -82,12 +88,16 @@ def _bar(items: Iterable[Item], label: str, total: int, done: float, size: Sized
             yield item
             done += size(item)
             progress.update(bar, completed=done)
-            if time.monotonic() - shown > SECONDS_BETWEEN_STATUS or done > total - 1e-6:  # a status may wait for the device
+            if (
+                time.monotonic() - shown > SECONDS_BETWEEN_STATUS or done > total - 1e-6
+            ):  # a status may wait for the device
                 shown = time.monotonic()
                 progress.update(bar, facts=facts(done))
 
 
-def _lines(items: Iterable[Item], label: str, total: int, done: float, size: Sized, facts: Facts) -> Iterator[Item]:
+def _lines(
+    items: Iterable[Item], label: str, total: int, done: float, size: Sized, facts: Facts
+) -> Iterator[Item]:
     last = time.monotonic()
     for item in items:
         yield item

@@ -16,13 +16,14 @@ ScoreFn = Callable[[jax.Array], Array]
 
 
 def prune(score_fn: ScoreFn, mask_AH: Array, counts: Sequence[int], *, floor: int = 0) -> jax.Array:
-    """The masks `[M, A, H]` with `counts[m]` of `mask_AH`'s living heads removed, least important first (section 4.2 of the
-    paper).
+    """The masks `[M, A, H]` with `counts[m]` of `mask_AH`'s living heads removed, least important
+    first (section 4.2 of the paper).
 
-    `score_fn` is asked before each step that removes something, at the mask reached so far: a function that looks at its
-    argument re-estimates (the authors' --exact_pruning), one that does not is the paper's one-shot order. Dead heads never
-    come back. The best `floor` heads of each row stay. ValueError for counts that fall or exceed the living heads, and for
-    scores that are not finite.
+    `score_fn` is asked before each step that removes something, at the mask reached so far: a
+    function that looks at its argument re-estimates (the authors' --exact_pruning), one that does
+    not is the paper's one-shot order. Dead heads never come back. The best `floor` heads of each
+    row stay. ValueError for counts that fall or exceed the living heads, and for scores that are
+    not finite.
     """
     living = len(living_heads(mask_AH))
     if any(later < earlier for earlier, later in itertools.pairwise([0, *counts])):
@@ -34,7 +35,9 @@ def prune(score_fn: ScoreFn, mask_AH: Array, counts: Sequence[int], *, floor: in
     removed = 0
     for count in counts:
         if count > removed:
-            mask_AH = keep_top(mask_AH, _finite(score_fn(mask_AH), mask_AH), living - count, floor=floor)
+            mask_AH = keep_top(
+                mask_AH, _finite(score_fn(mask_AH), mask_AH), living - count, floor=floor
+            )
             removed = count
         masks.append(mask_AH)
     return jnp.stack(masks)
@@ -43,16 +46,22 @@ def prune(score_fn: ScoreFn, mask_AH: Array, counts: Sequence[int], *, floor: in
 def _finite(score_AH: Array, mask_AH: jax.Array) -> np.ndarray:
     score_AH = np.asarray(score_AH)
     if score_AH.shape != mask_AH.shape:
-        raise ValueError(f"the scores have shape {score_AH.shape}, but the mask has shape {mask_AH.shape}")
+        raise ValueError(
+            f"the scores have shape {score_AH.shape}, but the mask has shape {mask_AH.shape}"
+        )
     bad = np.argwhere(np.asarray(mask_AH) & ~np.isfinite(score_AH))
     if len(bad):
         row, head = bad[0].tolist()
-        raise ValueError(f"the score of head {head} in row {row} is {score_AH[row, head]}, but a finite number was expected")
+        raise ValueError(
+            f"the score of head {head} in row {row} is {score_AH[row, head]}, but a finite number "
+            "was expected"
+        )
     return score_AH
 
 
 def oracle_scores(metric_M: np.ndarray, base: float, mask_AH: Array) -> np.ndarray:
-    """The oracle order's scores `[A, H]`: what the metric loses without each head alone, as `one_off(mask_AH)` takes them."""
+    """The oracle order's scores `[A, H]`: what the metric loses without each head alone, as
+    `one_off(mask_AH)` takes them."""
     living = living_heads(mask_AH)
     if len(metric_M) != len(living):
         raise ValueError(f"{len(living)} heads are alive, but {len(metric_M)} ablations were given")

@@ -1,8 +1,8 @@
 """The device mesh, and placement on it: of one process's devices, or of those of many hosts.
 
-A mesh has two axes: `mask`, along which a grid's masks are split, and `data`, along which its batches are.  Importance and
-training split batches along both.  Parameters are whole on every device.  Every process has all data on its host and puts
-on its devices what belongs there.
+A mesh has two axes: `mask`, along which a grid's masks are split, and `data`, along which its
+batches are.  Importance and training split batches along both.  Parameters are whole on every
+device.  Every process has all data on its host and puts on its devices what belongs there.
 """
 
 from __future__ import annotations
@@ -23,16 +23,21 @@ from hp_jax.task import Batch
 
 BOTH = ("mask", "data")
 SILENCE = 30
-"""Seconds after which a process of which nothing is heard counts as dead, so that the others end; JAX's own are 100."""
+"""Seconds after which a process of which nothing is heard counts as dead, so that the others end;
+JAX's own are 100."""
 
 
 def join_hosts() -> None:
-    """Makes this process one of many, whose devices are used together; each of them runs the same command.
+    """Makes this process one of many, whose devices are used together; each of them runs the same
+    command.
 
-    Nothing need be said on Cloud TPU, Slurm, Kubernetes and under Open MPI; elsewhere JAX_COORDINATOR_ADDRESS (host:port of the
-    first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say it.  RuntimeError if there is no such cluster.
+    Nothing need be said on Cloud TPU, Slurm, Kubernetes and under Open MPI; elsewhere
+    JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
+    say it.  RuntimeError if there is no such cluster.
     """
-    jax.config.update("jax_enable_preemption_service", False)  # which would make the process ignore SIGTERM
+    jax.config.update(
+        "jax_enable_preemption_service", False
+    )  # which would make the process ignore SIGTERM
     count, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
         jax.distributed.initialize(
@@ -43,22 +48,32 @@ def join_hosts() -> None:
         )
     except ValueError as error:
         raise RuntimeError(
-            "found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected JAX_COORDINATOR_ADDRESS (host:port of the first "
+            "found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected JAX_COORDINATOR_ADDRESS "
+            "(host:port of the first "
             f"process), JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
         ) from error
 
 
 def _gpus_of_the_node() -> list[int] | None:
-    """All of them in a Slurm step with one task on each node, of which JAX would take the first; None: let JAX decide."""
-    tasks, gpus = (os.environ.get(name, "") for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_GPUS_ON_NODE"))
-    alone = re.fullmatch(r"1(\(x\d+\))?", tasks) and gpus.isdecimal() and "JAX_LOCAL_DEVICE_IDS" not in os.environ
+    """All of them in a Slurm step with one task on each node, of which JAX would take the first;
+    None: let JAX decide."""
+    tasks, gpus = (
+        os.environ.get(name, "") for name in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_GPUS_ON_NODE")
+    )
+    alone = (
+        re.fullmatch(r"1(\(x\d+\))?", tasks)
+        and gpus.isdecimal()
+        and "JAX_LOCAL_DEVICE_IDS" not in os.environ
+    )
     return list(range(int(gpus))) if alone else None
 
 
 def leave_hosts(status: int) -> NoReturn:
-    """Ends this process, one of many that has failed, without waiting for the others, who then end too.
+    """Ends this process, one of many that has failed, without waiting for the others, who then end
+    too.
 
-    The first, through which all are connected, gives the others time to say what has gone wrong with them.
+    The first, through which all are connected, gives the others time to say what has gone wrong
+    with them.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -68,15 +83,19 @@ def leave_hosts(status: int) -> NoReturn:
 
 
 def device_mesh(devices: Sequence[jax.Device] | None = None, *, mask: int = 1) -> Mesh:
-    """A mesh of all (or the given) devices, `mask` of them along that axis.  ValueError if they do not divide."""
+    """A mesh of all (or the given) devices, `mask` of them along that axis.  ValueError if they do
+    not divide."""
     devices = jax.devices() if devices is None else list(devices)
     if mask < 1 or len(devices) % mask:
         raise ValueError(f"{len(devices)} devices cannot be split into {mask} along the mask axis")
-    return jax.make_mesh((mask, len(devices) // mask), BOTH, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return jax.make_mesh(
+        (mask, len(devices) // mask), BOTH, axis_types=(AxisType.Auto,) * 2, devices=devices
+    )
 
 
 def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...]) -> Any:
-    """Every array of `tree`, the same on all hosts, split over the mesh along its first axes; whole everywhere for none."""
+    """Every array of `tree`, the same on all hosts, split over the mesh along its first axes; whole
+    everywhere for none."""
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
@@ -88,20 +107,27 @@ def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...]) -> Any:
     return jax.tree.map(globally, tree)
 
 
-def place_batch(batch: Batch, mesh: Mesh, axis: str | tuple[str, ...] = BOTH) -> dict[str, jax.Array]:
+def place_batch(
+    batch: Batch, mesh: Mesh, axis: str | tuple[str, ...] = BOTH
+) -> dict[str, jax.Array]:
     """A host batch split over `axis`; rows of weight 0 are added if B does not divide."""
-    parts = np.prod([mesh.shape[name] for name in ((axis,) if isinstance(axis, str) else axis)], dtype=int)
+    parts = np.prod(
+        [mesh.shape[name] for name in ((axis,) if isinstance(axis, str) else axis)], dtype=int
+    )
     missing = -len(batch["weight_B"]) % parts
 
     def filled(name: str, array: np.ndarray) -> np.ndarray:
         extra = np.repeat(array[-1:], missing, axis=0)
         return np.concatenate([array, np.zeros_like(extra) if name == "weight_B" else extra])
 
-    return place({name: filled(name, np.asarray(array)) for name, array in batch.items()}, mesh, axis)
+    return place(
+        {name: filled(name, np.asarray(array)) for name, array in batch.items()}, mesh, axis
+    )
 
 
 def fetch(tree: Any) -> Any:
-    """Every array of `tree` whole on this host, and on every other: all processes call it at once."""
+    """Every array of `tree` whole on this host, and on every other: all processes call it at
+    once."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
@@ -109,7 +135,11 @@ def fetch(tree: Any) -> Any:
 
 def agreed(array: np.ndarray) -> np.ndarray:
     """The first process's `array` on all hosts."""
-    return array if jax.process_count() == 1 else np.asarray(multihost_utils.broadcast_one_to_all(array))
+    return (
+        array
+        if jax.process_count() == 1
+        else np.asarray(multihost_utils.broadcast_one_to_all(array))
+    )
 
 
 def wait_for_all(place: str) -> None:

@@ -1,13 +1,16 @@
-"""What the compiler says that each step costs a device: FLOPs, memory and collectives; and how many masks fit together.
+"""What the compiler says that each step costs a device: FLOPs, memory and collectives; and how many
+masks fit together.
 
-    python scripts/cost.py --batch 32                               # BERT-base, on the devices that are here
-    export TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu                   # a TPU's compiler, without a TPU (pip install 'jax[tpu]')
+    python scripts/cost.py --batch 32              # BERT-base, on the devices that are here
+    export TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu  # a TPU's compiler (pip install 'jax[tpu]')
     python scripts/cost.py --topology v5e:4x4 --dtype bfloat16 --batch 4096 --mask-devices 1
-    python scripts/cost.py --topology v5e:16x16 --dtype bfloat16 --layers 2 --heads 4 --width 128 --ffn 512
+    python scripts/cost.py --topology v5e:16x16 --dtype bfloat16 --layers 2 --heads 4 \
+        --width 128 --ffn 512
     python scripts/cost.py configs/multi30k.py --topology v5e:4x4 --dtype bfloat16 --length 32
 
-On two CPU cores beside other work these took 26 seconds, 11 minutes (most of it the training step), 35 seconds and 4
-minutes.  Nothing is run.  With ALLOW_MULTIPLE_LIBTPU_LOAD=1 several processes may compile for TPUs at the same time.
+On two CPU cores beside other work these took 26 seconds, 11 minutes (most of it the training step),
+35 seconds and 4 minutes.  Nothing is run.  With ALLOW_MULTIPLE_LIBTPU_LOAD=1 several processes may
+compile for TPUs at the same time.
 """
 
 import dataclasses
@@ -38,8 +41,17 @@ from hp_jax.shrink.costs import batch_shapes as batch_of
 from hp_jax.train import State, optimizer, train_step
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-GIB = {"TPU v2": 8, "TPU v3": 16, "TPU v4": 16, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32, "TPU7x": 96}
-"""Memory of a device by its kind; up to v4 a device is one of a chip's two cores.  `TPU v5` is v5p."""
+GIB = {
+    "TPU v2": 8,
+    "TPU v3": 16,
+    "TPU v4": 16,
+    "TPU v5 lite": 16,
+    "TPU v5": 95,
+    "TPU v6 lite": 32,
+    "TPU7x": 96,
+}
+"""Memory of a device by its kind; up to v4 a device is one of a chip's two cores.  `TPU v5` is
+v5p."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +81,20 @@ class Cost:
 
 
 def task_of(cost: Cost, config: Experiment) -> Classification | Translation:
-    """The config's model; of a classifier, whose shape comes with its checkpoint, the shape is the flags'."""
+    """The config's model; of a classifier, whose shape comes with its checkpoint, the shape is the
+    flags'."""
     compute: dict[str, Any] = {"dtype": cost.dtype or config.dtype, "attention": config.attention}
     if isinstance(config, TranslationExperiment):
         own = config.architecture
-        vocab = {"source_vocab": own.source_vocab or cost.vocab, "target_vocab": own.target_vocab or cost.vocab}
+        vocab = {
+            "source_vocab": own.source_vocab or cost.vocab,
+            "target_vocab": own.target_vocab or cost.vocab,
+        }
         return Translation(dataclasses.replace(own, **vocab, **compute), config.decoding)
     shape = {"layers": cost.layers, "heads": cost.heads, "width": cost.width, "ffn": cost.ffn}
-    return Classification(BertConfig("bert", ("a", "b"), vocab=30522, positions=512, types=2, **shape, **compute))
+    return Classification(
+        BertConfig("bert", ("a", "b"), vocab=30522, positions=512, types=2, **shape, **compute)
+    )
 
 
 def devices_of(topology: str) -> list[jax.Device]:
@@ -102,13 +120,14 @@ def collectives(compiled: Any) -> set[str]:
 
 def one_off(task: Classification | Translation) -> np.ndarray:
     """The whole model and every head off, `[M, A, H]`."""
-    full_AH = task.full_AH
-    return np.concatenate([full_AH[None], heads.one_off(full_AH)])
+    present_AH = task.present_AH
+    return np.concatenate([present_AH[None], heads.one_off(present_AH)])
 
 
 @dataclasses.dataclass(frozen=True)
 class GridWork:
-    """What a grid really runs, as its chunks' plans say: XLA counts a loop's body once, however often it is run."""
+    """What a grid really runs, as its chunks' plans say: XLA counts a loop's body once, however
+    often it is run."""
 
     masks: int
     chunks: int
@@ -118,64 +137,86 @@ class GridWork:
     """Without the search, on one device, if it had all chunks."""
 
 
-def grid_work(task: Any, params: Any, batch: Mapping[str, Any], masks_MAH: np.ndarray, chunk: int) -> GridWork:
+def grid_work(
+    task: Any, params: Any, batch: Mapping[str, Any], masks_MAH: np.ndarray, chunk: int
+) -> GridWork:
     """The work on one device's batch; only shapes of `params` and `batch` count."""
-    gates = heads.gates(masks_MAH[0], task.full_AH)
+    gates = heads.gates(masks_MAH[0], task.present_AH)
 
     def flops(part: Callable[..., Any], *shapes: Any) -> float:
         return float(jax.jit(part).lower(*shapes).cost_analysis()["flops"])
 
-    def see(params: Any, batch: Any, state: Any) -> Any:
-        return task.look(params, 0, batch, state)
+    def contexts_of(params: Any, batch: Any, state: Any) -> Any:
+        return task.context(params, 0, batch, state)
 
-    def advance(params: Any, batch: Any, state: Any, seen: Any, gate: Any) -> Any:
-        return task.advance(params, 0, batch, state, seen, gate)
+    def apply_row(params: Any, batch: Any, state: Any, context: Any, gate: Any) -> Any:
+        return task.apply_row(params, 0, batch, state, context, gate)
 
     state = jax.eval_shape(task.start, params, batch)
-    seen = jax.eval_shape(see, params, batch, state)
+    context = jax.eval_shape(contexts_of, params, batch, state)
     plans = [plan(masks_MAH[i : i + chunk], task.stages) for i in range(0, len(masks_MAH), chunk)]
-    looks, layers = (sum(int(n) for n in counts) for counts in zip(*map(_runs, plans), strict=True))
+    contexts, layers = (
+        sum(int(n) for n in counts) for counts in zip(*map(_runs, plans), strict=True)
+    )
     one_state = jax.eval_shape(lambda state: jax.tree.map(lambda x: x[None], state), state)
     forced = dataclasses.replace(task, decoding=None) if isinstance(task, Translation) else task
-    read = len(masks_MAH) * flops(forced.evaluate, params, batch, one_state, [gate[None] for gate in gates])
-    total = looks * flops(see, params, batch, state) + layers * flops(advance, params, batch, state, seen, gates[0]) + read
+    read = len(masks_MAH) * flops(
+        forced.evaluate, params, batch, one_state, [gate[None] for gate in gates]
+    )
+    total = (
+        contexts * flops(contexts_of, params, batch, state)
+        + layers * flops(apply_row, params, batch, state, context, gates[0])
+        + read
+    )
     return GridWork(len(masks_MAH), len(plans), layers, total)
 
 
 def _runs(made: Any) -> tuple[int, int]:
-    """How many times a plan's stages look and advance."""
+    """How many times a plan's stages take a context and apply a row."""
     return made.count_A.sum(), made.first_AP.max(1).sum()
 
 
-def show(name: str, compile: Callable[[], Any], flops: float | None = None, start: float | None = None) -> None:
+def show(
+    name: str, compile: Callable[[], Any], flops: float | None = None, start: float | None = None
+) -> None:
     """Compiles a step and prints its row of the table; the seconds are since `start`."""
     start = time.monotonic() if start is None else start
     compiled = compile()
     seconds = time.monotonic() - start
     count = compiled.cost_analysis()["flops"] if flops is None else flops
     found = ", ".join(sorted(collectives(compiled))) or "none"
-    print(f"{name:<22} {count / 1e9:10.2f} {chunks.needed_bytes(compiled) / 2**20:9.0f} {seconds:6.0f}  {found}", flush=True)
+    print(
+        f"{name:<22} {count / 1e9:10.2f} {chunks.needed_bytes(compiled) / 2**20:9.0f} "
+        f"{seconds:6.0f}  {found}",
+        flush=True,
+    )
 
 
 def placed(tree: Any, mesh: Mesh, *axes: Any) -> Any:
     """Shapes with their sharding along the first axes."""
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding), tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding), tree
+    )
 
 
 def forward(task: Any, params: Any, batch: Any, mask_AH: Any) -> jax.Array:
     """The loss of each example."""
-    return task.loss(params, batch, heads.gates(mask_AH, task.full_AH))
+    return task.loss(params, batch, heads.gates(mask_AH, task.present_AH))
 
 
-def search(task: Any, params: Any, batch: Any, mask_AH: Any, *, mesh: Mesh, decoding: Decoding) -> Any:
+def search(
+    task: Any, params: Any, batch: Any, mask_AH: Any, *, mesh: Mesh, decoding: Decoding
+) -> Any:
     """Beam search, each device with sentences of its own."""
 
     def own(params: Any, batch: Any, mask_AH: Any) -> Any:
-        return task.translate(params, batch, heads.gates(mask_AH, task.full_AH), decoding)
+        return task.translate(params, batch, heads.gates(mask_AH, task.present_AH), decoding)
 
     specs = PartitionSpec(), PartitionSpec(BOTH), PartitionSpec()
-    return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(BOTH), check_vma=False)(params, batch, mask_AH)
+    return jax.shard_map(
+        own, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(BOTH), check_vma=False
+    )(params, batch, mask_AH)
 
 
 def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh) -> None:
@@ -183,39 +224,63 @@ def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh
     recipe = config.train
     key = placed(jax.eval_shape(functools.partial(jax.random.key, 0)), mesh)
     params, batch = placed(params, mesh), placed(batch, mesh, BOTH)
-    mask_AH = placed(task.full_AH, mesh)
+    mask_AH = placed(task.present_AH, mesh)
 
     def begin(params: Any) -> State:
-        return State(params, optimizer(recipe, 1000).init(params), jnp.zeros((), jnp.int32), jnp.zeros(()))
+        return State(
+            params, optimizer(recipe, 1000).init(params), jnp.zeros((), jnp.int32), jnp.zeros(())
+        )
 
     state = placed(jax.eval_shape(begin, params), mesh)
-    show("forward", lambda: jax.jit(forward, static_argnums=0).lower(task, params, batch, mask_AH).compile())
+    show(
+        "forward",
+        lambda: jax.jit(forward, static_argnums=0).lower(task, params, batch, mask_AH).compile(),
+    )
     scoring = {"per": config.importance.per, "kind": config.importance.kind}
-    show("importance", lambda: importance_sums.lower(task, params, batch, mask_AH, **scoring).compile())
+    show(
+        "importance",
+        lambda: importance_sums.lower(task, params, batch, mask_AH, **scoring).compile(),
+    )
     show(
         "training step",
-        lambda: train_step.lower(state, batch, mask_AH, key, task=task, recipe=recipe, steps=1000).compile(),
+        lambda: train_step.lower(
+            state, batch, mask_AH, key, task=task, recipe=recipe, steps=1000
+        ).compile(),
     )
     if isinstance(task, Translation):
         searching = jax.jit(functools.partial(search, task, mesh=mesh, decoding=task.decoding))
-        show(f"search, beam {task.decoding.beam}", lambda: searching.lower(params, batch, mask_AH).compile())
+        show(
+            f"search, beam {task.decoding.beam}",
+            lambda: searching.lower(params, batch, mask_AH).compile(),
+        )
 
 
 def grid_row(task: Any, params: Any, batch: Any, mesh: Mesh, length: int, masks: int) -> None:
-    """The row of one chunk on each device, of the grid of every head off; and the number of masks that fit."""
+    """The row of one chunk on each device, of the grid of every head off; and the number of masks
+    that fit."""
     masks_MAH, limit, start = one_off(task), may_use(mesh.devices.flat[0]), time.monotonic()
     if not masks:
         most = min(chunks.MOST, math.ceil(len(masks_MAH) / mesh.shape["mask"]))
         fit = chunks.masks_that_fit(task, params, batch, mesh, limit, most=most)
         masks = chunks.equal_chunk(len(masks_MAH), mesh.shape["mask"], fit)
-        print(f"{fit} masks fit into {limit / 2**20:.0f} MiB ({chunks.SHARE:.0%} of a device's memory), of {most} wanted")
+        print(
+            f"{fit} masks fit into {limit / 2**20:.0f} MiB ({chunks.SHARE:.0%} of a device's "
+            f"memory), of {most} wanted"
+        )
     own = batch_of(task, len(batch["weight_B"]) // mesh.shape["data"], length)
     work = grid_work(task, params, own, masks_MAH, masks)
     flops = work.flops / work.chunks
-    show(f"grid, {masks} masks", lambda: chunks.compiled_grid(task, params, batch, mesh, masks), flops, start)
+    show(
+        f"grid, {masks} masks",
+        lambda: chunks.compiled_grid(task, params, batch, mesh, masks),
+        flops,
+        start,
+    )
     print(
-        f"One head off, {work.masks} masks in {work.chunks} chunks: {work.layers} shared layers are run, "
-        f"one by one it would be {work.masks * task.stages}. The chunk's GFLOP are the mean of these chunks."
+        f"One head off, {work.masks} masks in {work.chunks} chunks: {work.layers} shared layers "
+        "are run, "
+        f"one by one it would be {work.masks * task.stages}. The chunk's GFLOP are the mean of "
+        "these chunks."
     )
 
 
@@ -224,17 +289,26 @@ def main(cost: Cost) -> None:
     config, devices = load_config(cost.config), devices_of(cost.topology)
     task = task_of(cost, config)
     examples = len(devices) * math.ceil(cost.batch / len(devices))
-    params, batch = jax.eval_shape(task.init, jax.random.key(0)), batch_of(task, examples, cost.length)
+    params, batch = (
+        jax.eval_shape(task.init, jax.random.key(0)),
+        batch_of(task, examples, cost.length),
+    )
     most = len(one_off(task))
-    along = cost.mask_devices or max(n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= most)
+    along = cost.mask_devices or max(
+        n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= most
+    )
     mesh = device_mesh(devices, mask=along)
-    print(f"{len(devices)} x {devices[0].device_kind}; grid: {dict(mesh.shape)}; {examples} examples of {cost.length} tokens")
+    print(
+        f"{len(devices)} x {devices[0].device_kind}; grid: {dict(mesh.shape)}; {examples} "
+        f"examples of {cost.length} tokens"
+    )
     print(f"{task.config}\n")
     print(f"{'a device, a batch':<22} {'GFLOP':>10} {'MiB':>9} {'s':>6}  collectives")
     step_rows(task, config, params, batch, mesh)
     grid_row(task, params, batch, mesh, cost.length, cost.masks)
     print(
-        "s: of compiling, for the grid all chunks that were tried.  XLA counts a loop's body once: a search's GFLOP are of one"
+        "s: of compiling, for the grid all chunks that were tried.  XLA counts a loop's body "
+        "once: a search's GFLOP are of one"
     )
     print("token; the grid's are as often as the plans run each part, without the search.")
 

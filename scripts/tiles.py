@@ -1,13 +1,15 @@
-"""What removed heads save on a TPU, by the TPU compiler's own account: one attention module for each number of heads kept.
+"""What removed heads save on a TPU, by the TPU compiler's own account: one attention module for
+each number of heads kept.
 
-    export TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu     # a TPU's compiler, without a TPU (pip install 'jax[tpu]')
+    export TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu  # a TPU's compiler (pip install 'jax[tpu]')
     python scripts/tiles.py
     python scripts/tiles.py --topology v6e:2x2 --width 512 --heads 8 --batch 256
-    python scripts/tiles.py --model --multiple 1 2 4  # all of BERT-base, half of its heads removed at random and rounded
+    python scripts/tiles.py --model --multiple 1 2 4  # BERT-base, half of its heads removed
 
-Nothing is run.  Cycles are what the compiler itself expects of each fusion, added up; what it expects of copies between
-memories is not in them.  A module is query, key, value, attention and output projection of `batch` examples of `length`
-tokens.  With ALLOW_MULTIPLE_LIBTPU_LOAD=1 several processes may compile for TPUs at the same time.
+Nothing is run.  Cycles are what the compiler itself expects of each fusion, added up; what it
+expects of copies between memories is not in them.  A module is query, key, value, attention and
+output projection of `batch` examples of `length` tokens.  With ALLOW_MULTIPLE_LIBTPU_LOAD=1 several
+processes may compile for TPUs at the same time.
 """
 
 import dataclasses
@@ -57,26 +59,37 @@ def module(tiles: Tiles, kept: int, device: jax.Device) -> Any:
 
     x_BTD = jax.ShapeDtypeStruct((tiles.batch, tiles.length, tiles.width), jnp.dtype(tiles.dtype))
     inputs = x_BTD, jax.ShapeDtypeStruct((tiles.batch,), jnp.int32)
-    params = jax.eval_shape(functools.partial(attention.init, method=apply), jax.random.key(0), *inputs)
+    params = jax.eval_shape(
+        functools.partial(attention.init, method=apply), jax.random.key(0), *inputs
+    )
     return _compiled(functools.partial(attention.apply, method=apply), device, params, *inputs)
 
 
 def model(tiles: Tiles, multiple: int, device: jax.Device) -> tuple[str, Any]:
-    """The heads of each row, and the compiled forward pass of BERT-base; multiple 0: with all heads."""
+    """The heads of each row, and the compiled forward pass of BERT-base; multiple 0: with all
+    heads."""
     config = SHAPES["base"]
     assert isinstance(config, BertConfig)
-    full_AH = Classification(config).full_AH
-    mask_AH = without_share(full_AH, random_order(full_AH, 0), 0.5, multiple) if multiple else full_AH
+    present_AH = Classification(config).present_AH
+    mask_AH = (
+        without_share(present_AH, random_order(present_AH, 0), 0.5, multiple)
+        if multiple
+        else present_AH
+    )
     kept = tuple(tuple(mask_H.nonzero()[0].tolist()) for mask_H in mask_AH)
     task = Classification(dataclasses.replace(config, kept=kept, dtype=tiles.dtype))
     params = jax.eval_shape(task.init, jax.random.key(0))
     batch = costs.batch_shapes(task, tiles.batch, tiles.length)
-    return " ".join(map(str, mask_AH.sum(1))), _compiled(functools.partial(costs.forward, task), device, params, batch)
+    return " ".join(map(str, mask_AH.sum(1))), _compiled(
+        functools.partial(costs.forward, task), device, params, batch
+    )
 
 
 def _compiled(function: Any, device: jax.Device, *shapes: Any) -> Any:
     sharding = SingleDeviceSharding(device)
-    placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    placed = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+    )
     return jax.jit(function).lower(*placed).compile()
 
 

@@ -53,7 +53,9 @@ def write_byte_level(folder: Path, **settings: object) -> Path:
     """RoBERTa's vocab.json and merges.txt, trained on `SENTENCES`."""
     trained = ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    trained.train_from_iterator(SENTENCES, vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False)
+    trained.train_from_iterator(
+        SENTENCES, vocab_size=400, min_frequency=1, special_tokens=special, show_progress=False
+    )
     trained.save_model(str(folder))
     if settings:
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -72,7 +74,17 @@ def real_sentences() -> tuple[str, ...]:
     folder = Path(os.environ.get("HP_JAX_DATA", "/nonexistent"))
     files = [
         folder / name
-        for name in ("sst2/dev.tsv", "cola/in_domain_dev.tsv", "mrpc/msr_paraphrase_test.txt", "mnli/dev_matched.tsv")
+        for name in (
+            "sst2/dev.tsv",
+            "cola/in_domain_dev.tsv",
+            "mrpc/msr_paraphrase_test.txt",
+            "mnli/dev_matched.tsv",
+        )
     ]
-    lines = [line for file in files if file.is_file() for line in file.read_text(encoding="utf-8").split("\n")[:400]]
+    lines = [
+        line
+        for file in files
+        if file.is_file()
+        for line in file.read_text(encoding="utf-8").split("\n")[:400]
+    ]
     return tuple(part for line in lines for part in line.split("\t")) + SENTENCES

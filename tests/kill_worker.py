@@ -16,13 +16,19 @@ SECONDS = 0.02
 
 def create(folder, masks=MASKS, chunk=CHUNK):
     axes = ("mask", "example")
-    items = {"loss": Items(axes, (masks, EXAMPLES), "float32"), "prediction": Items(axes, (masks, EXAMPLES), "int32")}
+    items = {
+        "loss": Items(axes, (masks, EXAMPLES), "float32"),
+        "prediction": Items(axes, (masks, EXAMPLES), "int32"),
+    }
     fixed = {"label": (("example",), np.arange(EXAMPLES))}
-    return create_store(folder, "grid", fingerprint={"data": "1"}, about={}, fixed=fixed, items=items, chunk=chunk)
+    return create_store(
+        folder, "grid", fingerprint={"data": "1"}, about={}, fixed=fixed, items=items, chunk=chunk
+    )
 
 
 def fill(folder, begun):
-    """Fills the store, and adds a byte to FOLDER.log for every chunk; tells `begun` when everything is compiled."""
+    """Fills the store, and adds a byte to FOLDER.log for every chunk; tells `begun` when everything
+    is compiled."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_compilation_cache_dir", str(folder.parent / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -33,14 +39,16 @@ def fill(folder, begun):
     masks_MAH = (np.arange(MASKS)[:, None, None] >> np.arange(8).reshape(2, 4)) % 2 == 1
     params, batches = random_params(), batched(examples(EXAMPLES), size=EXAMPLES, buckets=(16,))
 
-    def finish(batch, values):
+    def postprocess(batch, values):
         os.write(log, b".")
         time.sleep(SECONDS)
         return values
 
     evaluate_grid(TASK, params, batches, masks_MAH[:CHUNK], chunk=CHUNK, mesh=ONE_DEVICE)
     begun.send_bytes(b"begun")
-    fill_grid(TASK, params, batches, masks_MAH, create(folder), mesh=ONE_DEVICE, finish=finish)
+    fill_grid(
+        TASK, params, batches, masks_MAH, create(folder), mesh=ONE_DEVICE, postprocess=postprocess
+    )
 
 
 def values(masks):
@@ -50,9 +58,13 @@ def values(masks):
 
 
 def every_second_chunk(folders, first, masks, barrier):
-    """Creates each store at the same moment as the other job, which wants another chunk, and writes every second chunk."""
+    """Creates each store at the same moment as the other job, which wants another chunk, and writes
+    every second chunk."""
     for folder in folders:
         barrier.wait()
         store = create(folder, masks, chunk=CHUNK + first)
         for start in range(first * store.chunk, masks, 2 * store.chunk):
-            store.write(start, {name: value[start : start + store.chunk] for name, value in values(masks).items()})
+            store.write(
+                start,
+                {name: value[start : start + store.chunk] for name, value in values(masks).items()},
+            )

@@ -1,4 +1,5 @@
-"""The benchmarks on tiny models: that both sides agree, what they write, and that they refuse sides that do not agree."""
+"""The benchmarks on tiny models: that both sides agree, what they write, and that they refuse sides
+that do not agree."""
 
 import json
 import pathlib
@@ -14,7 +15,11 @@ if int(transformers.__version__.split(".")[0]) > 4:
 
 from tiny import write_hf_folder  # noqa: E402
 
-PAIRS = ("the film is good\tthe film was great\tentailment", "a film\tit is very bad .\tneutral", "awful\tfine\tcontradiction")
+PAIRS = (
+    "the film is good\tthe film was great\tentailment",
+    "a film\tit is very bad .\tneutral",
+    "awful\tfine\tcontradiction",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +46,9 @@ def numbers(setting, capsys):
     """The JSON file, and a check of what all have in common."""
     found, printed = json.loads(setting.out.read_text()), capsys.readouterr().out
     assert str(setting.out.parent) not in setting.out.read_text()
-    assert {"command", "versions", "devices", "cores", "torch threads", "setting", "unit"} <= set(found)
+    assert {"command", "versions", "devices", "cores", "torch threads", "setting", "unit"} <= set(
+        found
+    )
     for name, row in (found["seconds"] | found["ratios"]).items():
         assert len(row["rounds"]) == 2
         assert 0 < row["min"] <= row["median"] <= row["max"]
@@ -58,8 +65,13 @@ def test_importance(text, capsys, monkeypatch):
     assert "run_bertology, batch 4, weights frozen" in found["seconds"]
     assert found["ratios"]["our importance / our forward"]["goal"] == "<= 2.2"
     scores = importance.head_importance
-    monkeypatch.setattr(importance, "head_importance", lambda *args, **options: scores(*args, **options) * 1.01)
-    with pytest.raises(SystemExit, match=r"importance per example: the two sides differ by .* and nothing was timed"):
+    monkeypatch.setattr(
+        importance, "head_importance", lambda *args, **options: scores(*args, **options) * 1.01
+    )
+    with pytest.raises(
+        SystemExit,
+        match=r"importance per example: the two sides differ by .* and nothing was timed",
+    ):
         importance.main(setting)
 
 
@@ -75,7 +87,9 @@ def test_grid(text, capsys, monkeypatch):
     grids = grid.evaluate_grid
     changed = {"loss": lambda loss: loss + 1e-3, "prediction": lambda prediction: prediction}
     monkeypatch.setattr(
-        grid, "evaluate_grid", lambda *args, **options: {k: changed[k](v) for k, v in grids(*args, **options).items()}
+        grid,
+        "evaluate_grid",
+        lambda *args, **options: {k: changed[k](v) for k, v in grids(*args, **options).items()},
     )
     with pytest.raises(SystemExit, match=r"loss under masks: the two sides differ by 0\.001"):
         grid.main(setting)
@@ -84,12 +98,22 @@ def test_grid(text, capsys, monkeypatch):
 def test_translation(tmp_path, capsys, monkeypatch):
     import translation
 
-    sizes = {"layers": 1, "heads": 2, "width": 16, "vocab": 24, "sentences": 6, "source": (2, 5), "limit": 6}
+    sizes = {
+        "layers": 1,
+        "heads": 2,
+        "width": 16,
+        "vocab": 24,
+        "sentences": 6,
+        "source": (2, 5),
+        "limit": 6,
+    }
     setting = translation.Translation(**sizes, rounds=2, out=tmp_path / "benchmark.json")
     translation.main(setting)
     found = numbers(setting, capsys)
     assert found["agreement"]["equal translations"] == 1
-    monkeypatch.setattr(translation, "our_translations", lambda pair, made, masks, chunk: [["0"] * 6] * len(masks))
+    monkeypatch.setattr(
+        translation, "our_translations", lambda pair, made, masks, chunk: [["0"] * 6] * len(masks)
+    )
     with pytest.raises(SystemExit, match=r"0\.0% of the translations are the same"):
         translation.main(setting)
 
@@ -97,11 +121,20 @@ def test_translation(tmp_path, capsys, monkeypatch):
 def test_scaling(text, capsys):
     import scaling
 
-    setting = scaling.Scaling(**text | {"examples": 3, "shape": "tiny"}, masks=(4, 8), times=(2,), shared=8, chunk=4)
+    setting = scaling.Scaling(
+        **text | {"examples": 3, "shape": "tiny"}, masks=(4, 8), times=(2,), shared=8, chunk=4
+    )
     scaling.main(setting)
     found = numbers(setting, capsys)
-    assert list(found["seconds"])[:3] == ["4 masks, 1 x data", "8 masks, 1 x data", "4 masks, 2 x data"]
-    assert found["ratios"]["8 masks, pinned processes: 1 / 8 masks, pinned processes: 2"]["goal"] == ">= 1.8"
+    assert list(found["seconds"])[:3] == [
+        "4 masks, 1 x data",
+        "8 masks, 1 x data",
+        "4 masks, 2 x data",
+    ]
+    assert (
+        found["ratios"]["8 masks, pinned processes: 1 / 8 masks, pinned processes: 2"]["goal"]
+        == ">= 1.8"
+    )
 
 
 def test_sides_alternate_and_samples_are_scaled():

@@ -18,9 +18,10 @@ METRICS = {
     TextMetric("bleu", "zh"): lambda: BLEU(tokenize="zh"),
     TextMetric("chrf"): lambda: CHRF(),
 }
-SENTENCES = st.lists(st.sampled_from(("the", "a", "cat's", "sat,", "3.5", "mat.", "天气", "É", "<b>", " .")), max_size=9).map(
-    " ".join
-)
+SENTENCES = st.lists(
+    st.sampled_from(("the", "a", "cat's", "sat,", "3.5", "mat.", "天气", "É", "<b>", " .")),
+    max_size=9,
+).map(" ".join)
 CORPORA = st.lists(st.tuples(SENTENCES, SENTENCES), min_size=1, max_size=8)
 
 
@@ -31,11 +32,16 @@ def test_corpora_and_their_resamples_have_sacrebleus_score(metric, corpus, seed)
     hypotheses, references = zip(*corpus, strict=True)
     statistics_NS = metric.statistics(hypotheses, references)
     assert statistics_NS.dtype == np.int32
-    assert metric.score(statistics_NS.sum(0)) == METRICS[metric]().corpus_score(hypotheses, [references]).score
+    assert (
+        metric.score(statistics_NS.sum(0))
+        == METRICS[metric]().corpus_score(hypotheses, [references]).score
+    )
     draws_RN = resamples(len(corpus), 3, seed)
     wanted = []
     for draw_N in draws_RN.astype(int):
-        drawn = [list(np.repeat(np.array(side, object), draw_N)) for side in (hypotheses, references)]
+        drawn = [
+            list(np.repeat(np.array(side, object), draw_N)) for side in (hypotheses, references)
+        ]
         wanted.append(METRICS[metric]().corpus_score(drawn[0], [drawn[1]]).score)
     np.testing.assert_array_equal(metric.score(draws_RN @ statistics_NS.astype(np.float32)), wanted)
 
@@ -60,7 +66,9 @@ def test_sets_of_references_do_not_mix():
     sets = [["a b c d", "e f g h"], ["a b c x", "e f g h"], ["e f g h", "a b c d"]] * 2
     for references in sets:
         found = TextMetric().statistics(hypotheses, references)
-        np.testing.assert_array_equal(found, BLEU()._extract_corpus_statistics(hypotheses, [references]))
+        np.testing.assert_array_equal(
+            found, BLEU()._extract_corpus_statistics(hypotheses, [references])
+        )
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=str)

@@ -1,4 +1,5 @@
-"""Costs: a head's parameters exactly, its FLOPs as XLA counts them; memory of the program that really runs."""
+"""Costs: a head's parameters exactly, its FLOPs as XLA counts them; memory of the program that
+really runs."""
 
 import dataclasses
 import functools
@@ -16,11 +17,27 @@ from hp_jax.removal import remove_heads
 from hp_jax.shrink import costs
 
 BERT = Classification(
-    BertConfig("bert", ("a", "b"), vocab=30522, positions=512, types=2, layers=2, heads=12, width=768, ffn=3072)
+    BertConfig(
+        "bert",
+        ("a", "b"),
+        vocab=30522,
+        positions=512,
+        types=2,
+        layers=2,
+        heads=12,
+        width=768,
+        ffn=3072,
+    )
 )
 PAIRS = Translation(
     Seq2SeqConfig(
-        source_vocab=500, target_vocab=500, encoder_layers=1, decoder_layers=1, width=512, encoder_heads=8, cross_heads=4
+        source_vocab=500,
+        target_vocab=500,
+        encoder_layers=1,
+        decoder_layers=1,
+        width=512,
+        encoder_heads=8,
+        cross_heads=4,
     )
 )
 SSRU = Translation(dataclasses.replace(PAIRS.config, decoder="ssru"))
@@ -37,7 +54,7 @@ def removed(task, mask_AH):
 def test_a_budget_agrees_with_the_removed_model(task, target):
     length = 128 if target is None else 64
     measures = costs.measures(task, jax.eval_shape(task.init, jax.random.key(0)), length, target)
-    mask_AH = np.array(heads.random_off(jax.random.key(1), task.full_AH, 7, 1)[0])
+    mask_AH = np.array(heads.random_off(jax.random.key(1), task.present_AH, 7, 1)[0])
     mask_AH[0] = False
     smaller, params = removed(task, mask_AH)
     assert measures["parameters"].of(mask_AH) == costs.parameters(params)
@@ -45,7 +62,9 @@ def test_a_budget_agrees_with_the_removed_model(task, target):
     flops = costs.forward_flops(smaller, params, costs.batch_shapes(smaller, 1, length, target))
     gone = measures["flops"].whole - flops
     assert measures["flops"].whole - measures["flops"].of(mask_AH) == pytest.approx(gone, rel=0.01)
-    again = costs.measures(smaller, params, length, target)  # a budget of a model without heads counts on from there
+    again = costs.measures(
+        smaller, params, length, target
+    )  # a budget of a model without heads counts on from there
     assert again["parameters"].whole == measures["parameters"].of(mask_AH)
     np.testing.assert_array_equal(again["flops"].head_AH, measures["flops"].head_AH * mask_AH)
 
@@ -61,12 +80,17 @@ def test_sizes_are_those_of_the_program():
     found = costs.sizes(TASK, params, batch)
     assert found.parameters == sum(leaf.size for leaf in jax.tree.leaves(params)) == found.bytes / 4
     assert found.flops == costs.forward_flops(TASK, params, batch) > 0
-    assert found.program_bytes > found.temp_bytes + found.bytes - params["embeddings"]["type"]["embedding"].nbytes
-    mask_AH = np.array(TASK.full_AH)
+    assert (
+        found.program_bytes
+        > found.temp_bytes + found.bytes - params["embeddings"]["type"]["embedding"].nbytes
+    )
+    mask_AH = np.array(TASK.present_AH)
     mask_AH[0], mask_AH[1, 1:] = False, False
     config, fewer = remove_heads(TASK.config, params, mask_AH)
     forward = costs.compiled(functools.partial(costs.forward, Classification(config)), fewer, batch)
     assert forward.sizes.parameters < found.parameters
     assert forward.sizes.flops < found.flops
-    masked = jax.jit(lambda params, batch: TASK.logits(params, batch, heads.gates(mask_AH, TASK.full_AH)))
+    masked = jax.jit(
+        lambda params, batch: TASK.logits(params, batch, heads.gates(mask_AH, TASK.present_AH))
+    )
     np.testing.assert_allclose(forward.run(fewer, batch), masked(params, batch), atol=1e-4)

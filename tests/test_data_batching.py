@@ -1,4 +1,5 @@
-"""Every example is batched exactly once, in few shapes, and only the largest bucket has rows of padding."""
+"""Every example is batched exactly once, in few shapes, and only the largest bucket has rows of
+padding."""
 
 import numpy as np
 import pytest
@@ -12,20 +13,31 @@ BUCKETS = (4, 8, 16)
 
 
 def examples_of(lengths):
-    tokens = tuple(np.arange(1, length + 1, dtype=np.int32) + 100 * i for i, length in enumerate(lengths))
+    tokens = tuple(
+        np.arange(1, length + 1, dtype=np.int32) + 100 * i for i, length in enumerate(lengths)
+    )
     types = tuple(tokens_T % 2 for tokens_T in tokens)
     n = len(lengths)
-    return Examples("task", "train", tokens, types, np.arange(n, dtype=np.int32) % 3, np.arange(n) * 7)
+    return Examples(
+        "task", "train", tokens, types, np.arange(n, dtype=np.int32) % 3, np.arange(n) * 7
+    )
 
 
 LENGTHS = st.lists(st.integers(1, 16), max_size=60)
-SIZES = st.one_of(st.builds(dict, size=st.integers(1, 9)), st.builds(dict, tokens=st.integers(1, 90)))
+SIZES = st.one_of(
+    st.builds(dict, size=st.integers(1, 9)), st.builds(dict, tokens=st.integers(1, 90))
+)
 
 
 @given(LENGTHS, SIZES, st.none() | st.integers(0, 9))
 def test_every_example_once_and_unchanged(lengths, how, seed):
     examples = examples_of(lengths)
-    made = batches(examples, **how, buckets=BUCKETS, shuffle=None if seed is None else np.random.default_rng(seed))
+    made = batches(
+        examples,
+        **how,
+        buckets=BUCKETS,
+        shuffle=None if seed is None else np.random.default_rng(seed),
+    )
     real = sorted(int(n) for batch in made for n in batch["index_B"][batch["weight_B"] == 1])
     assert real == list(range(len(lengths)))
     for batch in made:
@@ -47,7 +59,9 @@ def test_every_example_once_and_unchanged(lengths, how, seed):
 
 @given(LENGTHS, SIZES, st.integers(0, 9))
 def test_one_shape_a_bucket_and_at_most_one_batch_with_padding_rows(lengths, how, seed):
-    made = batches(examples_of(lengths), **how, buckets=BUCKETS, shuffle=np.random.default_rng(seed))
+    made = batches(
+        examples_of(lengths), **how, buckets=BUCKETS, shuffle=np.random.default_rng(seed)
+    )
     shapes = {batch["tokens_BT"].shape for batch in made}
     assert len({length for _, length in shapes}) == len(shapes)
     partial = [batch for batch in made if not batch["weight_B"].all()]

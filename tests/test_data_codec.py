@@ -1,4 +1,5 @@
-"""Ids and texts are those of SentencePiece, transformers' MarianTokenizer, and fairseq's chain of Moses, BPE and dictionary."""
+"""Ids and texts are those of SentencePiece, transformers' MarianTokenizer, and fairseq's chain of
+Moses, BPE and dictionary."""
 
 import dataclasses
 import io
@@ -17,8 +18,16 @@ from hp_jax.text.marian import read_marian
 from hp_jax.text.sentencepiece import SentencePiece, read_sentencepiece
 from hp_jax.text.vocabulary import train_sentencepiece
 
-GERMAN = ("Ein kleines Haus steht am Fluss.", "Die Leute - sagt man - gehen gern dorthin!", "Wie geht's dir, Anna?") * 3
-ENGLISH = ("A small house stands at the river.", "People - they say - like to go there!", "How's it going, Anna?") * 3
+GERMAN = (
+    "Ein kleines Haus steht am Fluss.",
+    "Die Leute - sagt man - gehen gern dorthin!",
+    "Wie geht's dir, Anna?",
+) * 3
+ENGLISH = (
+    "A small house stands at the river.",
+    "People - they say - like to go there!",
+    "How's it going, Anna?",
+) * 3
 ODD = (
     *GERMAN[:3],
     *ENGLISH[:3],
@@ -59,10 +68,12 @@ def check_saved(made, folder):
     assert lists(again.encode_target(ODD)) == lists(made.encode_target(ODD))
     for name in ("source_vocab", "target_vocab", "eos", "pad", "unk"):
         assert getattr(again, name) == getattr(made, name)
-    assert [again.decode(ids) for ids in again.encode_target(ENGLISH)] == [made.decode(i) for i in made.encode_target(ENGLISH)]
+    assert [again.decode(ids) for ids in again.encode_target(ENGLISH)] == [
+        made.decode(i) for i in made.encode_target(ENGLISH)
+    ]
 
 
-# --- SentencePiece --------------------------------------------------------------------------------------------------------
+# --- SentencePiece -------------------------------------------------------------------------------
 
 
 def test_a_sentencepiece_model_of_ones_own(tmp_path, models):
@@ -74,14 +85,25 @@ def test_a_sentencepiece_model_of_ones_own(tmp_path, models):
         assert lists(found) == [[*reference.encode(line), 1] for line in ODD]
     for line, ids in zip(ODD, made.encode_target(ODD), strict=True):
         assert made.decode(ids) == reference.decode(reference.encode(line))
-        assert made.decode([*ids, 5, 6, 7]) == made.decode(ids[:-1]) == made.decode([0, *ids[:-1], 0, 0]) == made.decode(ids)
+        assert (
+            made.decode([*ids, 5, 6, 7])
+            == made.decode(ids[:-1])
+            == made.decode([0, *ids[:-1], 0, 0])
+            == made.decode(ids)
+        )
     check_saved(made, tmp_path)
 
 
 def test_marians_models_have_no_padding(tmp_path):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(ENGLISH), model_writer=model, vocab_size=36, eos_id=0, unk_id=1, bos_id=-1, minloglevel=2
+        sentence_iterator=iter(ENGLISH),
+        model_writer=model,
+        vocab_size=36,
+        eos_id=0,
+        unk_id=1,
+        bos_id=-1,
+        minloglevel=2,
     )
     made = SentencePiece(model.getvalue())
     assert (made.eos, made.unk, made.pad) == (0, 1, 0)
@@ -96,21 +118,30 @@ def test_vocabularies_are_the_same_again_and_cover_every_character(kind, size):
     assert [made.id_to_piece(i) for i in range(3)] == ["<pad>", "</s>", "<unk>"]
     assert (len(made), made.bos_id()) == (size, -1)
     assert all(made.decode(made.encode(line)) == line for line in ENGLISH)
-    with pytest.raises(ValueError, match=r"of 5000 pieces is too large for this text: expected at most \d+$"):
+    with pytest.raises(
+        ValueError, match=r"of 5000 pieces is too large for this text: expected at most \d+$"
+    ):
         train_sentencepiece(ENGLISH, 5000, kind=kind)
-    with pytest.raises(ValueError, match=r"of 9 pieces is too small for this text: expected more than its \d+ characters$"):
+    with pytest.raises(
+        ValueError,
+        match=r"of 9 pieces is too small for this text: expected more than its \d+ characters$",
+    ):
         train_sentencepiece(ENGLISH, 9, kind=kind)
     with pytest.raises(ValueError, match="there is none"):
         train_sentencepiece([], 9, kind=kind)
 
 
-# --- Marian ---------------------------------------------------------------------------------------------------------------
+# --- Marian --------------------------------------------------------------------------------------
 
 
 def write_marian(folder, models, separate, **settings):
     pieces = [[made.id_to_piece(i) for i in range(len(made))] for made in map(processor, models)]
     special = ["</s>", "<unk>", ">>fra<<"]
-    both = special + [piece for piece in dict.fromkeys(pieces[0] + pieces[1]) if not piece.startswith("<")] + ["<pad>"]
+    both = (
+        special
+        + [piece for piece in dict.fromkeys(pieces[0] + pieces[1]) if not piece.startswith("<")]
+        + ["<pad>"]
+    )
     source = [*special, *pieces[0][3:], "<pad>"] if separate else both
     for name, model in zip(("source.spm", "target.spm"), models, strict=True):
         (folder / name).write_bytes(model)
@@ -133,8 +164,15 @@ def test_marian_of_hugging_face(tmp_path, models, separate, clean_up):
     made = read_marian(folder)
     assert lists(made.encode_source(ODD)) == reference(list(ODD)).input_ids
     assert lists(made.encode_target(ODD)) == reference(text_target=list(ODD)).input_ids
-    assert (made.eos, made.pad, made.unk) == (reference.eos_token_id, reference.pad_token_id, reference.unk_token_id)
-    assert (made.source_vocab, made.target_vocab) == (len(reference.encoder), len(reference.decoder))
+    assert (made.eos, made.pad, made.unk) == (
+        reference.eos_token_id,
+        reference.pad_token_id,
+        reference.unk_token_id,
+    )
+    assert (made.source_vocab, made.target_vocab) == (
+        len(reference.encoder),
+        len(reference.decoder),
+    )
     generator = np.random.default_rng(0)
     noise = [generator.integers(1, made.target_vocab, size=20) for _ in range(20)]
     for ids in (*made.encode_target(ODD[:10]), *noise):
@@ -143,20 +181,26 @@ def test_marian_of_hugging_face(tmp_path, models, separate, clean_up):
     check_saved(made, tmp_path)
 
 
-# --- fairseq --------------------------------------------------------------------------------------------------------------
+# --- fairseq -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def fairseq_folder(tmp_path_factory):
     """BPE codes and dictionaries of tokenised text, all but the first two symbols of it."""
     folder = tmp_path_factory.mktemp("fairseq")
-    texts = {language: moses(language, lines) for language, lines in (("de", GERMAN), ("en", ENGLISH))}
+    texts = {
+        language: moses(language, lines) for language, lines in (("de", GERMAN), ("en", ENGLISH))
+    }
     codes = io.StringIO()
-    learn_bpe.learn_bpe(io.StringIO("\n".join(line for text in texts.values() for line in text)), codes, 60)
+    learn_bpe.learn_bpe(
+        io.StringIO("\n".join(line for text in texts.values() for line in text)), codes, 60
+    )
     (folder / "bpecodes").write_text(codes.getvalue())
     bpe = apply_bpe.BPE(codes)
     for language, lines in texts.items():
-        symbols = list(dict.fromkeys(symbol for line in lines for symbol in bpe.process_line(line).split()))[2:]
+        symbols = list(
+            dict.fromkeys(symbol for line in lines for symbol in bpe.process_line(line).split())
+        )[2:]
         entries = [f"{symbol} {count}" for count, symbol in enumerate(symbols[::-1])]
         (folder / f"dict.{language}.txt").write_text("\n".join([*entries, "madeupword0000 0", ""]))
     return folder
@@ -173,7 +217,9 @@ def symbols_of(folder, language):
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"clean": True}, {"dash_splits": False, "lowercase": True}, {"escape": False}], ids=lambda how: " ".join(how)
+    "how",
+    [{}, {"clean": True}, {"dash_splits": False, "lowercase": True}, {"escape": False}],
+    ids=lambda how: " ".join(how),
 )
 def test_fairseqs_chain(fairseq_folder, tmp_path, how):
     made = read_fairseq(fairseq_folder, "de", "en", **how)
@@ -186,10 +232,14 @@ def test_fairseqs_chain(fairseq_folder, tmp_path, how):
         lines = moses(language, lines, how.get("dash_splits", True), how.get("escape", True))
         lines = [bpe.process_line(line.lower() if "lowercase" in how else line) for line in lines]
         symbols = symbols_of(fairseq_folder, language)
-        wanted = [[symbols.index(s) if s in symbols else 3 for s in line.split()] + [2] for line in lines]
+        wanted = [
+            [symbols.index(s) if s in symbols else 3 for s in line.split()] + [2] for line in lines
+        ]
         assert lists(found) == wanted
         assert any(3 in ids for ids in wanted)
-    assert (made.source_vocab, made.target_vocab) == tuple(len(symbols_of(fairseq_folder, side)) for side in ("de", "en"))
+    assert (made.source_vocab, made.target_vocab) == tuple(
+        len(symbols_of(fairseq_folder, side)) for side in ("de", "en")
+    )
     assert (made.pad, made.eos, made.unk) == (1, 2, 3)
     check_saved(made, tmp_path)
 
@@ -204,7 +254,9 @@ def test_fairseqs_text_comes_back(fairseq_folder):
 
 
 def test_tokens_stay_tokens_where_text_is_tokenized(fairseq_folder):
-    made, plain = (read_fairseq(fairseq_folder, "en", "en", tokenized=tokenized) for tokenized in (True, False))
+    made, plain = (
+        read_fairseq(fairseq_folder, "en", "en", tokenized=tokenized) for tokenized in (True, False)
+    )
     tokens = moses("en", ENGLISH[1:3])
     assert tokens != list(ENGLISH[1:3])
     assert [made.decode(ids) for ids in made.encode_target(tokens)] == tokens
@@ -219,7 +271,9 @@ def test_a_symbol_may_be_overwritten_as_in_fairseq(fairseq_folder, tmp_path):
     assert made.target_vocab == 7
     assert lists(made.encode_target(["a b"])) == [[6, 5, 2]]
     (tmp_path / "dict.en.txt").write_text("a 9\n<unk> 8\n")
-    with pytest.raises(ValueError, match=r"dict\.en\.txt:2: expected each symbol once, but found '<unk>' again"):
+    with pytest.raises(
+        ValueError, match=r"dict\.en\.txt:2: expected each symbol once, but found '<unk>' again"
+    ):
         read_fairseq(tmp_path, "de", "en")
 
 
@@ -229,29 +283,43 @@ def test_codecs_are_frozen(fairseq_folder, models):
             made.kind = "other"
 
 
-# --- faults ---------------------------------------------------------------------------------------------------------------
+# --- faults --------------------------------------------------------------------------------------
 
 
 def test_faults_are_named(tmp_path, models):
     with pytest.raises(FileNotFoundError, match=r"has no text\.json"):
         load_codec(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "words", "files": {}}')
-    with pytest.raises(ValueError, match=r"text\.json: expected files and a kind of sentencepiece, .*'words'"):
+    with pytest.raises(
+        ValueError, match=r"text\.json: expected files and a kind of sentencepiece, .*'words'"
+    ):
         load_codec(tmp_path)
-    (tmp_path / "text.json").write_text('{"kind": "sentencepiece", "files": {"model": "vocab.spm"}}')
+    (tmp_path / "text.json").write_text(
+        '{"kind": "sentencepiece", "files": {"model": "vocab.spm"}}'
+    )
     with pytest.raises(FileNotFoundError, match=r"has no vocab\.spm"):
         load_codec(tmp_path)
     (tmp_path / "vocab.spm").write_bytes(models[0])
-    (tmp_path / "text.json").write_text('{"kind": "sentencepiece", "files": {"model": "vocab.spm"}, "case": 1}')
-    with pytest.raises(ValueError, match=r"expected the settings of the kind sentencepiece, .*'case'"):
+    (tmp_path / "text.json").write_text(
+        '{"kind": "sentencepiece", "files": {"model": "vocab.spm"}, "case": 1}'
+    )
+    with pytest.raises(
+        ValueError, match=r"expected the settings of the kind sentencepiece, .*'case'"
+    ):
         load_codec(tmp_path)
     (tmp_path / "vocab.spm").write_bytes(b"no model")
-    with pytest.raises(ValueError, match=r"vocab\.spm: expected a SentencePiece model, but the file of 8 bytes is none"):
+    with pytest.raises(
+        ValueError,
+        match=r"vocab\.spm: expected a SentencePiece model, but the file of 8 bytes is none",
+    ):
         read_sentencepiece(tmp_path / "vocab.spm")
     with pytest.raises(FileNotFoundError, match=r"has no vocab\.json"):
         read_marian(tmp_path)
     (tmp_path / "vocab.json").write_text('{"</s>": 0}')
-    with pytest.raises(ValueError, match=r"vocab\.json: expected the pieces <unk>, <pad>, but the vocabulary of 1 has none"):
+    with pytest.raises(
+        ValueError,
+        match=r"vocab\.json: expected the pieces <unk>, <pad>, but the vocabulary of 1 has none",
+    ):
         read_marian(tmp_path)
 
 
@@ -260,12 +328,18 @@ def test_faults_of_fairseqs_files_are_named(tmp_path, fairseq_folder):
         read_fairseq(tmp_path, "de", "en")
     (tmp_path / "codes").write_text("#version: 0.2\na b\na b 300\n")
     with pytest.raises(
-        ValueError, match=r"codes:3: expected the codes of subword-nmt, two symbols a line, but found 'a b 300'"
+        ValueError,
+        match=(
+            r"codes:3: expected the codes of subword-nmt, two symbols a line, but found 'a b "
+            r"300'"
+        ),
     ):
         read_fairseq(tmp_path, "de", "en", codes="codes")
     (tmp_path / "codes").write_text("a b\n")
     with pytest.raises(FileNotFoundError, match=r"has no dict\.de\.txt"):
         read_fairseq(tmp_path, "de", "en", codes="codes")
     (tmp_path / "dict.de.txt").write_text("a 1\nb\n")
-    with pytest.raises(ValueError, match=r"dict\.de\.txt:2: expected a symbol and its count, but found 'b'"):
+    with pytest.raises(
+        ValueError, match=r"dict\.de\.txt:2: expected a symbol and its count, but found 'b'"
+    ):
         read_fairseq(tmp_path, "de", "en", codes="codes")

@@ -1,4 +1,5 @@
-"""GLUE's files are found and read under the names in which they are distributed; own tasks by what the config says."""
+"""GLUE's files are found and read under the names in which they are distributed; own tasks by what
+the config says."""
 
 import os
 from collections import Counter
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hp_jax.config import Data
-from hp_jax.data import labelled, splits
+from hp_jax.data import glue, labelled, splits
 
 REAL = Path(os.environ.get("HP_JAX_DATA", "/nonexistent"))
 
@@ -15,13 +16,36 @@ REAL = Path(os.environ.get("HP_JAX_DATA", "/nonexistent"))
 FILES = {
     "sst2": {"train.tsv": "sentence\tlabel\nbad film \t0\ngood film \t1\n"},
     "cola": {"dev.tsv": "gj04\t0\t*\tBad is.\ngj04\t1\t\tThis is good.\n"},
-    "mrpc": {"msr_paraphrase_test.txt": "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\tx\ty\n1\t3\t4\tu\tv\n"},
-    "mnli": {
-        "dev_matched.tsv": "id\tsentence1\tsentence2\tlabel1\tgold_label\n0\tx\ty\tneutral\tentailment\n1\tu\tv\t\tneutral\n"
+    "mrpc": {
+        "msr_paraphrase_test.txt": (
+            "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n0\t1\t2\tx\ty\n1\t3\t4\tu\tv\n"
+        )
     },
-    "rte": {"dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\tx\ty\tentailment\n1\tu\tv\tnot_entailment\n"},
-    "qnli": {"dev.tsv": "index\tquestion\tsentence\tlabel\n0\tx\ty\tentailment\n1\tu\tv\tnot_entailment\n"},
-    "qqp": {"dev.tsv": "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tx\ty\t0\n1\tcut\n1\t3\t4\tu\tv\t1\n"},
+    "mnli": {
+        "dev_matched.tsv": (
+            "id\tsentence1\tsentence2\tlabel1\tgold_label\n"
+            "0\tx\ty\tneutral\tentailment\n"
+            "1\tu\tv\t\tneutral\n"
+        )
+    },
+    "rte": {
+        "dev.tsv": (
+            "index\tsentence1\tsentence2\tlabel\n0\tx\ty\tentailment\n1\tu\tv\tnot_entailment\n"
+        )
+    },
+    "qnli": {
+        "dev.tsv": (
+            "index\tquestion\tsentence\tlabel\n0\tx\ty\tentailment\n1\tu\tv\tnot_entailment\n"
+        )
+    },
+    "qqp": {
+        "dev.tsv": (
+            "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+            "0\t1\t2\tx\ty\t0\n"
+            "1\tcut\n"
+            "1\t3\t4\tu\tv\t1\n"
+        )
+    },
     "wnli": {"dev.tsv": "index\tsentence1\tsentence2\tlabel\n0\tx\ty\t0\n1\tu\tv\t1\n"},
 }
 
@@ -54,14 +78,25 @@ def test_metrics_are_those_of_glue_unless_told():
 
 def test_mnli_validation_is_matched_unless_a_file_says_otherwise(tmp_path):
     write(tmp_path, FILES["mnli"])
-    assert labelled.read(Data(task="mnli", path=str(tmp_path)), "validation[:1]").split == "validation_matched"
+    assert (
+        labelled.read(Data(task="mnli", path=str(tmp_path)), "validation[:1]").split
+        == "validation_matched"
+    )
     files = (("validation", "dev_matched.tsv"),)
-    assert labelled.read(Data(task="mnli", path=str(tmp_path), files=files), "validation").split == "validation"
+    assert (
+        labelled.read(Data(task="mnli", path=str(tmp_path), files=files), "validation").split
+        == "validation"
+    )
 
 
 def test_examples_without_a_gold_label_are_dropped_and_counted(tmp_path, caplog):
-    write(tmp_path, {"train.jsonl": '{"sentence1": "x", "sentence2": "y", "gold_label": "-"}\n'
-                                    '{"sentence1": "u", "sentence2": "v", "gold_label": "neutral"}\n'})  # fmt: skip
+    write(
+        tmp_path,
+        {
+            "train.jsonl": '{"sentence1": "x", "sentence2": "y", "gold_label": "-"}\n'
+            '{"sentence1": "u", "sentence2": "v", "gold_label": "neutral"}\n'
+        },
+    )
     found = labelled.read(Data(task="mnli", path=str(tmp_path)), "train")
     assert (found.text, list(found.line_N), list(found.origin_N)) == ((("u", "v"),), [2], [0])
     assert "without a gold label: 1" in caplog.text
@@ -69,13 +104,28 @@ def test_examples_without_a_gold_label_are_dropped_and_counted(tmp_path, caplog)
 
 def test_glue_train_file_goes_before_the_one_that_holds_the_dev_set_too(tmp_path):
     whole = FILES["mrpc"]["msr_paraphrase_test.txt"]
-    write(tmp_path, {"msr_paraphrase_train.txt": whole, "train.tsv": whole.rsplit("\n", 2)[0] + "\n"})
+    write(
+        tmp_path, {"msr_paraphrase_train.txt": whole, "train.tsv": whole.rsplit("\n", 2)[0] + "\n"}
+    )
     assert len(labelled.read(Data(task="mrpc", path=str(tmp_path)), "train")) == 1
 
 
 def test_a_task_of_ones_own(tmp_path):
-    data = Data(task="mine", path=str(tmp_path), text=("q", "a"), label="ok", labels=("no", "yes"), metric="f1")
-    write(tmp_path, {"train.csv": 'q,a,ok\n"x, y",z,yes\nu,v,0\n', "held.jsonl": '{"q": "x", "a": "y", "ok": 1}\n'})
+    data = Data(
+        task="mine",
+        path=str(tmp_path),
+        text=("q", "a"),
+        label="ok",
+        labels=("no", "yes"),
+        metric="f1",
+    )
+    write(
+        tmp_path,
+        {
+            "train.csv": 'q,a,ok\n"x, y",z,yes\nu,v,0\n',
+            "held.jsonl": '{"q": "x", "a": "y", "ok": 1}\n',
+        },
+    )
     assert glue.spec(data).metric == "f1"
     assert labelled.read(data, "train").text == (("x, y", "z"), ("u", "v"))
     assert labelled.read(data, "train").label == ("yes", "no")
@@ -86,7 +136,9 @@ def test_a_task_of_ones_own(tmp_path):
 
 def test_the_config_overrides_the_table(tmp_path):
     write(tmp_path, {"train.tsv": "body\tmood\nx\tup\n"})
-    data = Data(task="sst2", path=str(tmp_path), text=("body",), label="mood", labels=("up", "down"))
+    data = Data(
+        task="sst2", path=str(tmp_path), text=("body",), label="mood", labels=("up", "down")
+    )
     assert labelled.read(data, "train").label == ("up",)
 
 
@@ -94,7 +146,10 @@ def test_the_config_overrides_the_table(tmp_path):
     ("data", "says"),
     [
         (Data(task="mine"), r"'mine' is not in GLUE \(sst2, cola.*text is \(\)"),
-        (Data(task="mine", text=("a", "b", "c"), labels=("x", "y")), "one or two text columns, but there are 3"),
+        (
+            Data(task="mine", text=("a", "b", "c"), labels=("x", "y")),
+            "one or two text columns, but there are 3",
+        ),
         (Data(task="mine", text=("a",), labels=("x",)), "at least two labels"),
         (Data(labels=("x", "x")), "all different"),
     ],
@@ -106,18 +161,24 @@ def test_faults_of_the_config_are_named(data, says):
 
 def test_faults_of_files_are_named(tmp_path):
     data = Data(path=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"no file for the split 'train' of sst2: looked for train\.tsv"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no file for the split 'train' of sst2: looked for train\.tsv"
+    ):
         labelled.read(data, "train")
     with pytest.raises(ValueError, match=r"no split 'foo' .*the splits are train, validation"):
         labelled.read(data, "foo")
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent"):
         labelled.read(Data(path=str(tmp_path / "absent")), "train")
     write(tmp_path, {"train.tsv": "sentence\tlabel\nx\t1\ny\tfine\n"})
-    with pytest.raises(ValueError, match=r"train\.tsv:3: 'fine' is not a label; the labels are negative, positive"):
+    with pytest.raises(
+        ValueError, match=r"train\.tsv:3: 'fine' is not a label; the labels are negative, positive"
+    ):
         labelled.read(data, "train")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="HP_JAX_DATA does not name a folder with the public data sets")
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="HP_JAX_DATA does not name a folder with the public data sets"
+)
 @pytest.mark.parametrize(
     ("task", "split", "count"),
     [
@@ -137,7 +198,11 @@ def test_the_real_files(task, split, count):
     data = Data(task=task, path=str(REAL / task), files=files)
     found = labelled.read(data, split)
     assert Counter(found.label) == count
-    assert not any("\t" in part or "\ufeff" in part or not part.strip() for texts in found.text for part in texts)
+    assert not any(
+        "\t" in part or "\ufeff" in part or not part.strip()
+        for texts in found.text
+        for part in texts
+    )
     halves = [labelled.read(data, f"{split}[{half}]") for half in (":50%", "50%:")]
     assert sum(map(len, halves)) == len(found)
     assert splits.overlap(*halves) == 0

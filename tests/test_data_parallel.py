@@ -1,4 +1,5 @@
-"""Sentence pairs are read alike from each form, with right line numbers, and batched without loss."""
+"""Sentence pairs are read alike from each form, with right line numbers, and batched without
+loss."""
 
 import gzip
 import subprocess
@@ -18,7 +19,12 @@ from hp_jax.data.batching import batches
 from hp_jax.data.parallel import Parallel, read_parallel
 from hp_jax.text.pairs import encode_pairs
 
-PAIRS = [("ein Haus\u2028hier", "a house\x85here"), ("zwei  ", "two"), ("drei, é", '"three'), ("vier", "four\x0cmore")]
+PAIRS = [
+    ("ein Haus\u2028hier", "a house\x85here"),
+    ("zwei  ", "two"),
+    ("drei, é", '"three'),
+    ("vier", "four\x0cmore"),
+]
 
 
 def write(folder, name, lines, end="\n"):
@@ -92,8 +98,15 @@ def test_pairs_with_an_empty_side_are_dropped_and_counted(tmp_path, caplog):
 
 def test_slices_are_random_samples_that_do_not_overlap(tmp_path):
     write_two(tmp_path, [(f"s{i}", f"t{i}") for i in range(50)])
-    whole, first, second = (read(tmp_path, split) for split in ("train", "train[:40%]", "train[40%:]"))
-    assert (len(first), len(second), splits.overlap(first, second), splits.overlap(first, whole)) == (20, 30, 0, 20)
+    whole, first, second = (
+        read(tmp_path, split) for split in ("train", "train[:40%]", "train[40%:]")
+    )
+    assert (
+        len(first),
+        len(second),
+        splits.overlap(first, second),
+        splits.overlap(first, whole),
+    ) == (20, 30, 0, 20)
     assert {*pairs_of(first), *pairs_of(second)} == set(pairs_of(whole))
     assert first.source != whole.source[:20]
     for part in (first, second):
@@ -105,13 +118,20 @@ def test_faults_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent with the files of de-en"):
         read(tmp_path / "absent")
     write_two(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"split 'test': expected test\.de with test\.en, or test\.tsv"):
+    with pytest.raises(
+        FileNotFoundError, match=r"split 'test': expected test\.de with test\.en, or test\.tsv"
+    ):
         read(tmp_path, "test")
     write(tmp_path, "train.en", ["one"])
-    with pytest.raises(ValueError, match=r"train\.de has 4 lines, but .*train\.en has 1: expected as many"):
+    with pytest.raises(
+        ValueError, match=r"train\.de has 4 lines, but .*train\.en has 1: expected as many"
+    ):
         read(tmp_path)
     write_two(tmp_path, [("", "x")])
-    with pytest.raises(ValueError, match=r"train\.de and train\.en: expected pairs of sentences, but there are none"):
+    with pytest.raises(
+        ValueError,
+        match=r"train\.de and train\.en: expected pairs of sentences, but there are none",
+    ):
         read(tmp_path)
     write(tmp_path, "dev.tsv", ["a\tb\tc"])
     with pytest.raises(ValueError, match=r"dev\.tsv:1: expected 2 fields, but found 3"):
@@ -120,7 +140,7 @@ def test_faults_are_named(tmp_path):
         read(tmp_path, kind="tfds")
 
 
-# --- tensorflow-datasets and sacrebleu ------------------------------------------------------------------------------------
+# --- tensorflow-datasets and sacrebleu -----------------------------------------------------------
 
 
 class TedHrlrTranslate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -128,7 +148,9 @@ class TedHrlrTranslate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="de_to_en", version="1.0.0"),)
 
     def _info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.Translation(languages=("de", "en")))
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.Translation(languages=("de", "en"))
+        )
 
     def _split_generators(self, dl_manager):
         return {"train": self._generate_examples()}
@@ -142,7 +164,9 @@ class TedHrlrTranslate(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     tfds.disable_progress_bar()
-    TedHrlrTranslate(config="de_to_en", data_dir=folder, file_format="array_record").download_and_prepare()
+    TedHrlrTranslate(
+        config="de_to_en", data_dir=folder, file_format="array_record"
+    ).download_and_prepare()
     return folder
 
 
@@ -151,24 +175,31 @@ def test_a_prepared_translation_set(data_dir):
     found = read(data_dir, **settings)
     assert sorted(pairs_of(found)) == sorted(PAIRS)
     assert found.where(3).endswith("de_to_en/1.0.0/train:4")
-    assert pairs_of(read(data_dir / "ted_hrlr_translate" / "de_to_en" / "1.0.0", **settings)) == pairs_of(found)
+    assert pairs_of(
+        read(data_dir / "ted_hrlr_translate" / "de_to_en" / "1.0.0", **settings)
+    ) == pairs_of(found)
     back = read(data_dir, source="en", target="de", **settings)
     assert (back.source, back.target) == (found.target, found.source)
     with pytest.raises(ValueError, match=r"no column 'fr'; the columns are de, en"):
         read(data_dir, source="fr", **settings)
     with pytest.raises(ValueError, match=r"no split 'test'; the splits are train"):
         read(data_dir, "test", **settings)
-    with pytest.raises(ValueError, match=r"expected a prepared folder, or a data_dir that contains other/de_to_en"):
+    with pytest.raises(
+        ValueError, match=r"expected a prepared folder, or a data_dir that contains other/de_to_en"
+    ):
         read(data_dir, kind="tfds", name="other/de_to_en")
 
 
 def test_nothing_heavy_is_imported(data_dir):
     code = (
         "import sys; from hp_jax import metrics; from hp_jax.config import ParallelData;"
-        "from hp_jax.data import parallel; from hp_jax.text import fairseq, loading, pairs, vocabulary;"
-        "late = ('sacrebleu', 'sacremoses', 'sentencepiece', 'subword_nmt', 'tensorflow_datasets', 'jax');"
+        "from hp_jax.data import parallel; from hp_jax.text import fairseq, loading, pairs, "
+        "vocabulary;"
+        "late = ('sacrebleu', 'sacremoses', 'sentencepiece', 'subword_nmt', "
+        "'tensorflow_datasets', 'jax');"
         "assert not set(late) & set(sys.modules);"
-        f"data = ParallelData(path={str(data_dir)!r}, kind='tfds', name='ted_hrlr_translate/de_to_en');"
+        f"data = ParallelData(path={str(data_dir)!r}, kind='tfds', "
+        "name='ted_hrlr_translate/de_to_en');"
         "assert len(parallel.read_parallel(data, 'train')) == 4 and 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -195,7 +226,10 @@ def test_what_sacrebleu_cannot_give_says_what_to_do(test_set, monkeypatch):
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(sacrebleu.dataset.base, "download_file", offline)
-    with pytest.raises(RuntimeError, match=r"test set wmt14/full for de-en \(URLError: .*no network.* needs the network once"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"test set wmt14/full for de-en \(URLError: .*no network.* needs the network once",
+    ):
         read("", "wmt14/full", kind="sacrebleu")
     with pytest.raises(ValueError, match=r"no test set 'wmt99' for de-en; it has .*wmt14/full"):
         read("", "wmt99", kind="sacrebleu")
@@ -203,7 +237,7 @@ def test_what_sacrebleu_cannot_give_says_what_to_do(test_set, monkeypatch):
         read("", "wmt14", kind="sacrebleu", target="xx")
 
 
-# --- encoded pairs --------------------------------------------------------------------------------------------------------
+# --- encoded pairs -------------------------------------------------------------------------------
 
 
 class Words:
@@ -219,8 +253,12 @@ class Words:
 
 
 def parallel_of(lengths, split="train"):
-    source, target = (tuple(" ".join(["www"] * length) for length in side) for side in zip(*lengths, strict=True))
-    return Parallel("de-en", split, source, target, "f", np.arange(len(lengths)) + 1, np.arange(len(lengths)))
+    source, target = (
+        tuple(" ".join(["www"] * length) for length in side) for side in zip(*lengths, strict=True)
+    )
+    return Parallel(
+        "de-en", split, source, target, "f", np.arange(len(lengths)) + 1, np.arange(len(lengths))
+    )
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=20)
@@ -237,7 +275,9 @@ def test_long_pairs_are_dropped_or_cut(lengths, max_length):
     assert cut.reference == parallel.target
     short = [n for n, pair in enumerate(lengths) if max(pair) < max_length]
     if not short:
-        with pytest.raises(ValueError, match=f"at most {max_length} tokens a side, but there are none"):
+        with pytest.raises(
+            ValueError, match=f"at most {max_length} tokens a side, but there are none"
+        ):
             encode_pairs(Words(), parallel, max_length, drop=True)
         return
     dropped = encode_pairs(Words(), parallel, max_length, drop=True)
@@ -248,7 +288,9 @@ def test_long_pairs_are_dropped_or_cut(lengths, max_length):
 
 def test_the_warning_counts_the_long(caplog):
     encode_pairs(Words(), parallel_of([(1, 1), (1, 9), (9, 9)]), 5, drop=False)
-    assert [record.getMessage() for record in caplog.records] == ["f: pairs of more than 5 tokens, cut: 2"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "f: pairs of more than 5 tokens, cut: 2"
+    ]
     with pytest.raises(ValueError, match="max_length is 1"):
         encode_pairs(Words(), parallel_of([(1, 1)]), 1, drop=True)
 
@@ -256,10 +298,19 @@ def test_the_warning_counts_the_long(caplog):
 @given(LENGTHS, st.none() | st.integers(0, 9))
 def test_every_pair_once_and_unchanged(lengths, seed):
     pairs = encode_pairs(Words(), parallel_of(lengths), 13, drop=False)
-    made = batches(pairs, size=4, buckets=(4, 8, 16), shuffle=None if seed is None else np.random.default_rng(seed))
-    assert sorted(n for batch in made for n in batch["index_B"][batch["weight_B"] == 1]) == list(range(len(lengths)))
+    made = batches(
+        pairs,
+        size=4,
+        buckets=(4, 8, 16),
+        shuffle=None if seed is None else np.random.default_rng(seed),
+    )
+    assert sorted(n for batch in made for n in batch["index_B"][batch["weight_B"] == 1]) == list(
+        range(len(lengths))
+    )
     for batch in made:
-        assert {name: array.dtype for name, array in batch.items() if name != "weight_B"} == dict.fromkeys(
+        assert {
+            name: array.dtype for name, array in batch.items() if name != "weight_B"
+        } == dict.fromkeys(
             ("source_BS", "source_length_B", "target_BT", "target_length_B", "index_B"), np.int32
         )
         assert batch["source_BS"].shape == batch["target_BT"].shape
@@ -276,11 +327,14 @@ def test_every_pair_once_and_unchanged(lengths, seed):
 
 def test_fingerprints_differ_with_what_a_model_is_given_or_compared_with():
     def fingerprint(source, target, padding=0):
-        parallel = Parallel("a", "b", source, target, "f", np.arange(len(source)), np.arange(len(source)))
+        parallel = Parallel(
+            "a", "b", source, target, "f", np.arange(len(source)), np.arange(len(source))
+        )
         return encode_pairs(Words(), parallel, 9, drop=False).fingerprint()
 
     assert fingerprint(("a b", "c"), ("d", "e")) == fingerprint(("x y", "z"), ("d", "e"))
     assert len({fingerprint(*sides) for sides in [
-        (("a b", "c"), ("d", "e")), (("a", "b c"), ("d", "e")), (("a b", "c"), ("d", "f")), (("a b", "c"), ("d", "eé")),
+        (("a b", "c"), ("d", "e")), (("a", "b c"), ("d", "e")),
+        (("a b", "c"), ("d", "f")), (("a b", "c"), ("d", "eé")),
         (("d", "e"), ("a b", "c")), (("a b",), ("d",)),
     ]}) == 6  # fmt: skip

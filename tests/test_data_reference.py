@@ -44,12 +44,18 @@ def test_a_real_tokenizer_json(minilm, max_length):
 def test_a_real_vocab_txt(minilm, tmp_path, max_length):
     for name in ("vocab.txt", "tokenizer_config.json"):
         shutil.copy(minilm / name, tmp_path)
-    check(tmp_path, transformers.BertTokenizerFast(str(minilm / "vocab.txt")), real_sentences(), max_length)
+    check(
+        tmp_path,
+        transformers.BertTokenizerFast(str(minilm / "vocab.txt")),
+        real_sentences(),
+        max_length,
+    )
     assert load_tokenizer(tmp_path).get_vocab() == load_tokenizer(minilm).get_vocab()
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}]
+    "settings",
+    [{}, {"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}],
 )
 @pytest.mark.parametrize("saved", [False, True])
 def test_settings_of_bert_and_distilbert(tmp_path, settings, saved):
@@ -58,7 +64,9 @@ def test_settings_of_bert_and_distilbert(tmp_path, settings, saved):
     if saved:
         reference.save_pretrained(folder)
     check(folder, reference, SENTENCES, 9)
-    check(folder, transformers.DistilBertTokenizerFast.from_pretrained(folder), SENTENCES, 9, types=0)
+    check(
+        folder, transformers.DistilBertTokenizerFast.from_pretrained(folder), SENTENCES, 9, types=0
+    )
 
 
 @pytest.mark.parametrize("saved", [False, True])

@@ -1,4 +1,5 @@
-"""Files are read as written: every form gives the same columns, and every fault is named with its file and line."""
+"""Files are read as written: every form gives the same columns, and every fault is named with its
+file and line."""
 
 import csv
 import gzip
@@ -15,7 +16,9 @@ from hp_jax.data import splits, tables
 from hp_jax.data.labelled import Labelled, label_name
 
 COLUMNS = [["a"], ["b", "bee"], ["label"]]
-FIELD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"])).filter(lambda s: s.strip(" "))
+FIELD = st.text(st.characters(exclude_characters="\t\n\r", exclude_categories=["Cs"])).filter(
+    lambda s: s.strip(" ")
+)
 ROWS = st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=5)
 
 
@@ -32,7 +35,9 @@ def as_tsv(rows):
 
 def as_csv(rows):
     out = io.StringIO(newline="")
-    csv.writer(out).writerows([("label", "a", "other", "bee"), *((c, a, "-", b) for a, b, c in rows)])
+    csv.writer(out).writerows(
+        [("label", "a", "other", "bee"), *((c, a, "-", b) for a, b, c in rows)]
+    )
     return out.getvalue()
 
 
@@ -41,7 +46,9 @@ def as_jsonl(rows):
 
 
 @pytest.mark.parametrize("end", ["", ".gz"])
-@pytest.mark.parametrize(("extension", "form"), [("tsv", as_tsv), ("txt", as_tsv), ("csv", as_csv), ("jsonl", as_jsonl)])
+@pytest.mark.parametrize(
+    ("extension", "form"), [("tsv", as_tsv), ("txt", as_tsv), ("csv", as_csv), ("jsonl", as_jsonl)]
+)
 def test_every_form_gives_what_was_written(tmp_path_factory, extension, form, end):
     folder = tmp_path_factory.mktemp("text")
 
@@ -63,13 +70,17 @@ def test_byte_order_marks_blank_lines_and_odd_line_breaks(tmp_path, mark):
 
 
 def test_a_csv_field_may_span_lines(tmp_path):
-    table = tables.read_table(write(tmp_path, "x.csv", 'a,b,label\n"x\ny, ""z""",w,1\n\np,q,0\n'), COLUMNS)
+    table = tables.read_table(
+        write(tmp_path, "x.csv", 'a,b,label\n"x\ny, ""z""",w,1\n\np,q,0\n'), COLUMNS
+    )
     assert table.rows == (('x\ny, "z"', "w", "1"), ("p", "q", "0"))
     assert table.lines == (2, 5)
 
 
 def test_undecodable_bytes_are_replaced_and_counted(tmp_path, caplog):
-    path = write(tmp_path, "x.tsv", b"a\tb\tlabel\nx\xff\xfe\ty\t1\nu\tv\xe9\t0\nfine \xc3\xa9\tw\t0\n")
+    path = write(
+        tmp_path, "x.tsv", b"a\tb\tlabel\nx\xff\xfe\ty\t1\nu\tv\xe9\t0\nfine \xc3\xa9\tw\t0\n"
+    )
     with caplog.at_level(logging.WARNING, "hp_jax"):
         table = tables.read_table(path, COLUMNS)
     assert table.rows[:2] == (("x\ufffd\ufffd", "y", "1"), ("u", "v\ufffd", "0"))
@@ -81,14 +92,21 @@ def test_undecodable_bytes_are_replaced_and_counted(tmp_path, caplog):
 def test_a_file_without_a_header_has_columns_by_position(tmp_path):
     header = ("source", "label", "mark", "a")
     columns = [["a"], ["label"]]
-    assert tables.read_table(write(tmp_path, "x.tsv", "s\t1\t\tText.\n"), columns, header=header).rows == (("Text.", "1"),)
-    assert tables.read_table(write(tmp_path, "y.tsv", "a\tlabel\nText.\t1\n"), columns, header=header).rows == (("Text.", "1"),)
+    assert tables.read_table(
+        write(tmp_path, "x.tsv", "s\t1\t\tText.\n"), columns, header=header
+    ).rows == (("Text.", "1"),)
+    assert tables.read_table(
+        write(tmp_path, "y.tsv", "a\tlabel\nText.\t1\n"), columns, header=header
+    ).rows == (("Text.", "1"),)
 
 
 def test_short_rows_can_be_dropped(tmp_path, caplog):
     path = write(tmp_path, "x.tsv", "a\tb\tlabel\nx\ty\t1\ncut\nx\ty\t0\tmore\n")
     with caplog.at_level(logging.WARNING, "hp_jax"):
-        assert tables.read_table(path, COLUMNS, drop_short=True).rows == (("x", "y", "1"), ("x", "y", "0"))
+        assert tables.read_table(path, COLUMNS, drop_short=True).rows == (
+            ("x", "y", "1"),
+            ("x", "y", "0"),
+        )
     assert "too few fields: 1" in caplog.text
 
 
@@ -101,7 +119,11 @@ def test_short_rows_can_be_dropped(tmp_path, caplog):
         ("x.tsv", "", r"x\.tsv: expected examples"),
         ("x.tsv", "a\tb\tlabel\n\n", r"x\.tsv: expected examples"),
         ("x.csv", 'a,b,label\nx,y,1\n"x,y,1\n', r"x\.csv:3: .*unexpected end"),
-        ("x.jsonl", '{"a": "x", "b": "y", "label": 1}\n{"a": \n', r"x\.jsonl:2: expected a JSON object"),
+        (
+            "x.jsonl",
+            '{"a": "x", "b": "y", "label": 1}\n{"a": \n',
+            r"x\.jsonl:2: expected a JSON object",
+        ),
         ("x.jsonl", "[1]\n", r"x\.jsonl:1: expected a JSON object, but found list"),
         ("x.jsonl", '{"a": "x", "label": 1}\n', r"x\.jsonl:1: .*'b' or 'bee'.* a, label"),
         ("x.jsonl", '{"a": null, "b": "y", "label": 1}\n', r"x\.jsonl:1: column 'a': .*None"),
@@ -123,26 +145,55 @@ def test_missing_and_cut_files_are_named(tmp_path):
 
 def test_json_numbers_are_labels_and_half_surrogates_are_replaced(tmp_path):
     path = write(
-        tmp_path, "x.jsonl", '{"a": "\\ud800 \\ud83d\\ude00", "b": "", "label": 1}\n{"a": "x", "b": "y", "label": true}\n'
+        tmp_path,
+        "x.jsonl",
+        (
+            '{"a": "\\ud800 \\ud83d\\ude00", "b": "", "label": 1}\n{"a": "x", "b": "y", "label": '
+            "true}\n"
+        ),
     )
-    assert tables.read_table(path, COLUMNS).rows == (("\ufffd \U0001f600", "", "1"), ("x", "y", "1"))
+    assert tables.read_table(path, COLUMNS).rows == (
+        ("\ufffd \U0001f600", "", "1"),
+        ("x", "y", "1"),
+    )
 
 
 def test_labels_are_names_or_indices():
     labels = ("no", "yes")
-    assert [label_name(value, labels, "f:1") for value in ("no", "1", " yes ", "0")] == ["no", "yes", "yes", "no"]
+    assert [label_name(value, labels, "f:1") for value in ("no", "1", " yes ", "0")] == [
+        "no",
+        "yes",
+        "yes",
+        "no",
+    ]
     assert label_name("2", ("1", "2"), "f:1") == "2"
-    for value, names in (("2", labels), ("-1", labels), ("No", labels), ("", labels), ("0", ("1", "2"))):
-        with pytest.raises(ValueError, match=rf"f:1: '{value}' is not a label; the labels are {', '.join(names)}"):
+    for value, names in (
+        ("2", labels),
+        ("-1", labels),
+        ("No", labels),
+        ("", labels),
+        ("0", ("1", "2")),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"f:1: '{value}' is not a label; the labels are {', '.join(names)}"
+        ):
             label_name(value, names, "f:1")
 
 
-# --- slices ---------------------------------------------------------------------------------------------------------------
+# --- slices --------------------------------------------------------------------------------------
 
 
 def labelled(n, source="f.tsv"):
     rows = tuple(str(i) for i in range(n))
-    return Labelled("task", "train", tuple((row,) for row in rows), rows, source, np.arange(1, n + 1), np.arange(n))
+    return Labelled(
+        "task",
+        "train",
+        tuple((row,) for row in rows),
+        rows,
+        source,
+        np.arange(1, n + 1),
+        np.arange(n),
+    )
 
 
 def slice_of(whole, split):
@@ -166,13 +217,28 @@ def test_slices_have_in_common_what_their_ranges_have(n, bounds):
 def test_percentages_split_a_set_in_two(n, percent):
     whole = labelled(n)
     count = round(percent * n / 100)
-    parts = [slice_of(whole, split) for split in (f"t[:{percent}%]", f"t[{percent}%:]")] if 0 < count < n else [whole]
+    parts = (
+        [slice_of(whole, split) for split in (f"t[:{percent}%]", f"t[{percent}%:]")]
+        if 0 < count < n
+        else [whole]
+    )
     assert sorted(i for part in parts for i in part.origin_N) == list(range(n))
 
 
 def test_the_order_of_positions_never_changes():
     whole = labelled(10)
-    assert [int(slice_of(whole, f"train[{i}:{i + 1}]").label[0]) for i in range(10)] == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]
+    assert [int(slice_of(whole, f"train[{i}:{i + 1}]").label[0]) for i in range(10)] == [
+        2,
+        8,
+        4,
+        9,
+        1,
+        6,
+        7,
+        3,
+        0,
+        5,
+    ]
     assert slice_of(whole, "train[:]").label == slice_of(whole, "train[:100%]").label == whole.label
     assert slice_of(whole, "train[:5000]").label == whole.label
     assert slice_of(whole, "train[-3:]").label == ("0", "3", "5")
@@ -184,7 +250,17 @@ def test_other_sources_have_nothing_in_common():
 
 
 @pytest.mark.parametrize(
-    "split", ["", "train[", "train[1]", "train[a:]", "train[:5]x", "train+test", "train[::2]", "train[:1.5%]"]
+    "split",
+    [
+        "",
+        "train[",
+        "train[1]",
+        "train[a:]",
+        "train[:5]x",
+        "train+test",
+        "train[::2]",
+        "train[:1.5%]",
+    ],
 )
 def test_malformed_splits_are_refused(split):
     with pytest.raises(ValueError, match="cannot read the split"):
@@ -192,7 +268,8 @@ def test_malformed_splits_are_refused(split):
 
 
 @pytest.mark.parametrize(
-    ("split", "says"), [("train[5:5]", "10 examples"), ("train[20:]", "10 examples"), ("train[:101%]", "101%")]
+    ("split", "says"),
+    [("train[5:5]", "10 examples"), ("train[20:]", "10 examples"), ("train[:101%]", "101%")],
 )
 def test_slices_of_nothing_are_refused(split, says):
     with pytest.raises(ValueError, match=says):

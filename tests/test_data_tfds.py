@@ -23,15 +23,31 @@ class Glue(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self):
         label = tfds.features.ClassLabel(names=LABELS)
-        columns = {"sentence1": tfds.features.Text(), "sentence2": tfds.features.Text(), "label": label, "idx": np.int32}
+        columns = {
+            "sentence1": tfds.features.Text(),
+            "sentence2": tfds.features.Text(),
+            "label": label,
+            "idx": np.int32,
+        }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(columns))
 
     def _split_generators(self, dl_manager):
-        return {"train": self._generate_examples(4, [0, 1]), "test": self._generate_examples(2, [-1])}
+        return {
+            "train": self._generate_examples(4, [0, 1]),
+            "test": self._generate_examples(2, [-1]),
+        }
 
     def _generate_examples(self, n, labels):
         for i, (first, second) in enumerate(PAIRS[:n]):
-            yield i, {"sentence1": first, "sentence2": second, "label": labels[i % len(labels)], "idx": i}
+            yield (
+                i,
+                {
+                    "sentence1": first,
+                    "sentence2": second,
+                    "label": labels[i % len(labels)],
+                    "idx": i,
+                },
+            )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +64,9 @@ def read(path, split="train", **settings):
 
 def test_a_prepared_folder_gives_all_examples(data_dir):
     found = read(data_dir / "glue" / "mrpc" / "2.0.0")
-    assert sorted(zip(found.text, found.label, strict=True)) == sorted(zip(PAIRS, LABELS * 2, strict=True))
+    assert sorted(zip(found.text, found.label, strict=True)) == sorted(
+        zip(PAIRS, LABELS * 2, strict=True)
+    )
     assert found.where(3).endswith("mrpc/2.0.0/train:4")
     assert list(found.origin_N) == [0, 1, 2, 3]
     assert read(data_dir).text == found.text
@@ -71,7 +89,9 @@ def test_the_newest_version_is_read(data_dir, tmp_path):
 
 def test_a_set_that_is_not_in_glue_is_read_by_its_columns(data_dir):
     folder = data_dir / "glue" / "mrpc" / "2.0.0"
-    data = Data(task="mine", path=str(folder), source="tfds", text=("sentence2",), labels=tuple(LABELS))
+    data = Data(
+        task="mine", path=str(folder), source="tfds", text=("sentence2",), labels=tuple(LABELS)
+    )
     assert sorted(labelled.read(data, "train").text) == sorted((second,) for _, second in PAIRS)
 
 
@@ -80,12 +100,19 @@ def test_faults_are_named(data_dir, tmp_path):
         read(data_dir, "foo")
     with pytest.raises(ValueError, match=r"no column 'premise'; the columns are "):
         read(data_dir, text=("premise",))
-    with pytest.raises(ValueError, match=r"train:\d: '(not_)?equivalent' is not a label; the labels are a, b"):
+    with pytest.raises(
+        ValueError, match=r"train:\d: '(not_)?equivalent' is not a label; the labels are a, b"
+    ):
         read(data_dir, labels=("a", "b"))
     with pytest.raises(ValueError, match=r"test:1: '-1' is not a label"):
         read(data_dir, "test")
-    with pytest.raises(ValueError, match=r"expected a prepared folder, or a data_dir that contains mine/<version>"):
-        labelled.read(Data(task="mine", path=str(tmp_path), source="tfds", text=("a",), labels=("x", "y")), "train")
+    with pytest.raises(
+        ValueError, match=r"expected a prepared folder, or a data_dir that contains mine/<version>"
+    ):
+        labelled.read(
+            Data(task="mine", path=str(tmp_path), source="tfds", text=("a",), labels=("x", "y")),
+            "train",
+        )
 
 
 def test_a_folder_in_another_form_is_refused(data_dir, tmp_path):
@@ -100,15 +127,22 @@ def test_what_cannot_be_prepared_says_what_to_do(tmp_path, monkeypatch):
         raise OSError("no network\nat all")
 
     monkeypatch.setattr(tfds.core.download.DownloadManager, "download", offline)
-    with pytest.raises(RuntimeError, match=r'could not prepare glue/mrpc in .*copy the folder, or use source="files"$'):
+    with pytest.raises(
+        RuntimeError,
+        match=r'could not prepare glue/mrpc in .*copy the folder, or use source="files"$',
+    ):
         read(tmp_path)
 
 
 def test_a_glue_task_is_prepared_without_tensorflow(tmp_path, monkeypatch):
     (tmp_path / "RTE").mkdir()
     for name in ("train.tsv", "dev.tsv", "test.tsv"):
-        (tmp_path / "RTE" / name).write_text('index\tsentence1\tsentence2\tlabel\n0\ta "b\tc\tentailment\n')
-    monkeypatch.setattr(tfds.core.download.DownloadManager, "download_and_extract", lambda self, url: tmp_path)
+        (tmp_path / "RTE" / name).write_text(
+            'index\tsentence1\tsentence2\tlabel\n0\ta "b\tc\tentailment\n'
+        )
+    monkeypatch.setattr(
+        tfds.core.download.DownloadManager, "download_and_extract", lambda self, url: tmp_path
+    )
     found = labelled.read(Data(task="rte", path=str(tmp_path), source="tfds"), "validation")
     assert (found.text, found.label) == ((('a "b', "c"),), ("entailment",))
 
@@ -117,7 +151,8 @@ def test_tensorflow_is_not_imported(data_dir):
     code = (
         "import sys; from hp_jax.config import Data; from hp_jax.data import labelled;"
         "assert 'tensorflow_datasets' not in sys.modules;"
-        f"assert len(labelled.read(Data(task='mrpc', path={str(data_dir)!r}, source='tfds'), 'train')) == 4;"
+        f"assert len(labelled.read(Data(task='mrpc', path={str(data_dir)!r}, source='tfds'), "
+        "'train')) == 4;"
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

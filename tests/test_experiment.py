@@ -1,4 +1,5 @@
-"""The whole job on tiny input: each step's results, continuing, refusing, and one sentence for whatever is wrong."""
+"""The whole job on tiny input: each step's results, continuing, refusing, and one sentence for
+whatever is wrong."""
 
 import dataclasses
 import json
@@ -13,7 +14,15 @@ from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
 from hp_jax.cli.__main__ import load_config, main
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train, TranslationExperiment
+from hp_jax.config import (
+    Ablation,
+    ClassificationExperiment,
+    Data,
+    Importance,
+    Pruning,
+    Train,
+    TranslationExperiment,
+)
 from hp_jax.experiment import pruning, scoring, training
 from hp_jax.grid import evaluate
 from hp_jax.storage.store import open_store
@@ -55,8 +64,8 @@ def test_ablations_are_kept_with_every_example(finished, config):
     store = open_store(finished / "ablation" / "one_off")
     np.testing.assert_array_equal(store.read("masks")[1:], heads.one_off(heads.all_on(2, 4)))
     assert store.read("loss").shape == store.read("prediction").shape == (9, 24)
-    subject = experiment.load(config)
-    label_N = subject.examples("validation").label_N
+    setup = experiment.load(config)
+    label_N = setup.examples("validation").label_N
     np.testing.assert_array_equal(store.read("label"), label_N)
     assert store.manifest["splits"] == {"test": "validation"}
     assert store.manifest["rows"] == ["enc.0", "enc.1"]
@@ -69,7 +78,9 @@ def test_importance_and_its_gradients_agree(finished, config):
     assert store.read("total").shape == (1, 2, 4)
     gradients = open_store(finished / "importance_gradients").read("gradient")
     assert gradients.shape == (32, 2, 4)
-    assert (np.abs(gradients).sum(0) <= store.read("total").sum(0) + 1e-5).all()  # the triangle inequality
+    assert (
+        np.abs(gradients).sum(0) <= store.read("total").sum(0) + 1e-5
+    ).all()  # the triangle inequality
 
 
 @pytest.mark.parametrize("order", ["one_shot", "re_estimated", "oracle"])
@@ -91,7 +102,11 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    for module, name in ((evaluate, "evaluate_masks"), (scoring, "sum_importance"), (pruning, "head_importance")):
+    for module, name in (
+        (evaluate, "evaluate_masks"),
+        (scoring, "sum_importance"),
+        (pruning, "head_importance"),
+    ):
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(training, "train", refuse)
     experiment.train_model(config)
@@ -103,19 +118,28 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
 def test_changed_input_is_refused_with_its_name(finished, config):
     with pytest.raises(ValueError, match=r"was made from other input \(different recipe\)"):
         experiment.train_model(dataclasses.replace(config, train=Train(epochs=1)))
-    with pytest.raises(ValueError, match=r"importance holds results of another computation \(different data\)"):
-        experiment.importance(dataclasses.replace(config, importance=Importance(split="train[:20]")))
+    with pytest.raises(
+        ValueError, match=r"importance holds results of another computation \(different data\)"
+    ):
+        experiment.importance(
+            dataclasses.replace(config, importance=Importance(split="train[:20]"))
+        )
 
 
 def test_overlapping_splits_are_said(finished, config, caplog):
     pruning = dataclasses.replace(config.pruning, select="validation", orders=())
     experiment.prune_orders(dataclasses.replace(config, pruning=pruning))
-    assert "12 examples of the select split validation are in the test split validation[50%:] too" in caplog.text
+    assert (
+        "12 examples of the select split validation are in the test split validation[50%:] too"
+        in caplog.text
+    )
 
 
 def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monkeypatch):
     other = dataclasses.replace(config, model=str(finished / "model"), out=str(tmp_path / "out"))
-    other = dataclasses.replace(other, pruning=dataclasses.replace(other.pruning, orders=("re_estimated",)))
+    other = dataclasses.replace(
+        other, pruning=dataclasses.replace(other.pruning, orders=("re_estimated",))
+    )
     real, calls = pruning.head_importance, []
 
     def interrupted(*args, **options):
@@ -127,14 +151,20 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
     monkeypatch.setattr(pruning, "head_importance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         experiment.prune_orders(other)
-    assert open_store(tmp_path / "out/pruning/re_estimated/ranking").done().tolist() == [True, True, False]
+    assert open_store(tmp_path / "out/pruning/re_estimated/ranking").done().tolist() == [
+        True,
+        True,
+        False,
+    ]
     calls[:] = [1]
     experiment.prune_orders(other)
     found = open_store(tmp_path / "out/pruning/re_estimated/test").read("masks")
-    np.testing.assert_array_equal(found, open_store(finished / "pruning/re_estimated/test").read("masks"))
+    np.testing.assert_array_equal(
+        found, open_store(finished / "pruning/re_estimated/test").read("masks")
+    )
 
 
-# --- the command ---------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_runs_a_step_and_reports(finished, config, tmp_path, capsys):
@@ -154,10 +184,15 @@ def test_the_command_runs_a_step_and_reports(finished, config, tmp_path, capsys)
         (["--data.path", "./nowhere"], "nowhere"),
         (["--importance.split", "trian"], "has no split 'trian'"),
         (["--data.max-length", "64"], "max_length is 64, but .* has 32 positions"),
-        (["--data.labels", "x", "y"], r"has the labels \('negative', 'positive'\), but the data has \('x', 'y'\)"),
+        (
+            ["--data.labels", "x", "y"],
+            r"has the labels \('negative', 'positive'\), but the data has \('x', 'y'\)",
+        ),
     ],
 )
-def test_bad_input_is_one_sentence_and_a_non_zero_exit(finished, config, tmp_path, capsys, arguments, sentence):
+def test_bad_input_is_one_sentence_and_a_non_zero_exit(
+    finished, config, tmp_path, capsys, arguments, sentence
+):
     fresh = ["--out", str(tmp_path / "out"), "--model", str(finished / "model")]
     assert main(["importance", config_file(tmp_path, config), *fresh, *arguments]) == 1
     error = capsys.readouterr().err
@@ -173,7 +208,10 @@ def test_config_files_that_are_not_there_or_not_configs_are_named(tmp_path, caps
     assert "the config file" in capsys.readouterr().err
     (tmp_path / "odd.py").write_text("config = 3")
     assert main(["prune", str(tmp_path / "odd.py")]) == 1
-    assert "defines config = 3, but a ClassificationExperiment or TranslationExperiment was expected" in capsys.readouterr().err
+    assert (
+        "defines config = 3, but a ClassificationExperiment or TranslationExperiment was expected"
+        in capsys.readouterr().err
+    )
 
 
 def test_the_shipped_configs_load_and_say_how_they_are_run():
@@ -182,10 +220,12 @@ def test_the_shipped_configs_load_and_say_how_they_are_run():
         assert re.search(rf"hp-jax \w+ configs/{path.name}", path.read_text())
 
 
-# --- the house -----------------------------------------------------------------------------------------------------------
+# --- the house -----------------------------------------------------------------------------------
 
 
 def test_importing_hp_jax_defines_names_only():
     code = "import sys, hp_jax; print('jax' in sys.modules, 'flax' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.split() == ["False", "False"]

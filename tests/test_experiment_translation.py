@@ -1,4 +1,5 @@
-"""The whole job on a tiny translation model: what each step keeps, and one sentence for whatever is wrong."""
+"""The whole job on a tiny translation model: what each step keeps, and one sentence for whatever is
+wrong."""
 
 import dataclasses
 import io
@@ -21,19 +22,29 @@ from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.files import read_json
 from hp_jax.storage.store import open_store
 
-SMALL = {"encoder_layers": 1, "decoder_layers": 1, "encoder_heads": 2, "decoder_heads": 2, "cross_heads": 4}
+SMALL = {
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_heads": 2,
+    "decoder_heads": 2,
+    "cross_heads": 4,
+}
 WIDTHS = {"width": 16, "encoder_ffn": 16, "decoder_ffn": 16}
 
 
 def write_parallel(folder, **counts):
     """Sentences of letters, translated letter by letter into words."""
-    words = dict(zip("abcdefgh", ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"], strict=True))
+    words = dict(
+        zip("abcdefgh", ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"], strict=True)
+    )
     random = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for split, count in counts.items():
         lines = [random.choice(list(words), random.integers(2, 6)) for _ in range(count)]
         (folder / f"{split}.xx").write_text("".join(" ".join(line) + "\n" for line in lines))
-        (folder / f"{split}.yy").write_text("".join(" ".join(words[c] for c in line) + "\n" for line in lines))
+        (folder / f"{split}.yy").write_text(
+            "".join(" ".join(words[c] for c in line) + "\n" for line in lines)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +53,34 @@ def config(tmp_path_factory):
     write_parallel(folder / "text", train=256, validation=24, test=20)
     return TranslationExperiment(
         out=str(folder / "out"),
-        data=ParallelData(source="xx", target="yy", path=str(folder / "text"), max_length=16, buckets=(16,), batch=24),
+        data=ParallelData(
+            source="xx",
+            target="yy",
+            path=str(folder / "text"),
+            max_length=16,
+            buckets=(16,),
+            batch=24,
+        ),
         vocabulary=34,
         architecture=Seq2SeqConfig(**SMALL, **WIDTHS, norm="pre", dropout=0.0),
-        train=Train(epochs=3, batch=8, learning_rate=1e-2, schedule="inverse_sqrt", warmup=20, keep_epochs=True, final="best"),
+        train=Train(
+            epochs=3,
+            batch=8,
+            learning_rate=1e-2,
+            schedule="inverse_sqrt",
+            warmup=20,
+            keep_epochs=True,
+            final="best",
+        ),
         decoding=Decoding(beam=1),
         importance=Importance(split="train[:32]"),
         ablation=Ablation(split="test", masks_at_once=5),
         pruning=Pruning(
-            select="validation", test="test", shares=(0.0, 0.5, 1.0), orders=("one_shot", "oracle"), attention=("all", "cross")
+            select="validation",
+            test="test",
+            shares=(0.0, 0.5, 1.0),
+            orders=("one_shot", "oracle"),
+            attention=("all", "cross"),
         ),
     )
 
@@ -77,9 +107,13 @@ def test_the_mean_of_the_last_epochs(finished, config):
     recipe = dataclasses.replace(config.train, final="average", average=2)
     own = experiment.load(dataclasses.replace(config, train=recipe))
     folders = [finished / "epochs" / name for name in ("02", "03")]
-    second, third = (load_params(path, read_json(path / "config.json"), own.params) for path in folders)
+    second, third = (
+        load_params(path, read_json(path / "config.json"), own.params) for path in folders
+    )
     mean = recovery._final(own, third, [])
-    jax.tree.map(lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third)
+    jax.tree.map(
+        lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third
+    )
 
 
 def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished, config):
@@ -92,7 +126,9 @@ def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished,
     text = own.corpus.read("test")
     for place in (0, 1, 8):
         found = translation.translate(own, text.source, masks_MAH[place])
-        expected = sacrebleu.corpus_bleu([hypotheses[0][0] for hypotheses in found], [list(text.target)])
+        expected = sacrebleu.corpus_bleu(
+            [hypotheses[0][0] for hypotheses in found], [list(text.target)]
+        )
         counts_S = own.metric.statistics({"bleu": store.read("bleu")})[place].sum(0)
         assert own.metric.score(counts_S) == expected.score
     assert "tok:13a" in store.manifest["signatures"]["bleu"]
@@ -116,28 +152,39 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
         ablation=dataclasses.replace(config.ablation, attention=("dec",), sets=("one_off",)),
     )
     experiment.ablate(other)
-    some, every = open_store(tmp_path / "ablation/one_off"), open_store(finished / "ablation/one_off")
+    some, every = (
+        open_store(tmp_path / "ablation/one_off"),
+        open_store(finished / "ablation/one_off"),
+    )
     np.testing.assert_array_equal(some.read("masks"), every.read("masks")[[0, 3, 4]])
     np.testing.assert_array_equal(some.read("bleu"), every.read("bleu")[[0, 3, 4]])
-    with pytest.raises(ValueError, match=r"has no attention 'decoder'; its rows are enc.0, dec.0, cross.0"):
+    with pytest.raises(
+        ValueError, match=r"has no attention 'decoder'; its rows are enc.0, dec.0, cross.0"
+    ):
         experiment.ablate(dataclasses.replace(other, ablation=Ablation(attention=("decoder",))))
 
 
 def test_importance_does_not_depend_on_batches_or_padding(finished, config):
-    other = dataclasses.replace(config, data=dataclasses.replace(config.data, buckets=(12, 16), batch=7))
+    other = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, buckets=(12, 16), batch=7)
+    )
     scores = []
     for own in (experiment.load(config), experiment.load(other)):
         batches = own.batches(own.examples("test"))
-        scores.append(head_importance(own.task, own.params, batches[::-1], own.full_AH))
+        scores.append(head_importance(own.task, own.params, batches[::-1], own.present_AH))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
-    assert (scores[0][np.asarray(own.full_AH)] > 0).all()
+    assert (scores[0][np.asarray(own.present_AH)] > 0).all()
 
 
 def test_nothing_is_done_twice(finished, config, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    for name in ("experiment.training.train", "experiment.scoring.sum_importance", "grid.evaluate.evaluate_masks"):
+    for name in (
+        "experiment.training.train",
+        "experiment.scoring.sum_importance",
+        "grid.evaluate.evaluate_masks",
+    ):
         monkeypatch.setattr(f"hp_jax.{name}", refuse)
     experiment.train_model(config)
     experiment.importance(config)
@@ -146,11 +193,13 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
 
 
 def test_other_decoding_is_another_result(finished, config):
-    with pytest.raises(ValueError, match=r"holds results of another computation \(different evaluation\)"):
+    with pytest.raises(
+        ValueError, match=r"holds results of another computation \(different evaluation\)"
+    ):
         experiment.ablate(dataclasses.replace(config, decoding=Decoding(beam=2)))
 
 
-# --- the command ---------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_translates_with_heads_removed(finished, config, tmp_path, capsys, monkeypatch):
@@ -161,7 +210,12 @@ def test_the_command_translates_with_heads_removed(finished, config, tmp_path, c
     assert len(whole) == 4
     assert whole[1] == ""
     monkeypatch.setattr("sys.stdin", io.StringIO("a b c\n"))
-    assert main(["translate", path, "--nbest", "2", "--without", "A:1:1,2,3,4", "--decoding.beam", "3"]) == 0
+    assert (
+        main(
+            ["translate", path, "--nbest", "2", "--without", "A:1:1,2,3,4", "--decoding.beam", "3"]
+        )
+        == 0
+    )
     lines = capsys.readouterr().out.rstrip("\n").split("\n")
     assert [line.split(" ||| ")[0] for line in lines] == ["0", "0"]
     assert float(lines[0].split(" ||| ")[2]) >= float(lines[1].split(" ||| ")[2])
@@ -176,16 +230,26 @@ def test_the_command_reports(finished, config, capsys):
 
 def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatch):
     monkeypatch.setattr("hp_jax.models.translation.beam_search", None)
-    other = dataclasses.replace(config, model=str(finished / "model"), out=str(tmp_path), metric="token_accuracy")
-    experiment.ablate(dataclasses.replace(other, ablation=Ablation(split="test", sets=("one_off",), masks_at_once=5)))
+    other = dataclasses.replace(
+        config, model=str(finished / "model"), out=str(tmp_path), metric="token_accuracy"
+    )
+    experiment.ablate(
+        dataclasses.replace(
+            other, ablation=Ablation(split="test", sets=("one_off",), masks_at_once=5)
+        )
+    )
     store = open_store(tmp_path / "ablation/one_off")
     assert set(store.manifest["filled"]) == {"loss", "correct"}
-    np.testing.assert_array_equal(store.read("correct"), open_store(finished / "ablation/one_off").read("correct"))
+    np.testing.assert_array_equal(
+        store.read("correct"), open_store(finished / "ablation/one_off").read("correct")
+    )
 
 
 def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config, tmp_path, capsys):
     assert main(["convert", str(finished / "model"), str(tmp_path / "copy")]) == 0
-    first, second = (setup.load_subject(config, str(path)) for path in (finished / "model", tmp_path / "copy"))
+    first, second = (
+        setup.load_setup(config, str(path)) for path in (finished / "model", tmp_path / "copy")
+    )
     assert first.digest == second.digest
     assert first.task == second.task
     assert main(["convert", str(finished / "model"), str(tmp_path / "copy")]) == 1
@@ -200,22 +264,32 @@ def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config,
         (["ablate", "--tokenize", "14a"], "sacrebleu has no tokenizer '14a'"),
         (["ablate", "--model", "EMPTY"], "has no translation model: expected a config.json"),
         (["translate", "--without", "D:9:1"], "there is no row 'dec.8'"),
-        (["train", "--vocabulary", "4000"], "a vocabulary of 4000 pieces is too large for this text"),
+        (
+            ["train", "--vocabulary", "4000"],
+            "a vocabulary of 4000 pieces is too large for this text",
+        ),
     ],
 )
-def test_bad_input_is_one_sentence_and_a_non_zero_exit(finished, config, tmp_path, capsys, monkeypatch, arguments, sentence):
+def test_bad_input_is_one_sentence_and_a_non_zero_exit(
+    finished, config, tmp_path, capsys, monkeypatch, arguments, sentence
+):
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
     name, *rest = [str(tmp_path / "empty") if word == "EMPTY" else word for word in arguments]
     model = [] if name == "train" else ["--model", str(finished / "model")]
-    assert main([name, config_file(tmp_path, config), "--out", str(tmp_path / "out"), *model, *rest]) == 1
+    assert (
+        main([name, config_file(tmp_path, config), "--out", str(tmp_path / "out"), *model, *rest])
+        == 1
+    )
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("hp-jax: error: ")
     assert sentence in error
 
 
 def test_the_best_epoch_can_only_be_chosen_from_epochs_that_are_kept():
-    with pytest.raises(ValueError, match=r"train.final is 'best', which needs the models of all epochs"):
+    with pytest.raises(
+        ValueError, match=r"train.final is 'best', which needs the models of all epochs"
+    ):
         Train(final="best")
 
 
@@ -232,5 +306,15 @@ def test_steps_without_a_model_say_so(config, tmp_path, capsys):
 
 def test_the_manifest_of_a_model_tells_how_it_was_made(finished):
     described = json.loads((finished / "model/config.json").read_text())
-    for part in ("experiment", "versions", "devices", "seed", "command", "created", "training", "params", "files"):
+    for part in (
+        "experiment",
+        "versions",
+        "devices",
+        "seed",
+        "command",
+        "created",
+        "training",
+        "params",
+        "files",
+    ):
         assert described[part] is not None

@@ -1,4 +1,5 @@
-"""Exported models: the same function, read again or served without hp_jax; refused, or not there at all, if it cannot be."""
+"""Exported models: the same function, read again or served without hp_jax; refused, or not there at
+all, if it cannot be."""
 
 import dataclasses
 import functools
@@ -12,7 +13,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from tiny import random_params
-from tiny_export import LINES, batch_of_lines, classifier, fairseq_text, hf_marian, marian, two_masks, without
+from tiny_export import (
+    LINES,
+    batch_of_lines,
+    classifier,
+    fairseq_text,
+    hf_marian,
+    marian,
+    two_masks,
+    without,
+)
 from tiny_marian import VARIANTS, make_tensors
 from tiny_translation import CONFIG, translate
 
@@ -31,7 +41,7 @@ DECODING = Decoding(beam=3, max_ratio=1.0, max_extra=3)
 
 @functools.partial(jax.jit, static_argnames="task")
 def logits(task, params, batch):
-    return task.logits(params, batch, heads.gates(task.full_AH, task.full_AH))
+    return task.logits(params, batch, heads.gates(task.present_AH, task.present_AH))
 
 
 def texts(rows, length):
@@ -39,21 +49,25 @@ def texts(rows, length):
     random = np.random.default_rng(rows)
     lengths = np.array([length - 1, *[length] * (rows - 1)], np.int32)
     types = np.zeros((rows, length), np.int32)
-    return {"tokens_BT": random.integers(1, 18, (rows, length), np.int32), "types_BT": types, "length_B": lengths}
+    return {
+        "tokens_BT": random.integers(1, 18, (rows, length), np.int32),
+        "types_BT": types,
+        "length_B": lengths,
+    }
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A classifier with an empty row."""
     model = classifier("bert", tmp_path_factory.mktemp("bert"))
-    return without(model, two_masks(model.task.full_AH)[0])
+    return without(model, two_masks(model.task.present_AH)[0])
 
 
 @pytest.fixture(scope="module")
 def ssru(tmp_path_factory):
     """A translation model with an empty row."""
     model = marian("ssru", tmp_path_factory.mktemp("ssru") / "model")
-    return without(model, two_masks(model.task.full_AH)[0])
+    return without(model, two_masks(model.task.present_AH)[0])
 
 
 def check_equal(found, expected):
@@ -65,7 +79,7 @@ def padded(model):
     return Model(*pad_heads(model.config, model.params), model.text)
 
 
-# --- Formats --------------------------------------------------------------------------------------------------------------
+# --- Formats -------------------------------------------------------------------------------------
 
 
 def test_safetensors_are_read_again(bert, ssru, tmp_path):
@@ -73,12 +87,16 @@ def test_safetensors_are_read_again(bert, ssru, tmp_path):
     found = load_model(str(tmp_path / "bert"))
     check_equal(found, bert)
     assert found.text.to_str() == bert.text.to_str()
-    with pytest.raises(ValueError, match=r"has the labels \('a', 'b', 'c'\), but the data has \('x', 'y', 'z'\)"):
+    with pytest.raises(
+        ValueError, match=r"has the labels \('a', 'b', 'c'\), but the data has \('x', 'y', 'z'\)"
+    ):
         load_classifier(str(tmp_path / "bert"), labels=("x", "y", "z"), seed=0, fresh=False)
     export(ssru, tmp_path / "ssru", "safetensors")
     found = load_model(str(tmp_path / "ssru"))
     check_equal(found, ssru)
-    assert [ids.tolist() for ids in found.text.encode_source(LINES)] == [ids.tolist() for ids in ssru.text.encode_source(LINES)]
+    assert [ids.tolist() for ids in found.text.encode_source(LINES)] == [
+        ids.tolist() for ids in ssru.text.encode_source(LINES)
+    ]
     assert "encoder_1/attention/out/bias" in load_file(tmp_path / "ssru/model.safetensors")
     assert "encoder_1/attention/out/kernel" not in load_file(tmp_path / "ssru/model.safetensors")
 
@@ -88,14 +106,22 @@ def test_faults_in_safetensors_are_named(bert, tmp_path):
     export(bert, folder, "safetensors")
     file, tensors = folder / "model.safetensors", load_file(folder / "model.safetensors")
     for changed, message in (
-        ({"pool/bias": np.zeros(3, np.float32)}, r"parameter pool/bias has shape \(3,\), but config.json implies \(16,\)"),
-        ({"pool/more": np.zeros(3, np.float32)}, r"parameter pool/more has shape \(3,\), but config.json implies None"),
+        (
+            {"pool/bias": np.zeros(3, np.float32)},
+            r"parameter pool/bias has shape \(3,\), but config.json implies \(16,\)",
+        ),
+        (
+            {"pool/more": np.zeros(3, np.float32)},
+            r"parameter pool/more has shape \(3,\), but config.json implies None",
+        ),
     ):
         save_file(tensors | changed, file)
         with pytest.raises(ValueError, match=message):
             load_model(str(folder))
     save_file({name: tensor for name, tensor in tensors.items() if name != "pool/bias"}, file)
-    with pytest.raises(ValueError, match=r"parameter pool/bias has shape None, but config.json implies \(16,\)"):
+    with pytest.raises(
+        ValueError, match=r"parameter pool/bias has shape None, but config.json implies \(16,\)"
+    ):
         load_model(str(folder))
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
@@ -104,9 +130,10 @@ def test_faults_in_safetensors_are_named(bert, tmp_path):
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
 def test_hugging_face_folders_are_read_again(family, tmp_path):
-    """Rectangular: with zeros in the whole shape; ragged: the same heads, and one of zeros in the empty row."""
+    """Rectangular: with zeros in the whole shape; ragged: the same heads, and one of zeros in the
+    empty row."""
     whole = classifier(family, tmp_path)
-    mask_AH = two_masks(whole.task.full_AH)[0]
+    mask_AH = two_masks(whole.task.present_AH)[0]
     small = without(whole, mask_AH)
     export(small, tmp_path / "hf", "hf")
     check_equal(load_model(str(tmp_path / "hf")), padded(small))
@@ -114,7 +141,9 @@ def test_hugging_face_folders_are_read_again(family, tmp_path):
     found = load_model(str(tmp_path / "hf-ragged"))
     assert found.text.to_str() == small.text.to_str()
     assert list(found.config.kept) == [numbers or (0,) for numbers in small.config.kept]
-    assert not any(leaf.any() for leaf in jax.tree.leaves(found.params["layer_1"]["attention"] | {"out": ()}))
+    assert not any(
+        leaf.any() for leaf in jax.tree.leaves(found.params["layer_1"]["attention"] | {"out": ()})
+    )
     check_equal(without(found, mask_AH), small)
     path = tmp_path / "hf-ragged/config.json"
     raw = json.loads(path.read_text())
@@ -144,13 +173,15 @@ def test_marians_files_are_read_again(variant, tmp_path):
     assert tensors.keys() == expected.keys()
     for name, tensor in expected.items():
         np.testing.assert_array_equal(tensors[name], tensor)
-    assert VARIANTS[variant] | {"version": None} == {name: settings.get(name) for name in VARIANTS[variant]}
-    small = without(whole, two_masks(whole.task.full_AH)[0])
+    assert VARIANTS[variant] | {"version": None} == {
+        name: settings.get(name) for name in VARIANTS[variant]
+    }
+    small = without(whole, two_masks(whole.task.present_AH)[0])
     export(small, tmp_path / "padded", "marian")
     check_equal(load_model(str(tmp_path / "padded")), padded(small))
 
 
-# --- Programs -------------------------------------------------------------------------------------------------------------
+# --- Programs ------------------------------------------------------------------------------------
 
 CHILD = """
 import runpy, sys
@@ -174,15 +205,27 @@ np.savez(sys.argv[2], **found)
 
 
 def test_programs_need_no_hp_jax(bert, ssru, tmp_path):
-    """A classifier at two batch sizes and lengths, beam search at two batch sizes, in a process of their own."""
+    """A classifier at two batch sizes and lengths, beam search at two batch sizes, in a process of
+    their own."""
     export(bert, tmp_path / "bert", "stablehlo")
     export(ssru, tmp_path / "ssru", "stablehlo", decoding=DECODING, source_length=32)
     batches = [texts(2, 5), texts(3, 9)]
-    given = {f"bert.{case}.{i}": array for case, batch in enumerate(batches) for i, array in enumerate(batch.values())}
+    given = {
+        f"bert.{case}.{i}": array
+        for case, batch in enumerate(batches)
+        for i, array in enumerate(batch.values())
+    }
     whole = batch_of_lines(ssru)
-    sources = np.pad(whole["source_BS"], ((0, 0), (0, 32 - whole["source_BS"].shape[1])), constant_values=ssru.config.pad)
+    sources = np.pad(
+        whole["source_BS"],
+        ((0, 0), (0, 32 - whole["source_BS"].shape[1])),
+        constant_values=ssru.config.pad,
+    )
     for case, rows in enumerate((1, 3)):
-        given |= {f"ssru.{case}.0": sources[:rows], f"ssru.{case}.1": whole["source_length_B"][:rows]}
+        given |= {
+            f"ssru.{case}.0": sources[:rows],
+            f"ssru.{case}.1": whole["source_length_B"][:rows],
+        }
     np.savez(tmp_path / "given.npz", **given)
     arguments = [str(tmp_path / name) for name in ("given.npz", "found.npz", "bert", "ssru")]
     done = subprocess.run(
@@ -196,28 +239,41 @@ def test_programs_need_no_hp_jax(bert, ssru, tmp_path):
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz")
     for case, batch in enumerate(batches):
-        np.testing.assert_allclose(found[f"bert.{case}.0"], logits(bert.task, bert.params, batch), atol=1e-5)
-    expected = translate(ssru.task, ssru.params, whole, ssru.task.full_AH, DECODING)
+        np.testing.assert_allclose(
+            found[f"bert.{case}.0"], logits(bert.task, bert.params, batch), atol=1e-5
+        )
+    expected = translate(ssru.task, ssru.params, whole, ssru.task.present_AH, DECODING)
     for case, rows in enumerate((1, 3)):
         tokens, scores = found[f"ssru.{case}.0"], found[f"ssru.{case}.1"]
-        for sentence, sentence_scores, hypotheses in zip(tokens, scores, expected[:rows], strict=True):
-            assert [ids[: len(own)].tolist() for ids, (own, _) in zip(sentence, hypotheses, strict=True)] == [
-                own for own, _ in hypotheses
-            ]
-            np.testing.assert_allclose(sentence_scores, [score for _, score in hypotheses], atol=1e-5)
+        for sentence, sentence_scores, hypotheses in zip(
+            tokens, scores, expected[:rows], strict=True
+        ):
+            assert [
+                ids[: len(own)].tolist() for ids, (own, _) in zip(sentence, hypotheses, strict=True)
+            ] == [own for own, _ in hypotheses]
+            np.testing.assert_allclose(
+                sentence_scores, [score for _, score in hypotheses], atol=1e-5
+            )
     described = json.loads((tmp_path / "ssru/config.json").read_text())
     assert described["inputs"]["source"] == {"shape": ["b", "32"], "dtype": "int32"}
     assert described["outputs"]["scores"] == {"shape": ["b", "3"], "dtype": "float32"}
     described = json.loads((tmp_path / "bert/config.json").read_text())
     assert described["outputs"] == {"logits": {"shape": ["b", "3"], "dtype": "float32"}}
-    assert (described["labels"], described["platforms"]) == (["a", "b", "c"], ["cpu", "cuda", "tpu"])
-    assert len([line for line in (tmp_path / "bert/serve.py").read_text().split("\n") if line]) <= 10
+    assert (described["labels"], described["platforms"]) == (
+        ["a", "b", "c"],
+        ["cpu", "cuda", "tpu"],
+    )
+    assert (
+        len([line for line in (tmp_path / "bert/serve.py").read_text().split("\n") if line]) <= 10
+    )
     assert (tmp_path / "bert/tokenizer.json").is_file()
-    with pytest.raises(ValueError, match="has a compiled program: expected the model that it was exported from"):
+    with pytest.raises(
+        ValueError, match="has a compiled program: expected the model that it was exported from"
+    ):
         load_model(str(tmp_path / "bert"))
 
 
-# --- Refusals -------------------------------------------------------------------------------------------------------------
+# --- Refusals ------------------------------------------------------------------------------------
 
 
 def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(bert, ssru, tmp_path):
@@ -231,14 +287,36 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(bert, ssru, tmp
         (bert, "fairseq", "fairseq is for translation models, but this is a classifier"),
         (bert, "marian", "marian is for translation models, but this is a classifier"),
         (bert, "onnx", "there is no format 'onnx'; expected one of hf, hf-ragged"),
-        (Model(distil, bert.params, bert.text), "hf", "DistilBert cannot hold this model: it has epsilon 1e-12, not 1e-06"),
-        (ssru, "hf", r"Hugging Face's Marian cannot .* decoder 'attention', not 'ssru'; it has positions 'sinusoid', not 's"),
-        (ssru, "hf-ragged", "transformers cannot load a Marian model with pruned heads; expected --to hf"),
-        (ssru, "fairseq", r"needs a text side of the kind fairseq \(bpecodes, .* is of the kind sentencepiece"),
+        (
+            Model(distil, bert.params, bert.text),
+            "hf",
+            "DistilBert cannot hold this model: it has epsilon 1e-12, not 1e-06",
+        ),
+        (
+            ssru,
+            "hf",
+            r"Hugging Face's Marian cannot .* decoder 'attention', not 'ssru'; it has positions "
+            r"'sinusoid', not 's",
+        ),
+        (
+            ssru,
+            "hf-ragged",
+            "transformers cannot load a Marian model with pruned heads; expected --to hf",
+        ),
+        (
+            ssru,
+            "fairseq",
+            r"needs a text side of the kind fairseq \(bpecodes, .* is of the kind sentencepiece",
+        ),
         (pre, "hf", r"Hugging Face's Marian cannot hold this model: it has norm 'post', not 'pre'"),
         (pre, "marian", "Marian needs a text side of the kind sentencepiece"),
         (learned, "hf", "Hugging Face's Marian cannot hold .* positions 'sinusoid', not 'learned'"),
-        (learned, "fairseq", "fairseq cannot hold this model: it has first_position 2, not 0; it has epsilon 1e-05, not 1e-06"),
+        (
+            learned,
+            "fairseq",
+            "fairseq cannot hold this model: it has first_position 2, not 0; it has epsilon "
+            "1e-05, not 1e-06",
+        ),
         (ssru, "stablehlo", "a source length of 0 does not fit"),
     ]
     for model, to, message in cases:
@@ -251,7 +329,9 @@ def test_fairseq_files_need_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     config = dataclasses.replace(CONFIG, positions="sinusoid_half", first_position=2)
     model = Model(config, random_params(Translation(config)), fairseq_text(config))
-    with pytest.raises(ImportError, match="writing a model of fairseq needs PyTorch: pip install torch"):
+    with pytest.raises(
+        ImportError, match="writing a model of fairseq needs PyTorch: pip install torch"
+    ):
         export(model, tmp_path / "out", "fairseq")
     assert list(tmp_path.iterdir()) == []
 
@@ -260,7 +340,10 @@ def test_a_folder_is_whole_or_what_it_was(bert, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     export(bert, folder, "safetensors")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(ValueError, match=r"out is not empty; choose another folder, delete it, or overwrite it with --force"):
+    with pytest.raises(
+        ValueError,
+        match=r"out is not empty; choose another folder, delete it, or overwrite it with --force",
+    ):
         export(bert, folder, "hf")
 
     def fail(*_):

@@ -1,4 +1,5 @@
-"""A grid is many plain evaluations with less work, whatever the masks, the model and the mesh; and pruning follows it."""
+"""A grid is many plain evaluations with less work, whatever the masks, the model and the mesh; and
+pruning follows it."""
 
 import dataclasses
 import functools
@@ -49,18 +50,24 @@ SETS = {
 
 @functools.partial(jax.jit, static_argnames="task")
 def one_pass(task, params, batch, mask_AH):
-    gates = heads.gates(mask_AH, task.full_AH)
+    gates = heads.gates(mask_AH, task.present_AH)
     return task.loss(params, batch, gates), jnp.argmax(task.logits(params, batch, gates), -1)
 
 
 def plain_loop(task, params, batches, masks_MAH):
     """One forward pass a mask and batch, put in order by hand: `{name: [M, N]}`."""
     count = int(sum(batch["weight_B"].sum() for batch in batches))
-    loss_MN, prediction_MN = np.zeros((len(masks_MAH), count), np.float32), np.zeros((len(masks_MAH), count), np.int32)
+    loss_MN, prediction_MN = (
+        np.zeros((len(masks_MAH), count), np.float32),
+        np.zeros((len(masks_MAH), count), np.int32),
+    )
     for (m, mask_AH), batch in itertools.product(enumerate(masks_MAH), batches):
         loss_B, prediction_B = jax.device_get(one_pass(task, params, batch, mask_AH))
         for b in np.flatnonzero(batch["weight_B"]):
-            loss_MN[m, batch["index_B"][b]], prediction_MN[m, batch["index_B"][b]] = loss_B[b], prediction_B[b]
+            loss_MN[m, batch["index_B"][b]], prediction_MN[m, batch["index_B"][b]] = (
+                loss_B[b],
+                prediction_B[b],
+            )
     return {"loss": loss_MN, "prediction": prediction_MN}
 
 
@@ -71,16 +78,22 @@ def same(found, expected):
 
 @pytest.mark.parametrize("name", SETS)
 def test_equals_the_plain_loop_for_every_set_of_masks(name):
-    """13 examples in batches of 6, and chunks that do not divide the masks: nothing divides evenly."""
+    """13 examples in batches of 6, and chunks that do not divide the masks: nothing divides
+    evenly."""
     expected = plain_loop(DEEP, DEEP_PARAMS, BATCHES, SETS[name])
     same(evaluate_grid(DEEP, DEEP_PARAMS, BATCHES, SETS[name], chunk=9, mesh=ONE_DEVICE), expected)
     assert name == "the same twice" or np.ptp(expected["loss"], axis=0).min() > 1e-3
 
 
-@pytest.mark.parametrize(("devices", "mask"), [(1, 1), (2, 1), (2, 2), (8, 1), (8, 2), (8, 4), (8, 8)])
+@pytest.mark.parametrize(
+    ("devices", "mask"), [(1, 1), (2, 1), (2, 2), (8, 1), (8, 2), (8, 4), (8, 8)]
+)
 def test_the_same_on_every_mesh(devices, mask):
     mesh = device_mesh(jax.devices()[:devices], mask=mask)
-    same(evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=2, mesh=mesh), plain_loop(TASK, PARAMS, BATCHES, MASKS))
+    same(
+        evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=2, mesh=mesh),
+        plain_loop(TASK, PARAMS, BATCHES, MASKS),
+    )
 
 
 def test_devices_go_to_the_masks_first():
@@ -98,30 +111,43 @@ SOURCES = sentences(13, 20, eos=2, first=4, longest=9, seed=0)
 TARGETS = sentences(13, 20, eos=2, first=4, longest=9, seed=1)
 PAIRS = [
     make_batch(SOURCES[:6], TARGETS[:6], pad=1, width=10),
-    make_batch(SOURCES[6:], TARGETS[6:], pad=1, width=10) | {"index_B": np.arange(6, 13, dtype=np.int32)},
+    make_batch(SOURCES[6:], TARGETS[6:], pad=1, width=10)
+    | {"index_B": np.arange(6, 13, dtype=np.int32)},
 ]
 
 
-@pytest.mark.parametrize("changes", [{"norm": "pre"}, {"decoder": "ssru"}], ids=["pre-norm", "SSRU"])
+@pytest.mark.parametrize(
+    "changes", [{"norm": "pre"}, {"decoder": "ssru"}], ids=["pre-norm", "SSRU"]
+)
 def test_translations_are_those_of_each_mask_alone(changes):
-    """Encoder masks do not share the memory, decoder and cross masks do; both kinds are in these chunks."""
+    """Encoder masks do not share the memory, decoder and cross masks do; both kinds are in these
+    chunks."""
     task = Translation(dataclasses.replace(CONFIG, **changes), Decoding(beam=2))
-    params, full_AH = random_params(task), task.full_AH
-    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)[::2]])
+    params, present_AH = random_params(task), task.present_AH
+    masks_MAH = np.concatenate([present_AH[None], heads.one_off(present_AH)[::2]])
     mesh = device_mesh(jax.devices()[:4], mask=2)
     found = evaluate_grid(task, params, PAIRS, masks_MAH, chunk=4, mesh=mesh)
-    loss = jax.jit(lambda batch, mask_AH: task.loss(params, batch, heads.gates(mask_AH, task.full_AH)))
+    loss = jax.jit(
+        lambda batch, mask_AH: task.loss(params, batch, heads.gates(mask_AH, task.present_AH))
+    )
     for m, batch in itertools.product(range(len(masks_MAH)), PAIRS):
-        np.testing.assert_allclose(found["loss"][m, batch["index_B"]], loss(batch, masks_MAH[m]), rtol=1e-5)
-        expected = [best[0][0] for best in translate(task, params, batch, masks_MAH[m], task.decoding)]
+        np.testing.assert_allclose(
+            found["loss"][m, batch["index_B"]], loss(batch, masks_MAH[m]), rtol=1e-5
+        )
+        expected = [
+            best[0][0] for best in translate(task, params, batch, masks_MAH[m], task.decoding)
+        ]
         assert [before_eos(ids, 2) for ids in found["translation"][m, batch["index_B"]]] == expected
     assert len({found["translation"][m].tobytes() for m in range(len(masks_MAH))}) > 8
 
 
-# --- less work -----------------------------------------------------------------------------------------------------------
+# --- less work -----------------------------------------------------------------------------------
 
 
-@given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=1, max_size=12), st.integers(0, 4))
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=1, max_size=12),
+    st.integers(0, 4),
+)
 def test_a_plan_has_each_beginning_once_and_leads_every_mask_to_its_own(rows_MA, stages):
     masks_MAH = (np.array(rows_MA)[..., None] >> np.arange(2)) % 2 == 1
     made = plan(masks_MAH, stages)
@@ -143,45 +169,60 @@ def test_a_plan_has_each_beginning_once_and_leads_every_mask_to_its_own(rows_MA,
 class Counted(Classification):
     """Tells of every stage that is really run."""
 
-    def look(self, params, row, batch, state):
-        jax.debug.callback(lambda: RUN.append(("look", row)))
-        return super().look(params, row, batch, state)
+    def context(self, params, row, batch, state):
+        jax.debug.callback(lambda: RUN.append(("context", row)))
+        return super().context(params, row, batch, state)
 
-    def advance(self, params, row, batch, state, seen, gate):
-        jax.debug.callback(lambda: RUN.append(("advance", row)))
-        return super().advance(params, row, batch, state, seen, gate)
+    def apply_row(self, params, row, batch, state, context, gate):
+        jax.debug.callback(lambda: RUN.append(("apply_row", row)))
+        return super().apply_row(params, row, batch, state, context, gate)
 
 
 RUN = []
 
 
 def test_nothing_is_computed_twice():
-    """17 masks of 4 rows of 4 heads: 1 + 4 r looks and 1 + 4 (r + 1) layers in row r, where 17 would be run one by one."""
+    """17 masks of 4 rows of 4 heads: 1 + 4 r looks and 1 + 4 (r + 1) layers in row r, where 17
+    would be run one by one."""
     RUN.clear()
     masks_MAH = np.concatenate([DEEP_FULL[None], SETS["one_off"]])
-    evaluate_grid(Counted(DEEP.config), DEEP_PARAMS, batched(DATA, size=13), masks_MAH, chunk=17, mesh=ONE_DEVICE)
+    evaluate_grid(
+        Counted(DEEP.config),
+        DEEP_PARAMS,
+        batched(DATA, size=13),
+        masks_MAH,
+        chunk=17,
+        mesh=ONE_DEVICE,
+    )
     jax.effects_barrier()
-    assert [RUN.count(("look", row)) for row in range(3)] == [1, 5, 9]
-    assert [RUN.count(("advance", row)) for row in range(3)] == [5, 9, 13]
+    assert [RUN.count(("context", row)) for row in range(3)] == [1, 5, 9]
+    assert [RUN.count(("apply_row", row)) for row in range(3)] == [5, 9, 13]
 
 
 def test_half_the_work_at_bert_bases_shape():
-    """XLA's FLOPs of each part, as often as the plans of 2 chunks of 73 masks run it, against 145 forward passes."""
+    """XLA's FLOPs of each part, as often as the plans of 2 chunks of 73 masks run it, against 145
+    forward passes."""
     task, mask_AH = with_config(layers=12, heads=12, width=768, ffn=3072), heads.all_on(12, 12)
     params, batch = jax.eval_shape(task.init, jax.random.key(0)), COST["batch_of"](task, 8, 128)
     work = COST["grid_work"](task, params, batch, COST["one_off"](task), 73)
-    forward = jax.jit(functools.partial(COST["forward"], task)).lower(params, batch, mask_AH).cost_analysis()["flops"]
+    forward = (
+        jax.jit(functools.partial(COST["forward"], task))
+        .lower(params, batch, mask_AH)
+        .cost_analysis()["flops"]
+    )
     assert (work.masks, work.chunks) == (145, 2)
     assert 0.4 * 145 * forward <= work.flops <= 0.5 * 145 * forward
 
 
-# --- never twice ---------------------------------------------------------------------------------------------------------
+# --- never twice ---------------------------------------------------------------------------------
 
 
 def grid_store(path, chunk=4):
     axes = ("mask", "example")
     items = {"loss": Items(axes, (9, 13), "float32"), "prediction": Items(axes, (9, 13), "int32")}
-    return create_store(path, "grid", fingerprint={"data": "1"}, about={}, fixed={}, items=items, chunk=chunk)
+    return create_store(
+        path, "grid", fingerprint={"data": "1"}, about={}, fixed={}, items=items, chunk=chunk
+    )
 
 
 def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkeypatch):
@@ -220,7 +261,9 @@ def test_several_jobs_fill_one_grid(tmp_path):
     fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE, part=(2, 3))
     assert np.flatnonzero(store.done()).tolist() == [2, 3, 8]
     for part in ((1, 3), (3, 3)):
-        fill_grid(TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE, part=part)
+        fill_grid(
+            TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE, part=part
+        )
     for name, value in whole.items():
         np.testing.assert_array_equal(store.read_items()[name], value)
 
@@ -230,7 +273,7 @@ def test_a_wrong_mask_is_refused():
         evaluate_grid(TASK, PARAMS, BATCHES, np.ones((3, 4, 2)), chunk=1)
 
 
-# --- pruning -------------------------------------------------------------------------------------------------------------
+# --- pruning -------------------------------------------------------------------------------------
 
 
 def test_one_shot_removes_in_the_order_of_the_scores():
@@ -244,12 +287,15 @@ def test_one_shot_removes_in_the_order_of_the_scores():
 
 
 def test_re_estimated_scores_see_the_mask_and_dead_heads_never_return():
-    """Trap 6: at a pruned mask the dead heads' gradients are large here, and still they stay dead."""
+    """Trap 6: at a pruned mask the dead heads' gradients are large here, and still they stay
+    dead."""
     seen = []
 
     def score(mask_AH):
         seen.append(np.asarray(mask_AH))
-        return normalize_rows(head_importance(TASK, PARAMS, BATCHES, mask_AH, mesh=ONE_DEVICE), mask_AH)
+        return normalize_rows(
+            head_importance(TASK, PARAMS, BATCHES, mask_AH, mesh=ONE_DEVICE), mask_AH
+        )
 
     masks_MAH = np.asarray(prune(score, FULL, [0, 2, 4, 6]))
     assert len(seen) == 3
@@ -272,6 +318,8 @@ def test_scores_that_are_not_finite_and_impossible_counts_are_named():
 
 def test_oracle_scores_are_the_metrics_losses():
     mask_AH = np.array([[1, 0, 1, 0], [0, 0, 0, 1]])
-    np.testing.assert_allclose(oracle_scores([0.8, 0.5, 0.95], 0.9, mask_AH), [[0.1, 0, 0.4, 0], [0, 0, 0, -0.05]])
+    np.testing.assert_allclose(
+        oracle_scores([0.8, 0.5, 0.95], 0.9, mask_AH), [[0.1, 0, 0.4, 0], [0, 0, 0, -0.05]]
+    )
     with pytest.raises(ValueError, match="3 heads are alive, but 1 ablations"):
         oracle_scores([0.8], 0.9, mask_AH)

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hp_jax import heads
 
 ROWS = ("enc.0", "enc.1", "enc.2")
-masks = st.integers(0, 2**12 - 1).map(lambda bits: np.array([bits >> i & 1 for i in range(12)], bool).reshape(3, 4))
+masks = st.integers(0, 2**12 - 1).map(
+    lambda bits: np.array([bits >> i & 1 for i in range(12)], bool).reshape(3, 4)
+)
 
 
 def test_all_on_pads_narrow_rows_with_heads_that_are_off():
@@ -27,7 +29,9 @@ def test_all_on_pads_narrow_rows_with_heads_that_are_off():
 @settings(max_examples=30)
 def test_one_off_and_one_on_touch_only_living_heads(mask_AH):
     living = heads.living_heads(mask_AH)
-    for (row, head), off_AH, on_AH in zip(living, heads.one_off(mask_AH), heads.one_on(mask_AH), strict=True):
+    for (row, head), off_AH, on_AH in zip(
+        living, heads.one_off(mask_AH), heads.one_on(mask_AH), strict=True
+    ):
         expected = mask_AH.copy()
         expected[row, head] = False
         np.testing.assert_array_equal(off_AH, expected)
@@ -43,12 +47,19 @@ def test_one_off_and_one_on_touch_only_living_heads(mask_AH):
         assert (lost == mask_AH)[lost.any(1)].all()
 
 
-@given(masks, st.lists(st.sampled_from([0.0, 1.0, 2.0, -3.0]), min_size=12, max_size=12), st.integers(0, 12), st.integers(0, 4))
+@given(
+    masks,
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, -3.0]), min_size=12, max_size=12),
+    st.integers(0, 12),
+    st.integers(0, 4),
+)
 @settings(max_examples=60)
 def test_keep_top_equals_a_stable_sort(mask_AH, scores, n, floor):
     score_AH = np.array(scores).reshape(3, 4)
     living = heads.living_heads(mask_AH)
-    lowest_first = sorted(living, key=lambda head: score_AH[head])  # stable: of equal scores the lower (row, head) goes first
+    lowest_first = sorted(
+        living, key=lambda head: score_AH[head]
+    )  # stable: of equal scores the lower (row, head) goes first
     safe = set()
     for row in range(3):
         mine = [head for head in lowest_first if head[0] == row]
@@ -65,7 +76,9 @@ def test_keep_top_is_jitted_and_vmapped_over_scores_and_counts():
     mask_AH = heads.all_on(2, 3)
     scores_MAH = jax.random.normal(jax.random.key(0), (5, 2, 3))
     counts_M = jnp.arange(5)
-    masks_MAH = jax.jit(jax.vmap(lambda score_AH, n: heads.keep_top(mask_AH, score_AH, n)))(scores_MAH, counts_M)
+    masks_MAH = jax.jit(jax.vmap(lambda score_AH, n: heads.keep_top(mask_AH, score_AH, n)))(
+        scores_MAH, counts_M
+    )
     np.testing.assert_array_equal(masks_MAH.sum((1, 2)), counts_M)
     with pytest.raises(ValueError, match=r"\(2, 2\), but the mask has shape \(2, 3\)"):
         heads.keep_top(mask_AH, jnp.zeros((2, 2)), 1)
@@ -85,7 +98,18 @@ def test_random_off_removes_exactly_n_living_heads_by_key():
 def test_counts_are_those_of_the_paper():
     tenths = [i / 10 for i in range(11)]
     assert heads.removal_counts(144, tenths) == [0, 14, 28, 43, 57, 72, 86, 100, 115, 129, 144]
-    assert heads.removal_counts(288, tenths[:10], rounding="ceil") == [0, 29, 58, 87, 116, 144, 173, 202, 231, 260]
+    assert heads.removal_counts(288, tenths[:10], rounding="ceil") == [
+        0,
+        29,
+        58,
+        87,
+        116,
+        144,
+        173,
+        202,
+        231,
+        260,
+    ]
     assert heads.removal_counts(100, [0.29, 0.57]) == [29, 57]
     with pytest.raises(ValueError, match=r"between 0 and 1, but got 1\.5"):
         heads.removal_counts(10, [1.5])
@@ -94,16 +118,20 @@ def test_counts_are_those_of_the_paper():
 @given(masks)
 @settings(max_examples=30)
 def test_dicts_and_descriptors_round_trip(mask_AH):
-    full_AH = heads.all_on(3, 4)
-    gone = heads.removed(mask_AH, full_AH, ROWS)
-    np.testing.assert_array_equal(heads.remove(full_AH, gone, ROWS), mask_AH)
+    present_AH = heads.all_on(3, 4)
+    gone = heads.removed(mask_AH, present_AH, ROWS)
+    np.testing.assert_array_equal(heads.remove(present_AH, gone, ROWS), mask_AH)
     assert heads.parse_descriptor(heads.format_descriptor(gone)) == gone
     assert heads.parse_descriptor(heads.format_descriptor(gone, types=True)) == gone
 
 
 def test_the_authors_notations():
     assert heads.parse_descriptor("1:3,4 2:11") == {"enc.0": [2, 3], "enc.1": [10]}
-    assert heads.parse_descriptor("E:1:3 A:6:8 D:2:1") == {"enc.0": [2], "cross.5": [7], "dec.1": [0]}
+    assert heads.parse_descriptor("E:1:3 A:6:8 D:2:1") == {
+        "enc.0": [2],
+        "cross.5": [7],
+        "dec.1": [0],
+    }
     assert heads.format_descriptor({"enc.0": [2], "cross.5": [7]}, types=True) == "E:1:3 A:6:8"
     for bad in ("3", "1:x", "Z:1:3", "0:1", "1:0", "E:E:1:1"):
         with pytest.raises(ValueError, match="cannot read"):
@@ -130,11 +158,18 @@ def test_removing_names_what_is_wrong(chosen, message):
 def test_check_mask_names_both_shapes():
     with pytest.raises(ValueError, match=r"\(2, 4\), but the model has shape \(3, 4\)"):
         heads.check_mask(np.ones((2, 4)), np.ones((3, 4), bool))
-    with pytest.raises(ValueError, match="turns on head 2 of row 1, but the heads of that row are 0, 1"):
+    with pytest.raises(
+        ValueError, match="turns on head 2 of row 1, but the heads of that row are 0, 1"
+    ):
         heads.check_mask(np.ones((2, 3)), np.asarray(heads.all_on(2, (3, 2))))
 
 
 def test_heads_imports_without_models_data_or_training():
     heavy = ("flax", "optax", "orbax", "tokenizers", "tensorflow_datasets")
     code = f"import sys, hp_jax.heads; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

@@ -1,4 +1,5 @@
-"""Many processes of the real command give what one gives, die without harm, and start the way that clusters start them."""
+"""Many processes of the real command give what one gives, die without harm, and start the way that
+clusters start them."""
 
 import contextlib
 import json
@@ -25,13 +26,22 @@ from hp_jax.storage.store import find_stores, open_store
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = ROOT / "scripts"
-GRIDS = ("--ablation.sets", "one_off", "prefixes", "--data.buckets", "8", "16", "--importance.no-keep-gradients")
+GRIDS = (
+    "--ablation.sets",
+    "one_off",
+    "prefixes",
+    "--data.buckets",
+    "8",
+    "16",
+    "--importance.no-keep-gradients",
+)
 KILLED = ("--ablation.sets", "pairs", "--ablation.masks-at-once", "1", "--data.batch", "1")
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """The config file of a tiny experiment with a trained model; the last batch of every split has a single example."""
+    """The config file of a tiny experiment with a trained model; the last batch of every split has
+    a single example."""
     folder = tmp_path_factory.mktemp("hosts")
     write_hf_folder(folder / "hf", head=True, layers=1, heads=8)
     write_sst2(folder / "sst2", train=40, validation=42)
@@ -46,7 +56,7 @@ def config(tmp_path_factory):
     own = experiment.load(experiment)
     for split in (experiment.ablation.split, experiment.importance.split, experiment.pruning.test):
         assert own.batches(own.examples(split))[-1]["weight_B"].sum() == 1
-    setup.save_subject(folder / "model", own, own.params, {})
+    setup.save_setup(folder / "model", own, own.params, {})
     return config_file(folder, experiment)
 
 
@@ -54,7 +64,15 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def words(command, config, out, *more):
-    return [command, config, "--model", str(pathlib.Path(config).parent / "model"), "--out", str(out), *more]
+    return [
+        command,
+        config,
+        "--model",
+        str(pathlib.Path(config).parent / "model"),
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +94,12 @@ def check_same(found, expected):
         assert ours.done().all()
         for array in theirs.manifest["arrays"]:
             exact = theirs.read(array).dtype.kind != "f"
-            np.testing.assert_allclose(ours.read(array), theirs.read(array), **({"rtol": 0} if exact else CLOSE))
+            np.testing.assert_allclose(
+                ours.read(array), theirs.read(array), **({"rtol": 0} if exact else CLOSE)
+            )
 
 
-# --- processes -----------------------------------------------------------------------------------------------------------
+# --- processes -----------------------------------------------------------------------------------
 
 
 def environment(config, devices, **more):
@@ -104,7 +124,10 @@ def free_port(ports=(0,)):
 
 def start(config, arguments, *, count, devices=1):
     """So many processes, told of each other by environment variables."""
-    cluster = {"JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}", "JAX_NUM_PROCESSES": str(count)}
+    cluster = {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{free_port()}",
+        "JAX_NUM_PROCESSES": str(count),
+    }
     return [
         subprocess.Popen(
             [sys.executable, "-m", "hp_jax.cli", *arguments, "--multihost"],
@@ -132,21 +155,27 @@ def program(folder, name, text):
 
 SRUN = """
 while [[ $1 == --* ]]; do shift; done
-export SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_NUM_NODES=2 SLURM_STEP_TASKS_PER_NODE='1(x2)'
+export SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_NUM_NODES=2
+export SLURM_STEP_TASKS_PER_NODE='1(x2)'
 for task in 0 1; do SLURM_PROCID=$task "$@" 2>"$SAID.$task" & tasks[task]=$!; done
 for task in 0 1; do wait "${tasks[task]}"; done
 """
 
 
 def test_two_processes_that_slurm_starts_give_what_one_gives(config, alone, tmp_path):
-    """Without arguments about hosts; all four devices share every batch, and the second process has nothing of the last."""
+    """Without arguments about hosts; all four devices share every batch, and the second process has
+    nothing of the last."""
     path = program(tmp_path / "bin", "srun", SRUN)
     program(tmp_path / "bin", "hp-jax", f'exec {sys.executable} -m hp_jax.cli "$@"\n')
-    job = free_port(range(61440, 65536)) - 61440 + 7 * 4096  # JAX makes the port of the job's number
+    job = (
+        free_port(range(61440, 65536)) - 61440 + 7 * 4096
+    )  # JAX makes the port of the job's number
     said = {"SAID": str(tmp_path / "said"), "SLURM_JOB_ID": str(job)}
     arguments = words("ablate", config, tmp_path / "out", *GRIDS, "--ablation.mask-devices", "1")
     environ = environment(config, 2, **path, **said)
-    subprocess.run(["bash", SCRIPTS / "slurm.sbatch", *arguments], env=environ, check=True, timeout=120)
+    subprocess.run(
+        ["bash", SCRIPTS / "slurm.sbatch", *arguments], env=environ, check=True, timeout=120
+    )
     check_same(tmp_path / "out", alone / "ablate")
     assert "ablation/one_off: 9/9 masks" in (tmp_path / "said.0").read_text()
     assert "masks" not in (tmp_path / "said.1").read_text()
@@ -161,7 +190,9 @@ def test_four_processes_prune_as_one_does(config, alone, tmp_path):
     check_same(tmp_path / "out", alone / "prune")
 
 
-def test_whoever_is_killed_the_others_end_and_nothing_that_was_finished_is_done_again(config, alone, tmp_path):
+def test_whoever_is_killed_the_others_end_and_nothing_that_was_finished_is_done_again(
+    config, alone, tmp_path
+):
     out, kept = tmp_path / "out", {}
     for victim in (1, 0):
         processes = start(config, words("ablate", config, out, *KILLED), count=2)
@@ -190,7 +221,8 @@ def finished(out):
     with contextlib.suppress(OSError):
         store = open_store(out / "ablation/pairs")
         return {
-            int(mask): (out / f"ablation/pairs/loss/c/{mask}/0").stat().st_mtime_ns for mask in np.flatnonzero(store.done())
+            int(mask): (out / f"ablation/pairs/loss/c/{mask}/0").stat().st_mtime_ns
+            for mask in np.flatnonzero(store.done())
         }
     return {}
 
@@ -198,27 +230,35 @@ def finished(out):
 def test_two_processes_go_on_with_the_training_of_one(config, tmp_path):
     """Same parameters, and the model is read by one process again.
 
-    But for the keys' biases, on which the loss does not depend: their gradients are rounding errors, which Adam magnifies.
+    But for the keys' biases, on which the loss does not depend: their gradients are rounding
+    errors, which Adam magnifies.
     """
     model = str(pathlib.Path(config).parent / "hf")
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(["train", config, "--out", str(one), "--model", model]) == 0
     shutil.copytree(one / "train", two / "train")
     shutil.rmtree(two / "train/8")
-    status, said = ended(start(config, ["train", config, "--out", str(two), "--model", model], count=2))
+    status, said = ended(
+        start(config, ["train", config, "--out", str(two), "--model", model], count=2)
+    )
     assert status == [0, 0], said
     assert "training continues after step 4 of 8" in said[0]
     own = experiment.load(load_config(config))
     described = [json.loads((out / "model/config.json").read_text()) for out in (one, two)]
-    trained = [load_params(out / "model", *of, own.params) for out, *of in zip((one, two), described, strict=True)]
-    for (path, ours), theirs in zip(jax.tree.leaves_with_path(trained[1]), jax.tree.leaves(trained[0]), strict=True):
+    trained = [
+        load_params(out / "model", *of, own.params)
+        for out, *of in zip((one, two), described, strict=True)
+    ]
+    for (path, ours), theirs in zip(
+        jax.tree.leaves_with_path(trained[1]), jax.tree.leaves(trained[0]), strict=True
+    ):
         if not jax.tree_util.keystr(path).endswith("['key']['bias']"):
             np.testing.assert_allclose(ours, theirs, **CLOSE)
     kernel = [params["pool"]["kernel"] for params in (trained[1], own.params)]
     assert abs(kernel[0] - kernel[1]).max() > 1e-3
 
 
-# --- what is wrong is said -----------------------------------------------------------------------------------------------
+# --- what is wrong is said -----------------------------------------------------------------------
 
 
 def test_without_a_cluster_the_flag_gives_one_sentence(config):
@@ -227,7 +267,8 @@ def test_without_a_cluster_the_flag_gives_one_sentence(config):
     assert found.returncode == 1
     error = found.stderr
     assert error.startswith(
-        "hp-jax: error: found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected JAX_COORDINATOR_ADDRESS"
+        "hp-jax: error: found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected "
+        "JAX_COORDINATOR_ADDRESS"
     )
     assert error.count("\n") == 1
 
@@ -257,7 +298,7 @@ def test_one_slurm_task_a_node_takes_all_of_its_gpus(monkeypatch, tasks, gpus, e
     assert given["local_device_ids"] == expected
 
 
-# --- buckets and launchers -----------------------------------------------------------------------------------------------
+# --- buckets and launchers -----------------------------------------------------------------------
 
 
 def test_results_in_a_bucket(config, alone, tmp_path, monkeypatch, capsys):
@@ -269,7 +310,10 @@ def test_results_in_a_bucket(config, alone, tmp_path, monkeypatch, capsys):
     check_same(tmp_path / "bucket", alone / "ablate")
     for command in ("train", "run"):
         assert main(words(command, config, bucket)) == 1
-        assert f"error: {bucket} is a bucket, but models and reports need a folder on a disk" in capsys.readouterr().err
+        assert (
+            f"error: {bucket} is a bucket, but models and reports need a folder on a disk"
+            in capsys.readouterr().err
+        )
     assert not list((tmp_path / "here").iterdir())
 
 
@@ -289,11 +333,39 @@ printf '%s\\0' "$@" > "$SAID"
 
 def test_every_worker_of_a_tpu_pod_gets_the_words_as_they_are(tmp_path):
     path = program(tmp_path / "bin", "gcloud", GCLOUD)
-    program(tmp_path / "said.home/hp_jax/.venv/bin", "hp-jax", """printf '%s\\0' "$PWD" "$@" > arguments\n""")
-    awkward = ["ablate", "it's.py", "--data.labels", "a b", '"q"', "$HOME", "*", "", "--out", "gs://bucket/x;y", "two\nlines"]
+    program(
+        tmp_path / "said.home/hp_jax/.venv/bin",
+        "hp-jax",
+        """printf '%s\\0' "$PWD" "$@" > arguments\n""",
+    )
+    awkward = [
+        "ablate",
+        "it's.py",
+        "--data.labels",
+        "a b",
+        '"q"',
+        "$HOME",
+        "*",
+        "",
+        "--out",
+        "gs://bucket/x;y",
+        "two\nlines",
+    ]
     environ = os.environ | path | {"SAID": str(tmp_path / "said")}
-    subprocess.run(["bash", SCRIPTS / "tpu_pod.sh", "pod", "zone", *awkward], env=environ, check=True)
+    subprocess.run(
+        ["bash", SCRIPTS / "tpu_pod.sh", "pod", "zone", *awkward], env=environ, check=True
+    )
     given = (tmp_path / "said").read_text().split("\0")
-    assert given[:9] == ["compute", "tpus", "tpu-vm", "ssh", "pod", "--zone", "zone", "--worker=all", "--command"]
+    assert given[:9] == [
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "ssh",
+        "pod",
+        "--zone",
+        "zone",
+        "--worker=all",
+        "--command",
+    ]
     home = tmp_path / "said.home/hp_jax"
     assert (home / "arguments").read_text().split("\0")[:-1] == [str(home), *awkward, "--multihost"]

@@ -1,4 +1,5 @@
-"""Importance is the exact gradient: against finite differences, and the same however the data is cut up."""
+"""Importance is the exact gradient: against finite differences, and the same however the data is
+cut up."""
 
 import functools
 
@@ -31,7 +32,9 @@ def test_equals_finite_differences(mask_AH):
     with jax.enable_x64():
         params = jax.tree.map(lambda leaf: leaf.astype(np.float64), PARAMS)
         batch = batches(DATA, size=13, buckets=(16,))[0] | {"weight_B": np.ones(13)}
-        found_BAH = np.stack([np.asarray(g).sum(1) for g in gate_gradients(TASK, params, batch, mask_AH)], axis=1)
+        found_BAH = np.stack(
+            [np.asarray(g).sum(1) for g in gate_gradients(TASK, params, batch, mask_AH)], axis=1
+        )
 
         loss_of = jax.jit(lambda gates_AH: TASK.loss(params, batch, gates_AH))
 
@@ -44,7 +47,8 @@ def test_equals_finite_differences(mask_AH):
 
 @pytest.mark.parametrize(("per", "kind"), [("token", "abs"), ("example", "squared")])
 def test_does_not_depend_on_batch_size_order_bucketing_or_padding(per, kind):
-    """Traps 1, 2 and 9: nothing accumulates between batches, and the batch size is no part of the definition."""
+    """Traps 1, 2 and 9: nothing accumulates between batches, and the batch size is no part of the
+    definition."""
 
     def score(parts):
         return sum_importance(TASK, PARAMS, parts, FULL, per=per, kind=kind, mesh=ONE_DEVICE)
@@ -81,9 +85,13 @@ def test_equals_the_mean_over_single_examples_in_the_definition_of_each_reductio
 
 def test_batch_depends_on_the_batch_size_as_in_run_bertology():
     one = head_importance(TASK, PARAMS, batched(DATA, size=1), FULL, per="batch", mesh=ONE_DEVICE)
-    all_at_once = head_importance(TASK, PARAMS, batches(DATA, size=13, buckets=(16,)), FULL, per="batch", mesh=ONE_DEVICE)
+    all_at_once = head_importance(
+        TASK, PARAMS, batches(DATA, size=13, buckets=(16,)), FULL, per="batch", mesh=ONE_DEVICE
+    )
     np.testing.assert_allclose(
-        one, head_importance(TASK, PARAMS, batched(DATA), FULL, per="example", mesh=ONE_DEVICE), rtol=1e-4
+        one,
+        head_importance(TASK, PARAMS, batched(DATA), FULL, per="example", mesh=ONE_DEVICE),
+        rtol=1e-4,
     )
     assert (one >= all_at_once - 1e-6).all()
     assert np.abs(one - all_at_once).max() > 1e-3
@@ -93,7 +101,9 @@ def test_the_kinds_are_related_as_they_should_be():
     batch = batches(DATA, size=13, buckets=(16,))[0]
     gradient_NAH = example_gradients(TASK, PARAMS, [batch], FULL, mesh=ONE_DEVICE)
     for kind, function in (("abs", np.abs), ("signed", lambda x: x), ("squared", np.square)):
-        found_AH = head_importance(TASK, PARAMS, batched(DATA), FULL, per="example", kind=kind, mesh=ONE_DEVICE)
+        found_AH = head_importance(
+            TASK, PARAMS, batched(DATA), FULL, per="example", kind=kind, mesh=ONE_DEVICE
+        )
         np.testing.assert_allclose(found_AH, function(gradient_NAH).mean(0), rtol=1e-3, atol=1e-4)
 
 
@@ -102,7 +112,9 @@ def test_example_gradients_are_in_the_order_of_the_examples():
     assert whole_NAH.shape == (13, 2, 4)
     alone = next(batch for batch in batched(DATA, size=1) if batch["index_B"][0] == 7)
     np.testing.assert_allclose(
-        whole_NAH[7], np.stack([np.asarray(g).sum((0, 1)) for g in gate_gradients(TASK, PARAMS, alone, FULL)]), atol=1e-4
+        whole_NAH[7],
+        np.stack([np.asarray(g).sum((0, 1)) for g in gate_gradients(TASK, PARAMS, alone, FULL)]),
+        atol=1e-4,
     )
 
 
@@ -117,9 +129,12 @@ def test_the_same_on_any_number_of_devices(devices):
 
 
 def test_padding_positions_have_no_gradient_and_a_dead_head_has_one():
-    """Trap 6: the gate of a head that is off still has a gradient; row normalisation leaves it out."""
+    """Trap 6: the gate of a head that is off still has a gradient; row normalisation leaves it
+    out."""
     batch = batches(DATA, size=16, buckets=(24,))[0]
-    for gradient_BTH, real_BT in zip(gate_gradients(TASK, PARAMS, batch, PARTIAL), TASK.queries(batch), strict=True):
+    for gradient_BTH, real_BT in zip(
+        gate_gradients(TASK, PARAMS, batch, PARTIAL), TASK.queries(batch), strict=True
+    ):
         assert gradient_BTH.shape[:2] == real_BT.shape
         assert not np.asarray(gradient_BTH)[np.asarray(real_BT) == 0].any()
     score_AH = head_importance(TASK, PARAMS, [batch], PARTIAL, mesh=ONE_DEVICE)
@@ -131,13 +146,14 @@ def test_padding_positions_have_no_gradient_and_a_dead_head_has_one():
 
 
 def test_weights_get_no_gradient_by_the_compilers_own_count():
-    """The whole pass costs about two forward passes; with gradients of the weights it costs about three."""
+    """The whole pass costs about two forward passes; with gradients of the weights it costs about
+    three."""
     task = with_config(layers=5, width=64, ffn=256)
     params = jax.eval_shape(task.init, jax.random.key(0))
     batch, mask_AH = batches(DATA, size=16, buckets=(24,))[0], heads.all_on(5, 4)
 
     def loss(params, batch, mask_AH):
-        return task.loss(params, batch, heads.gates(mask_AH, task.full_AH)).sum()
+        return task.loss(params, batch, heads.gates(mask_AH, task.present_AH)).sum()
 
     def flops(function):
         return jax.jit(function).lower(params, batch, mask_AH).compile().cost_analysis()["flops"]
@@ -153,4 +169,6 @@ def test_bad_masks_and_no_data_are_named():
         head_importance(TASK, PARAMS, batched(DATA), np.ones((4, 3)))
     with pytest.raises(ValueError, match="at least one batch"):
         head_importance(TASK, PARAMS, [], FULL)
-    assert jnp.isfinite(head_importance(TASK, PARAMS, batched(DATA), np.zeros((2, 4)), mesh=ONE_DEVICE)).all()
+    assert jnp.isfinite(
+        head_importance(TASK, PARAMS, batched(DATA), np.zeros((2, 4)), mesh=ONE_DEVICE)
+    ).all()

@@ -64,26 +64,42 @@ def test_every_room_has_a_floor():
 
 @pytest.mark.parametrize("name", [name for name in FILES if floor(name) is not None])
 def test_imports_run_down(name):
-    upward = sorted(used for used in EDGES[name] if floor(used) is None or floor(used) > floor(name))
+    upward = sorted(
+        used for used in EDGES[name] if floor(used) is None or floor(used) > floor(name)
+    )
     assert not upward
 
 
 def test_there_are_no_circles():
-    """A package's own names count as the package's: who imports the package imports all that it hands on."""
+    """A package's own names count as the package's: who imports the package imports all that it
+    hands on."""
     order = list(graphlib.TopologicalSorter(EDGES).static_order())
     assert set(order) == set(FILES)
 
 
 def test_rooms_are_in_no_circle():
     rooms = {room(name): set() for name in FILES}
-    for name, used in itertools.chain.from_iterable(((name, used) for used in EDGES[name]) for name in FILES):
+    for name, used in itertools.chain.from_iterable(
+        ((name, used) for used in EDGES[name]) for name in FILES
+    ):
         rooms[room(name)] |= {room(used)} - {room(name)}
-    list(graphlib.TopologicalSorter({name: used - {""} for name, used in rooms.items() if name}).static_order())
+    list(
+        graphlib.TopologicalSorter(
+            {name: used - {""} for name, used in rooms.items() if name}
+        ).static_order()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if room(name) in CORE])
 def test_the_core_knows_no_model(name):
-    assert not {room(used) for used in EDGES[name]} & {"models", "formats", "text", "data", "experiment", "report"}
+    assert not {room(used) for used in EDGES[name]} & {
+        "models",
+        "formats",
+        "text",
+        "data",
+        "experiment",
+        "report",
+    }
 
 
 def test_only_the_commands_and_the_demo_use_the_report():

@@ -1,4 +1,5 @@
-"""Jobs that are killed, and two at once: nothing wrong is ever marked as done, and nothing is lost but the chunk in flight."""
+"""Jobs that are killed, and two at once: nothing wrong is ever marked as done, and nothing is lost
+but the chunk in flight."""
 
 import contextlib
 import itertools
@@ -59,7 +60,8 @@ def check_done(folder, whole):
 
 
 def check_finished(folder, whole, kills):
-    """The values are those of the undisturbed run, bit for bit, and each kill has cost one chunk at most."""
+    """The values are those of the undisturbed run, bit for bit, and each kill has cost one chunk at
+    most."""
     for name, values in open_store(folder).read_items().items():
         assert values.tobytes() == whole[name].tobytes()
     chunks = folder.with_name(f"{folder.name}.log").stat().st_size
@@ -95,7 +97,10 @@ def test_two_jobs_create_and_fill_one_store_at_once(processes, tmp_path):
         (folder / "manifest.json").unlink()
     barrier = processes.Barrier(2, timeout=30)
     jobs = [
-        processes.Process(target=kill_worker.every_second_chunk, args=(folders, first, masks, barrier)) for first in range(2)
+        processes.Process(
+            target=kill_worker.every_second_chunk, args=(folders, first, masks, barrier)
+        )
+        for first in range(2)
     ]
     for job in jobs:
         job.start()

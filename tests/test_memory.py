@@ -1,4 +1,5 @@
-"""The number of masks that a device evaluates together: as many as fit, found by asking the compiler, in equal chunks."""
+"""The number of masks that a device evaluates together: as many as fit, found by asking the
+compiler, in equal chunks."""
 
 import itertools
 import math
@@ -9,7 +10,13 @@ import pytest
 from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params
 
 from hp_jax.grid import chunks
-from hp_jax.grid.chunks import chunk_size, compiled_grid, masks_that_fit, needed_bytes, program_bytes
+from hp_jax.grid.chunks import (
+    chunk_size,
+    compiled_grid,
+    masks_that_fit,
+    needed_bytes,
+    program_bytes,
+)
 from hp_jax.sharding import device_mesh
 
 PARAMS = random_params()
@@ -38,7 +45,10 @@ def test_what_is_chosen_fits_and_hardly_more_would(bytes_of, masks):
         found = masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, limit, most=16)
         needs = program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, found)
         assert needs <= limit
-        assert needs >= chunks.ENOUGH * limit or program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, found + 1) > limit
+        assert (
+            needs >= chunks.ENOUGH * limit
+            or program_bytes(TASK, PARAMS, BATCH, ONE_DEVICE, found + 1) > limit
+        )
     assert masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, 2**30, most=16) == 16
 
 
@@ -56,7 +66,11 @@ CURVES = {
 def test_however_memory_grows(monkeypatch, name, limit):
     """Within the limit, near it, and with few compilations."""
     asked = []
-    monkeypatch.setattr(chunks, "program_bytes", lambda *arguments: asked.append(arguments[-1]) or CURVES[name](arguments[-1]))
+    monkeypatch.setattr(
+        chunks,
+        "program_bytes",
+        lambda *arguments: asked.append(arguments[-1]) or CURVES[name](arguments[-1]),
+    )
     found = masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, limit)
     largest = max(masks for masks in range(1, chunks.MOST + 1) if CURVES[name](masks) <= limit)
     assert found == largest or chunks.ENOUGH * limit <= CURVES[name](found) <= limit
@@ -64,7 +78,10 @@ def test_however_memory_grows(monkeypatch, name, limit):
 
 
 def test_a_model_that_does_not_fit_is_named():
-    with pytest.raises(RuntimeError, match=r"needs 0\.\d MiB for one mask on 16 examples, but may use 0\.0 MiB: .*data\.batch"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"needs 0\.\d MiB for one mask on 16 examples, but may use 0\.0 MiB: .*data\.batch",
+    ):
         masks_that_fit(TASK, PARAMS, BATCH, ONE_DEVICE, 1000)
     with pytest.raises(RuntimeError, match="for one mask on 4 examples"):
         masks_that_fit(TASK, PARAMS, BATCH, device_mesh(jax.devices()[:4]), 1000, most=1)
@@ -85,7 +102,8 @@ def test_a_compiler_that_refuses_says_that_it_is_too_much(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("masks", "fit", "chunk"), [(1, 96, 1), (9, 96, 2), (73, 96, 10), (73, 6, 5), (145, 7, 7), (145, 12, 10), (1000, 96, 63)]
+    ("masks", "fit", "chunk"),
+    [(1, 96, 1), (9, 96, 2), (73, 96, 10), (73, 6, 5), (145, 7, 7), (145, 12, 10), (1000, 96, 63)],
 )
 def test_chunks_are_equal_and_there_is_one_for_each_device(monkeypatch, masks, fit, chunk):
     """On 8 devices; 73 masks of which 6 fit together take two rounds, of chunks of 5."""
@@ -98,8 +116,13 @@ def test_chunks_are_equal_and_there_is_one_for_each_device(monkeypatch, masks, f
 
 def test_the_largest_batch_decides(monkeypatch):
     seen = []
-    monkeypatch.setattr(chunks, "masks_that_fit", lambda *arguments, most: seen.append(arguments[2]) or most)
-    small, large = batched(examples(count=4), size=4, buckets=(8, 16)), batched(examples(count=16), size=16, buckets=(16,))
+    monkeypatch.setattr(
+        chunks, "masks_that_fit", lambda *arguments, most: seen.append(arguments[2]) or most
+    )
+    small, large = (
+        batched(examples(count=4), size=4, buckets=(8, 16)),
+        batched(examples(count=16), size=16, buckets=(16,)),
+    )
     chunk_size(TASK, PARAMS, [*small, *large, *small], len(np.asarray(FULL).ravel()))
     assert seen[0] is large[0]
 

@@ -1,4 +1,5 @@
-"""The one gate line: masked is removed, dead rows work, padding and the attention kernel do not matter."""
+"""The one gate line: masked is removed, dead rows work, padding and the attention kernel do not
+matter."""
 
 import dataclasses
 import functools
@@ -25,11 +26,14 @@ def gated_logits(params, batch, gates, dropout=None, task=TASK):
 
 
 def logits(params, batch, mask_AH, task=TASK, **options):
-    return np.asarray(gated_logits(params, batch, heads.gates(mask_AH, task.full_AH), task=task, **options))
+    return np.asarray(
+        gated_logits(params, batch, heads.gates(mask_AH, task.present_AH), task=task, **options)
+    )
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, dataclasses.replace(CONFIG, family="roberta"), dataclasses.replace(CONFIG, types=0)]
+    "config",
+    [CONFIG, dataclasses.replace(CONFIG, family="roberta"), dataclasses.replace(CONFIG, types=0)],
 )
 def test_every_head_of_every_row_matters(config):
     task = dataclasses.replace(TASK, config=config)
@@ -49,7 +53,10 @@ def test_masked_equals_physically_removed_biases_included():
     for row, kept in keep.items():
         attention = {name: dict(part) for name, part in PARAMS[f"layer_{row}"]["attention"].items()}
         for part in ("query", "key", "value"):
-            attention[part] = {"kernel": attention[part]["kernel"][:, kept], "bias": attention[part]["bias"][kept]}
+            attention[part] = {
+                "kernel": attention[part]["kernel"][:, kept],
+                "bias": attention[part]["bias"][kept],
+            }
         attention["out"]["kernel"] = attention["out"]["kernel"][kept]
         small[f"layer_{row}"] = dict(PARAMS[f"layer_{row}"]) | {"attention": attention}
 
@@ -77,33 +84,46 @@ def test_a_row_without_heads_is_its_output_bias():
 
 
 def test_both_attention_paths_agree_and_both_are_gated():
-    """The path with dropout (here a rate too small to drop anything) against jax.nn.dot_product_attention."""
+    """The path with dropout (here a rate too small to drop anything) against
+    jax.nn.dot_product_attention."""
     x_BTD = jax.random.normal(jax.random.key(0), (2, 5, 16))
     attend = (jnp.arange(5)[None] < jnp.array([5, 3])[:, None])[:, None, None]
     params = {"params": PARAMS["layer_0"]["attention"]}
-    plain, dropping = Attention(16, 4, 4, jnp.float32), Attention(16, 4, 4, jnp.float32, dropout=1e-9)
+    plain, dropping = (
+        Attention(16, 4, 4, jnp.float32),
+        Attention(16, 4, 4, jnp.float32, dropout=1e-9),
+    )
     full = plain.apply(params, x_BTD, attend, jnp.ones(4), method=over_itself)
     for gate in (jnp.ones(4), jnp.array([1.0, 0.0, 1.0, 1.0]), jnp.zeros(4)):
         rngs = {"dropout": jax.random.key(1)}
         fused = plain.apply(params, x_BTD, attend, gate, method=over_itself)
         np.testing.assert_allclose(
-            dropping.apply(params, x_BTD, attend, gate, train=True, rngs=rngs, method=over_itself), fused, atol=2e-5, rtol=1e-5
+            dropping.apply(params, x_BTD, attend, gate, train=True, rngs=rngs, method=over_itself),
+            fused,
+            atol=2e-5,
+            rtol=1e-5,
         )
         assert (np.abs(fused - full).max() > 1e-2) == bool((gate == 0).any())
 
 
 def test_a_gate_may_have_example_and_position_axes():
     gates = [jnp.ones((13, 16, 4)), jnp.ones((13, 1, 4))]
-    np.testing.assert_allclose(gated_logits(PARAMS, BATCH, gates), logits(PARAMS, BATCH, FULL), atol=1e-6)
+    np.testing.assert_allclose(
+        gated_logits(PARAMS, BATCH, gates), logits(PARAMS, BATCH, FULL), atol=1e-6
+    )
     gates[0] = gates[0].at[:, :, 2].set(0)
     one_off = FULL.at[0, 2].set(False)
-    np.testing.assert_allclose(gated_logits(PARAMS, BATCH, gates), logits(PARAMS, BATCH, one_off), atol=1e-6)
+    np.testing.assert_allclose(
+        gated_logits(PARAMS, BATCH, gates), logits(PARAMS, BATCH, one_off), atol=1e-6
+    )
 
 
 def test_padding_and_bucketing_change_nothing():
     alone = {}
     for batch in batched(DATA, size=3):
-        for index, row, weight in zip(batch["index_B"], logits(PARAMS, batch, FULL), batch["weight_B"], strict=True):
+        for index, row, weight in zip(
+            batch["index_B"], logits(PARAMS, batch, FULL), batch["weight_B"], strict=True
+        ):
             if weight:
                 alone[int(index)] = row
     together = logits(PARAMS, BATCH, FULL)
@@ -114,7 +134,9 @@ def test_padding_and_bucketing_change_nothing():
 
 def test_dropout_acts_only_with_a_key_and_depends_on_it():
     task = with_config(dropout=0.3, attention_dropout=0.3, classifier_dropout=0.3)
-    first, second = (logits(PARAMS, BATCH, FULL, task, dropout=jax.random.key(seed)) for seed in (1, 2))
+    first, second = (
+        logits(PARAMS, BATCH, FULL, task, dropout=jax.random.key(seed)) for seed in (1, 2)
+    )
     assert np.abs(first - second).max() > 1e-2
     np.testing.assert_array_equal(logits(PARAMS, BATCH, FULL, task), logits(PARAMS, BATCH, FULL))
 

@@ -1,4 +1,5 @@
-"""Recovery of pruned models: folded scales are gates, calibration lowers its loss, retraining learns, goes on and is shown."""
+"""Recovery of pruned models: folded scales are gates, calibration lowers its loss, retraining
+learns, goes on and is shown."""
 
 import dataclasses
 import json
@@ -28,7 +29,7 @@ from hp_jax.config import (
     TranslationExperiment,
 )
 from hp_jax.experiment import pruning, recovery
-from hp_jax.experiment.setup import load_subject
+from hp_jax.experiment.setup import load_setup
 from hp_jax.grid import evaluate
 from hp_jax.grid.evaluate import evaluate_grid
 from hp_jax.heads import gates
@@ -42,28 +43,35 @@ PARAMS = random_params()
 MASK = np.array([[1, 0, 1, 0], [0, 1, 1, 1]], bool)
 
 
-loss = jax.jit(lambda batch, scale_AH: TASK.loss(PARAMS, batch, gates(scale_AH, TASK.full_AH)))
+loss = jax.jit(lambda batch, scale_AH: TASK.loss(PARAMS, batch, gates(scale_AH, TASK.present_AH)))
 
 
 def mean_loss(scale_AH):
     """By the definition, example by example."""
-    losses = [np.asarray(loss(batch, np.float32(scale_AH)))[batch["weight_B"] > 0] for batch in BATCHES]
+    losses = [
+        np.asarray(loss(batch, np.float32(scale_AH)))[batch["weight_B"] > 0] for batch in BATCHES
+    ]
     return float(np.concatenate(losses).astype(np.float64).mean())
 
 
-# --- scales --------------------------------------------------------------------------------------------------------------
+# --- scales --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "pre-norm", "ssru"])
 def test_folded_scales_are_gates(family):
-    """Under the 0/1 mask, and in the model without the heads; of a model that has lost heads already, too."""
+    """Under the 0/1 mask, and in the model without the heads; of a model that has lost heads
+    already, too."""
     task = FAMILIES[family]
     params, mask_AH, batch = random_params(task), some_masks(task)["mixed"], data(task)[0]
-    scale_AH = np.where(mask_AH, np.random.default_rng(5).uniform(-0.5, 2, mask_AH.shape), 0).astype(np.float32)
+    scale_AH = np.where(
+        mask_AH, np.random.default_rng(5).uniform(-0.5, 2, mask_AH.shape), 0
+    ).astype(np.float32)
     loss = jax.jit(lambda params, gates: task.loss(params, batch, gates))
-    expected_B = loss(params, gates(scale_AH, task.full_AH))
+    expected_B = loss(params, gates(scale_AH, task.present_AH))
     folded = fold_scales(task.config, params, scale_AH)
-    np.testing.assert_allclose(loss(folded, gates(mask_AH, task.full_AH)), expected_B, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        loss(folded, gates(mask_AH, task.present_AH)), expected_B, rtol=1e-5, atol=1e-5
+    )
     config, fewer = remove_heads(task.config, params, mask_AH)
     _, after = remove_heads(task.config, folded, mask_AH)
     jax.tree.map(np.testing.assert_array_equal, fold_scales(config, fewer, scale_AH), after)
@@ -97,7 +105,9 @@ def test_calibration_finds_what_trying_every_scale_finds():
     assert fitted.scale_AH[1, 2] == pytest.approx(min(tried, key=tried.get), abs=0.1)
 
 
-@pytest.mark.parametrize("mask_AH", [np.asarray(FULL), np.zeros((2, 4), bool)], ids=["all heads", "no head"])
+@pytest.mark.parametrize(
+    "mask_AH", [np.asarray(FULL), np.zeros((2, 4), bool)], ids=["all heads", "no head"]
+)
 def test_there_is_nothing_to_calibrate(mask_AH):
     fitted = calibrate(TASK, PARAMS, BATCHES, mask_AH)
     np.testing.assert_array_equal(fitted.scale_AH, mask_AH)
@@ -111,7 +121,7 @@ def test_a_worse_fit_is_not_taken(monkeypatch):
     assert fitted.after == fitted.before
 
 
-# --- in an experiment ----------------------------------------------------------------------------------------------------
+# --- in an experiment ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +137,11 @@ def config(tmp_path_factory):
         importance=Importance(split="train[:32]"),
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(
-            orders=("one_shot", "re_estimated"), shares=(0.0, 0.3, 0.6), calibrate=20, retrain_steps=5, retrain_rate=1e-2
+            orders=("one_shot", "re_estimated"),
+            shares=(0.0, 0.3, 0.6),
+            calibrate=20,
+            retrain_steps=5,
+            retrain_rate=1e-2,
         ),
     )
 
@@ -143,28 +157,41 @@ def test_every_curve_starts_with_the_whole_model_and_keeps_its_models(finished, 
         plain = open_store(finished / order / "test")
         for kind, split in (("calibrate", "train[:32]"), ("retrain", "train")):
             store = open_store(finished / order / kind / "test")
-            assert store.manifest["splits"] == {"score": "train[:32]", kind: split, "test": "validation[50%:]"}
+            assert store.manifest["splits"] == {
+                "score": "train[:32]",
+                kind: split,
+                "test": "validation[50%:]",
+            }
             np.testing.assert_allclose(store.read("loss")[0], plain.read("loss")[0], rtol=1e-6)
             assert (store.read("loss")[1:] != plain.read("loss")[1:]).any(1).all()
-            assert sorted(path.name for path in (finished / order / kind / "models").iterdir()) == ["02", "04"]
+            assert sorted(path.name for path in (finished / order / kind / "models").iterdir()) == [
+                "02",
+                "04",
+            ]
             masks_MAH = store.read("masks")
             if kind == "calibrate" or order == "one_shot":
                 np.testing.assert_array_equal(masks_MAH, plain.read("masks"))
-            kept = load_subject(config, str(finished / order / kind / "models" / "04"))
-            np.testing.assert_array_equal(kept.task.full_AH, masks_MAH[2])
+            kept = load_setup(config, str(finished / order / kind / "models" / "04"))
+            np.testing.assert_array_equal(kept.task.present_AH, masks_MAH[2])
             batches = kept.batches(kept.examples("validation[50%:]"))
             found = evaluate_grid(kept.task, kept.params, batches, masks_MAH[2:], chunk=1)
-            np.testing.assert_allclose(found["loss"][0], store.read("loss")[2], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                found["loss"][0], store.read("loss")[2], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_calibration_changes_output_projections_alone(finished, config):
     start = experiment.load(config)
     mask_AH = open_store(finished / "one_shot/test").read("masks")[1]
     _, before = remove_heads(start.task.config, start.params, mask_AH)
-    kept = load_subject(config, str(finished / "one_shot/calibrate/models/02"))
-    told = json.loads((finished / "one_shot/calibrate/models/02/config.json").read_text())["recovery"]
+    kept = load_setup(config, str(finished / "one_shot/calibrate/models/02"))
+    told = json.loads((finished / "one_shot/calibrate/models/02/config.json").read_text())[
+        "recovery"
+    ]
     assert told["loss after"] <= told["loss before"]
-    for (path, new), old in zip(jax.tree_util.tree_leaves_with_path(kept.params), jax.tree.leaves(before), strict=True):
+    for (path, new), old in zip(
+        jax.tree_util.tree_leaves_with_path(kept.params), jax.tree.leaves(before), strict=True
+    ):
         if not jax.tree_util.keystr(path).endswith("['out']['kernel']"):
             np.testing.assert_array_equal(new, old)
     row = [head for head in range(4) if mask_AH[0, head]]
@@ -182,28 +209,35 @@ def leaf_at(tree, path):
 
 def test_retraining_goes_on_from_the_step_before_and_leaves_no_states(finished):
     first, second = (
-        json.loads((finished / f"one_shot/retrain/models/{removed}/config.json").read_text()) for removed in ("02", "04")
+        json.loads((finished / f"one_shot/retrain/models/{removed}/config.json").read_text())
+        for removed in ("02", "04")
     )
     assert second["recovery"]["inputs"]["start"] == first["params"]
     assert not list((finished / "one_shot/retrain/states").iterdir())
 
 
 def test_re_estimated_scores_are_those_of_the_retrained_model(finished, config):
-    subject = experiment.load(config)
+    setup = experiment.load(config)
     own = open_store(finished / "re_estimated/retrain/ranking")
-    np.testing.assert_array_equal(own.read("score")[0], open_store(finished / "re_estimated/ranking").read("score")[0])
-    kept = load_subject(config, str(finished / "re_estimated/retrain/models/02"))
-    scored = subject.batches(subject.examples("train[:32]"))
+    np.testing.assert_array_equal(
+        own.read("score")[0], open_store(finished / "re_estimated/ranking").read("score")[0]
+    )
+    kept = load_setup(config, str(finished / "re_estimated/retrain/models/02"))
+    scored = setup.batches(setup.examples("train[:32]"))
     score_AH = pruning.head_importance(kept.task, kept.params, scored, own.read("mask")[1])
     expected_AH = pruning.normalize_rows(score_AH, own.read("mask")[1])
     np.testing.assert_allclose(own.read("score")[1], expected_AH, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("after", [4, 9])
-def test_an_interrupted_recovery_gives_the_same_models_bit_for_bit(finished, config, tmp_path, monkeypatch, after):
+def test_an_interrupted_recovery_gives_the_same_models_bit_for_bit(
+    finished, config, tmp_path, monkeypatch, after
+):
     """Interrupted in the first step's training, and in the second's."""
     other = dataclasses.replace(
-        config, out=str(tmp_path / "out"), pruning=dataclasses.replace(config.pruning, orders=("one_shot",), calibrate=0)
+        config,
+        out=str(tmp_path / "out"),
+        pruning=dataclasses.replace(config.pruning, orders=("one_shot",), calibrate=0),
     )
     calls, place = [], hp_jax.train.place_batch
 
@@ -217,12 +251,16 @@ def test_an_interrupted_recovery_gives_the_same_models_bit_for_bit(finished, con
     with pytest.raises(KeyboardInterrupt):
         experiment.prune_orders(other)
     calls.clear()
-    monkeypatch.setattr(hp_jax.train, "place_batch", lambda batch, mesh: calls.append(1) or place(batch, mesh))
+    monkeypatch.setattr(
+        hp_jax.train, "place_batch", lambda batch, mesh: calls.append(1) or place(batch, mesh)
+    )
     experiment.prune_orders(other)
     assert len(calls) == {4: 10 - 3, 9: 10 - 5 - 3}[after]  # saved every 3 steps
     for removed in ("02", "04"):
         hashes = [
-            json.loads((folder / f"one_shot/retrain/models/{removed}/config.json").read_text())["params"]
+            json.loads((folder / f"one_shot/retrain/models/{removed}/config.json").read_text())[
+                "params"
+            ]
             for folder in (finished, tmp_path / "out/pruning")
         ]
         assert hashes[0] == hashes[1]
@@ -232,13 +270,22 @@ def test_nothing_is_recovered_twice_and_other_settings_are_refused(finished, con
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    for module, name in ((recovery, "train"), (recovery, "calibrate"), (evaluate, "evaluate_masks")):
+    for module, name in (
+        (recovery, "train"),
+        (recovery, "calibrate"),
+        (evaluate, "evaluate_masks"),
+    ):
         monkeypatch.setattr(module, name, refuse)
     experiment.prune_orders(config)
     for change in ({"pruning": dataclasses.replace(config.pruning, calibrate=8)}, {"seed": 1}):
-        with pytest.raises(ValueError, match=r"calibrate/test holds results of another computation \(different recovery\)"):
+        with pytest.raises(
+            ValueError,
+            match=r"calibrate/test holds results of another computation \(different recovery\)",
+        ):
             experiment.prune_orders(dataclasses.replace(config, **change))
-    with pytest.raises(ValueError, match=r"pruning\.retrain_steps is -1, but 0 or a positive number was expected"):
+    with pytest.raises(
+        ValueError, match=r"pruning\.retrain_steps is -1, but 0 or a positive number was expected"
+    ):
         Pruning(retrain_steps=-1)
 
 
@@ -247,9 +294,14 @@ def test_without_a_recovery_nothing_of_it_is_there(finished, config, tmp_path):
     plain = Pruning(orders=config.pruning.orders, shares=config.pruning.shares)
     experiment.prune_orders(dataclasses.replace(config, out=str(tmp_path / "out"), pruning=plain))
     for order in plain.orders:
-        assert sorted(path.name for path in (tmp_path / "out/pruning" / order).iterdir()) == ["ranking", "test"]
+        assert sorted(path.name for path in (tmp_path / "out/pruning" / order).iterdir()) == [
+            "ranking",
+            "test",
+        ]
         for name in ("ranking", "test"):
-            found, expected = (open_store(folder / order / name) for folder in (tmp_path / "out/pruning", finished))
+            found, expected = (
+                open_store(folder / order / name) for folder in (tmp_path / "out/pruning", finished)
+            )
             assert found.manifest["fingerprint"] == expected.manifest["fingerprint"]
             assert not [key for key in found.manifest["fingerprint"] if "recovery" in key]
 
@@ -257,7 +309,9 @@ def test_without_a_recovery_nothing_of_it_is_there(finished, config, tmp_path):
 def test_overlap_with_what_is_learned_from_is_said(config, caplog):
     pruning = dataclasses.replace(config.pruning, test="train[:8]", orders=())
     experiment.prune_orders(dataclasses.replace(config, pruning=pruning))
-    assert "8 examples of the retrain split train are in the test split train[:8] too" in caplog.text
+    assert (
+        "8 examples of the retrain split train are in the test split train[:8] too" in caplog.text
+    )
 
 
 def test_translation_by_type_of_attention(tmp_path, monkeypatch):
@@ -266,7 +320,14 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
     write_parallel(tmp_path / "text", train=48, test=20)
     config = TranslationExperiment(
         out=str(tmp_path / "out"),
-        data=ParallelData(source="xx", target="yy", path=str(tmp_path / "text"), max_length=16, buckets=(16,), batch=24),
+        data=ParallelData(
+            source="xx",
+            target="yy",
+            path=str(tmp_path / "text"),
+            max_length=16,
+            buckets=(16,),
+            batch=24,
+        ),
         metric="token_accuracy",
         vocabulary=34,
         architecture=Seq2SeqConfig(**SMALL, **WIDTHS),
@@ -274,23 +335,32 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
         importance=Importance(split="train[:24]"),
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(
-            orders=("one_shot",), attention=("cross",), heads=(0, 2), test="test", select="test", calibrate=16, retrain_steps=3
+            orders=("one_shot",),
+            attention=("cross",),
+            heads=(0, 2),
+            test="test",
+            select="test",
+            calibrate=16,
+            retrain_steps=3,
         ),
     )
     calibration.train_model(config)
     experiment.prune_orders(config)
     folder = tmp_path / "out/pruning/one_shot.cross"
-    losses = {name: open_store(folder / name / "test").read("loss").mean(1) for name in (".", "calibrate", "retrain")}
+    losses = {
+        name: open_store(folder / name / "test").read("loss").mean(1)
+        for name in (".", "calibrate", "retrain")
+    }
     assert losses["retrain"][1] < losses["."][1]
     assert len({values[1] for values in losses.values()}) == 3
     np.testing.assert_allclose([values[0] for values in losses.values()], losses["."][0], rtol=1e-6)
-    kept = load_subject(config, str(folder / "retrain/models/02"))
+    kept = load_setup(config, str(folder / "retrain/models/02"))
     assert kept.task.config.heads_per_row == {"enc.0": 2, "dec.0": 2, "cross.0": 2}
     assert "cross-attention only, retrained" in write_report(tmp_path / "out").read_text()
     assert (tmp_path / "out/report/recovery_one_shot_cross.csv").is_file()
 
 
-# --- the report ----------------------------------------------------------------------------------------------------------
+# --- the report ----------------------------------------------------------------------------------
 
 
 def test_the_report_shows_each_recovery_beside_the_curve_without(tmp_path, monkeypatch):
@@ -299,7 +369,12 @@ def test_the_report_shows_each_recovery_beside_the_curve_without(tmp_path, monke
     before = write_report(tmp_path).read_text()
     assert "Recovery" not in before
     for kind, seed in (("calibrate", 1), ("retrain", 2)):
-        grid(tmp_path / f"pruning/one_shot/{kind}/test", CURVE_MAH, split="validation[50%:]", seed=seed)
+        grid(
+            tmp_path / f"pruning/one_shot/{kind}/test",
+            CURVE_MAH,
+            split="validation[50%:]",
+            seed=seed,
+        )
     text = write_report(tmp_path).read_text()
     assert text.count("<img ") == before.count("<img ") + 1
     assert "In the retrained one_shot order" in text

@@ -1,6 +1,7 @@
 """BERT, RoBERTa and DistilBERT against transformers, live.
 
-Run with transformers 4.57.6, the last line with head masks; the tests named `unmasked` also run with its newest version.
+Run with transformers 4.57.6, the last line with head masks; the tests named `unmasked` also run
+with its newest version.
 """
 
 import functools
@@ -30,18 +31,44 @@ DATA = examples(count=9, longest=14, vocab=60)
 
 def make_model(family, *, head=True, seed=0):
     """A random model with parameters large enough that every head matters."""
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
+    names = {
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {name: i for i, name in enumerate(LABELS)},
+    }
     common = {"vocab_size": 60, "max_position_embeddings": 30, **names}
-    usual = {"num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "hidden_size": 32, "intermediate_size": 48}
+    usual = {
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+    }
     distil = {"n_layers": LAYERS, "n_heads": HEADS, "dim": 32, "hidden_dim": 48}
     config, plain, classifier = {
-        "bert": (transformers.BertConfig, transformers.BertModel, transformers.BertForSequenceClassification),
-        "roberta": (transformers.RobertaConfig, transformers.RobertaModel, transformers.RobertaForSequenceClassification),
-        "distilbert": (transformers.DistilBertConfig, None, transformers.DistilBertForSequenceClassification),
+        "bert": (
+            transformers.BertConfig,
+            transformers.BertModel,
+            transformers.BertForSequenceClassification,
+        ),
+        "roberta": (
+            transformers.RobertaConfig,
+            transformers.RobertaModel,
+            transformers.RobertaForSequenceClassification,
+        ),
+        "distilbert": (
+            transformers.DistilBertConfig,
+            None,
+            transformers.DistilBertForSequenceClassification,
+        ),
     }[family]
-    extra = {"bert": usual, "roberta": usual | {"type_vocab_size": 1, "layer_norm_eps": 1e-5}, "distilbert": distil}[family]
+    extra = {
+        "bert": usual,
+        "roberta": usual | {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
+        "distilbert": distil,
+    }[family]
     torch.manual_seed(seed)
-    model = (classifier if head else plain)(config(**common, **extra, attn_implementation="eager")).eval()
+    model = (classifier if head else plain)(
+        config(**common, **extra, attn_implementation="eager")
+    ).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             one = 1.0 if "LayerNorm.weight" in name or "layer_norm.weight" in name else 0.0
@@ -63,7 +90,10 @@ def inputs(model, batch):
     """The reference's inputs; it pads on its own terms, with its own padding token."""
     real_BT = np.arange(batch["tokens_BT"].shape[1]) < batch["length_B"][:, None]
     tokens_BT = np.where(real_BT, batch["tokens_BT"], model.config.pad_token_id)
-    made = {"input_ids": torch.tensor(tokens_BT).long(), "attention_mask": torch.tensor(real_BT).long()}
+    made = {
+        "input_ids": torch.tensor(tokens_BT).long(),
+        "attention_mask": torch.tensor(real_BT).long(),
+    }
     if model.config.model_type == "bert":
         made["token_type_ids"] = torch.tensor(batch["types_BT"]).long()
     return made
@@ -82,7 +112,7 @@ def gated_logits(task, params, batch, gates):
 
 
 def our_logits(task, params, batch, mask_AH):
-    return np.asarray(gated_logits(task, params, batch, heads.gates(mask_AH, task.full_AH)))
+    return np.asarray(gated_logits(task, params, batch, heads.gates(mask_AH, task.present_AH)))
 
 
 def test_unmasked_logits(pair):
@@ -90,7 +120,9 @@ def test_unmasked_logits(pair):
     batch = our_batch(task)
     with torch.no_grad():
         expected = model(**inputs(model, batch)).logits.numpy()
-    np.testing.assert_allclose(our_logits(task, params, batch, heads.all_on(LAYERS, HEADS)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        our_logits(task, params, batch, heads.all_on(LAYERS, HEADS)), expected, atol=1e-5
+    )
     assert np.ptp(expected) > 0.5
 
 
@@ -105,7 +137,9 @@ def test_masked_logits(pair):
     ]
     for mask_AH in masks:
         with torch.no_grad():
-            expected = model(**inputs(model, batch), head_mask=torch.tensor(np.array(mask_AH, np.float32))).logits.numpy()
+            expected = model(
+                **inputs(model, batch), head_mask=torch.tensor(np.array(mask_AH, np.float32))
+            ).logits.numpy()
         np.testing.assert_allclose(our_logits(task, params, batch, mask_AH), expected, atol=1e-5)
 
 
@@ -117,9 +151,14 @@ def test_importance_is_the_dot_product_of_context_and_gradient(pair, masked):
     mask_AH = np.ones((LAYERS, HEADS), np.float32)
     if masked:
         mask_AH[0, 1] = mask_AH[2, 3] = 0
-    # A head that is off has a context of 0 in the reference, so its gate's gradient cannot be seen there.
+    # A head that is off has a context of 0 in the reference, so its gate's gradient cannot be seen
+    # there.
     alive = mask_AH > 0
-    attentions = [module for name, module in model.named_modules() if name.endswith(("attention.self", "attention.out_lin"))]
+    attentions = [
+        module
+        for name, module in model.named_modules()
+        if name.endswith(("attention.self", "attention.out_lin"))
+    ]
     contexts = []
 
     def keep(module, args, output):
@@ -129,18 +168,24 @@ def test_importance_is_the_dot_product_of_context_and_gradient(pair, masked):
 
     hooks = [module.register_forward_hook(keep) for module in attentions]
     logits = model(**inputs(model, batch), head_mask=torch.tensor(mask_AH)).logits
-    torch.nn.functional.cross_entropy(logits, torch.tensor(batch["label_B"]).long(), reduction="sum").backward()
+    torch.nn.functional.cross_entropy(
+        logits, torch.tensor(batch["label_B"]).long(), reduction="sum"
+    ).backward()
     for hook in hooks:
         hook.remove()
     assert len(contexts) == LAYERS
     dots = [(c * c.grad).detach().numpy().reshape(9, 16, HEADS, 8).sum(-1) for c in contexts]
     tokens = batch["length_B"].sum()
-    token_AH = np.stack([np.abs(dot).sum((0, 1)) for dot in dots]) / np.array([[tokens], [tokens], [9]])
+    token_AH = np.stack([np.abs(dot).sum((0, 1)) for dot in dots]) / np.array(
+        [[tokens], [tokens], [9]]
+    )
     example_NAH = np.stack([dot.sum(1) for dot in dots], axis=1)
     found_AH = head_importance(task, params, [batch], mask_AH, mesh=ONE_DEVICE)
     np.testing.assert_allclose(found_AH[alive], token_AH[alive], rtol=1e-3, atol=1e-6)
     found_NAH = example_gradients(task, params, [batch], mask_AH, mesh=ONE_DEVICE)
-    np.testing.assert_allclose(found_NAH[:, alive], example_NAH[batch["index_B"].argsort()][:, alive], rtol=1e-3, atol=2e-5)
+    np.testing.assert_allclose(
+        found_NAH[:, alive], example_NAH[batch["index_B"].argsort()][:, alive], rtol=1e-3, atol=2e-5
+    )
 
 
 def test_the_same_parameters_from_every_form_of_file(tmp_path):
@@ -150,8 +195,11 @@ def test_the_same_parameters_from_every_form_of_file(tmp_path):
     _, expected = load_hf_bert(tmp_path / "one", labels=LABELS, key=jax.random.key(0))
     model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert (tmp_path / "shards" / "model.safetensors.index.json").is_file()
-    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
-           for name, tensor in model.state_dict().items()}  # fmt: skip
+    old_names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    old = {
+        functools.reduce(lambda name, pair: name.replace(*pair), old_names.items(), name): tensor
+        for name, tensor in model.state_dict().items()
+    }
     (tmp_path / "bin").mkdir()
     torch.save(old, tmp_path / "bin" / "pytorch_model.bin")
     model.config.save_pretrained(tmp_path / "bin")
@@ -163,7 +211,9 @@ def test_the_same_parameters_from_every_form_of_file(tmp_path):
 def test_a_model_without_classifier_gets_a_fresh_one_and_says_so(tmp_path, caplog):
     model = make_model("bert", head=False)
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"no trained classifier \(classifier\.weight\): fine-tune it first"):
+    with pytest.raises(
+        ValueError, match=r"no trained classifier \(classifier\.weight\): fine-tune it first"
+    ):
         load_hf_bert(tmp_path, labels=LABELS, key=jax.random.key(0), fresh=False)
     with caplog.at_level(logging.INFO, "hp_jax"):
         config, params = load_hf_bert(tmp_path, labels=LABELS, key=jax.random.key(0))
@@ -172,8 +222,12 @@ def test_a_model_without_classifier_gets_a_fresh_one_and_says_so(tmp_path, caplo
     batch = our_batch(task)
     with torch.no_grad():
         pooled = model(**inputs(model, batch)).pooler_output.numpy()
-    expected = pooled @ np.asarray(params["classifier"]["kernel"]) + np.asarray(params["classifier"]["bias"])
-    np.testing.assert_allclose(our_logits(task, params, batch, heads.all_on(LAYERS, HEADS)), expected, atol=1e-5)
+    expected = pooled @ np.asarray(params["classifier"]["kernel"]) + np.asarray(
+        params["classifier"]["bias"]
+    )
+    np.testing.assert_allclose(
+        our_logits(task, params, batch, heads.all_on(LAYERS, HEADS)), expected, atol=1e-5
+    )
 
 
 def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path):

@@ -1,4 +1,5 @@
-"""Exported Hugging Face folders against transformers, live: masked is removed is exported is what transformers computes.
+"""Exported Hugging Face folders against transformers, live: masked is removed is exported is what
+transformers computes.
 
 Run with transformers 4.57.6; the tests named `rectangular` also run with its newest version.
 """
@@ -34,16 +35,22 @@ def our_logits(model, mask_AH):
     found = model.text.encode_batch(TEXTS)
     width = max(len(one.ids) for one in found)
     batch = {
-        "tokens_BT": np.array([one.ids + [model.config.pad] * (width - len(one.ids)) for one in found], np.int32),
+        "tokens_BT": np.array(
+            [one.ids + [model.config.pad] * (width - len(one.ids)) for one in found], np.int32
+        ),
         "types_BT": np.zeros((len(TEXTS), width), np.int32),
         "length_B": np.array([len(one.ids) for one in found], np.int32),
     }
-    return np.asarray(gated_logits(model.task, model.params, batch, heads.gates(mask_AH, model.task.full_AH)))
+    return np.asarray(
+        gated_logits(model.task, model.params, batch, heads.gates(mask_AH, model.task.present_AH))
+    )
 
 
 def their_logits(folder):
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    inputs = transformers.AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(
+        TEXTS, padding=True, return_tensors="pt"
+    )
     with torch.no_grad():
         return model(**inputs).logits.numpy(), model
 
@@ -51,19 +58,23 @@ def their_logits(folder):
 def check_classifier(family, to, folder):
     """Exported, loaded by transformers and by us, some more heads removed, and all that again."""
     whole = model = classifier(family, folder)
-    for step, mask_AH in enumerate(two_masks(whole.task.full_AH)):
+    for step, mask_AH in enumerate(two_masks(whole.task.present_AH)):
         expected = our_logits(whole, mask_AH)
         small = without(model, mask_AH)
-        np.testing.assert_allclose(our_logits(small, small.task.full_AH), expected, atol=1e-5)
+        np.testing.assert_allclose(our_logits(small, small.task.present_AH), expected, atol=1e-5)
         out = folder / str(step)
         export(small, out, to)
         found, theirs = their_logits(out)
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert list(theirs.config.id2label.values()) == list(whole.config.labels)
         model = load_model(str(out))
-        np.testing.assert_allclose(our_logits(model, model.task.full_AH), expected, atol=1e-5)
+        np.testing.assert_allclose(our_logits(model, model.task.present_AH), expected, atol=1e-5)
         assert model.config.labels == whole.config.labels
-        queries = (tensor for name, tensor in theirs.state_dict().items() if name.endswith(("query.weight", "q_lin.weight")))
+        queries = (
+            tensor
+            for name, tensor in theirs.state_dict().items()
+            if name.endswith(("query.weight", "q_lin.weight"))
+        )
         yield mask_AH, model, [len(tensor) for tensor in queries]
     assert np.ptp(expected) > 0.1
 
@@ -96,17 +107,21 @@ def test_what_transformers_pruned_is_read(family, tmp_path):
     whole.save_text(tmp_path / "pruned")
     model = load_model(str(tmp_path / "pruned"))
     assert model.config.kept == ((0, 3), (0, 1, 2, 3), (1, 2, 3))
-    np.testing.assert_allclose(our_logits(model, model.task.full_AH), our_logits(whole, model.task.full_AH), atol=1e-5)
+    np.testing.assert_allclose(
+        our_logits(model, model.task.present_AH),
+        our_logits(whole, model.task.present_AH),
+        atol=1e-5,
+    )
 
 
-# --- Marian ---------------------------------------------------------------------------------------------------------------
+# --- Marian --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one vocabulary", "two"])
 def test_rectangular_marian(separate, tmp_path):
     whole = model = hf_marian(separate)
     batch, pad = batch_of_lines(whole), whole.config.pad
-    for step, mask_AH in enumerate(two_masks(whole.task.full_AH)):
+    for step, mask_AH in enumerate(two_masks(whole.task.present_AH)):
         expected_BTV = log_probs(whole.task, whole.params, batch, mask_AH)
         model = without(model, mask_AH)
         out = tmp_path / str(step)
@@ -115,16 +130,31 @@ def test_rectangular_marian(separate, tmp_path):
         theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(out).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(out)
         inputs = tokenizer(LINES, padding=True, return_tensors="pt")
-        assert tokenizer(LINES)["input_ids"] == [ids.tolist() for ids in whole.text.encode_source(LINES)]
+        assert tokenizer(LINES)["input_ids"] == [
+            ids.tolist() for ids in whole.text.encode_source(LINES)
+        ]
         shifted_BT = np.pad(batch["target_BT"][:, :-1], ((0, 0), (1, 0)), constant_values=pad)
         with torch.no_grad():
-            found_BTV = theirs(**inputs, decoder_input_ids=torch.tensor(shifted_BT).long()).logits.log_softmax(-1).numpy()
+            found_BTV = (
+                theirs(**inputs, decoder_input_ids=torch.tensor(shifted_BT).long())
+                .logits.log_softmax(-1)
+                .numpy()
+            )
             generated = theirs.generate(**inputs).tolist()
-        np.testing.assert_allclose(found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5)
-        best = [hypotheses[0][0] for hypotheses in translate(whole.task, whole.params, batch, mask_AH, decoding)]
+        np.testing.assert_allclose(
+            found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5
+        )
+        best = [
+            hypotheses[0][0]
+            for hypotheses in translate(whole.task, whole.params, batch, mask_AH, decoding)
+        ]
         assert [ids[1 : ids.index(0) + 1] for ids in generated] == best
-        assert tokenizer.batch_decode(generated, skip_special_tokens=True) == [whole.text.decode(ids) for ids in best]
+        assert tokenizer.batch_decode(generated, skip_special_tokens=True) == [
+            whole.text.decode(ids) for ids in best
+        ]
         model = load_model(str(out))
         assert model.config == whole.config
-        np.testing.assert_allclose(log_probs(model.task, model.params, batch, mask_AH), expected_BTV, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(
+            log_probs(model.task, model.params, batch, mask_AH), expected_BTV, atol=1e-5, rtol=1e-5
+        )
     assert len({len(ids) for ids in best}) > 1

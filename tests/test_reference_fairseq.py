@@ -1,7 +1,8 @@
-"""Translation models against fairseq, live: log-probabilities, n-best lists and their scores, whole and with heads masked.
+"""Translation models against fairseq, live: log-probabilities, n-best lists and their scores, whole
+and with heads masked.
 
-Run with ve-fairseq 0.12.3 (fairseq for today's PyTorch; Python 3.11) installed without its requirements: what is used of it
-needs bitarray, hydra-core, sacrebleu, scikit-learn and tqdm.
+Run with ve-fairseq 0.12.3 (fairseq for today's PyTorch; Python 3.11) installed without its
+requirements: what is used of it needs bitarray, hydra-core, sacrebleu, scikit-learn and tqdm.
 """
 
 import argparse
@@ -36,7 +37,9 @@ from hp_jax.formats.fairseq.read import load_fairseq_model  # noqa: E402
 from hp_jax.formats.model import Model, load_model  # noqa: E402
 from hp_jax.models.translation import Translation  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask and attn_mask:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Support for mismatched key_padding_mask and attn_mask:UserWarning"
+)
 
 PAD, EOS = 1, 2
 SIZES = {
@@ -68,7 +71,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def make_model(variant):
-    """A random model with parameters large enough that every head matters, its settings and its target dictionary."""
+    """A random model with parameters large enough that every head matters, its settings and its
+    target dictionary."""
     settings = argparse.Namespace(**SIZES | VARIANTS[variant])
     base_architecture(settings)
     source, target = Dictionary(), Dictionary()
@@ -76,13 +80,18 @@ def make_model(variant):
         for i in range(symbols):
             dictionary.add_symbol(f"w{i}")
     model = TransformerModel.build_model(
-        settings, argparse.Namespace(source_dictionary=source, target_dictionary=source if variant == "shared" else target)
+        settings,
+        argparse.Namespace(
+            source_dictionary=source, target_dictionary=source if variant == "shared" else target
+        ),
     )
     torch.manual_seed(SEEDS[variant])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "layer_norm.weight" in name else 0.0, 0.3)
-        model.decoder.output_projection.weight[EOS] *= 1.5  # so that some translations end before their limit
+        model.decoder.output_projection.weight[EOS] *= (
+            1.5  # so that some translations end before their limit
+        )
     return model.eval(), settings, source if variant == "shared" else target
 
 
@@ -110,7 +119,9 @@ def pair(request, tmp_path_factory):
     model, settings, dictionary = make_model(request.param)
     state = model.state_dict()
     path = tmp_path_factory.mktemp(request.param) / "model.pt"
-    torch.save({"args": settings, "model": old_layout(state) if request.param == "old" else state}, path)
+    torch.save(
+        {"args": settings, "model": old_layout(state) if request.param == "old" else state}, path
+    )
     config, params = load_fairseq_model(path)
     return model, dictionary, Translation(config), params
 
@@ -139,13 +150,15 @@ def test_log_probabilities(pair):
         with masked(model, task, mask_AH):
             expected_BTV = reference_log_probs(model, batch)
         found_BTV = log_probs(task, params, batch, mask_AH)
-        np.testing.assert_allclose(found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(
+            found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5
+        )
 
 
 def test_every_head_matters(pair):
     _, _, task, params = pair
     batch = make_batch(*pairs_of(task), pad=PAD, width=12)
-    full = task.full_AH
+    full = task.present_AH
     before_BTV = log_probs(task, params, batch, full)
     for mask_AH in heads.one_off(full):
         change_BTV = np.abs(log_probs(task, params, batch, mask_AH) - before_BTV)
@@ -162,10 +175,14 @@ def test_every_head_matters(pair):
     ids=["beam 5", "length penalty", "greedy"],
 )
 def test_translations(pair, decoding):
-    """All hypotheses and scores. fairseq's limit is of its batch's padded length, so it has batches of one length."""
+    """All hypotheses and scores. fairseq's limit is of its batch's padded length, so it has batches
+    of one length."""
     model, dictionary, task, params = pair
     random = np.random.default_rng(4)
-    groups = [np.append(random.integers(4, task.config.source_vocab, (3, n)), [[EOS]] * 3, axis=1) for n in (3, 8)]
+    groups = [
+        np.append(random.integers(4, task.config.source_vocab, (3, n)), [[EOS]] * 3, axis=1)
+        for n in (3, 8)
+    ]
     sources = [ids.astype(np.int32) for group in groups for ids in group]
     batch = make_batch(sources, sources, pad=PAD, width=12)
     generator = SequenceGenerator(
@@ -183,12 +200,24 @@ def test_translations(pair, decoding):
     for mask_AH in (whole, few, fewer):
         with masked(model, task, mask_AH):
             inputs = [
-                {"src_tokens": torch.tensor(group), "src_lengths": torch.tensor([group.shape[1]] * 3)} for group in groups
+                {
+                    "src_tokens": torch.tensor(group),
+                    "src_lengths": torch.tensor([group.shape[1]] * 3),
+                }
+                for group in groups
             ]
-            expected = [hypotheses for one in inputs for hypotheses in generator.generate([model], {"net_input": one})]
-        for ours, theirs in zip(translate(task, params, batch, mask_AH, decoding), expected, strict=True):
+            expected = [
+                hypotheses
+                for one in inputs
+                for hypotheses in generator.generate([model], {"net_input": one})
+            ]
+        for ours, theirs in zip(
+            translate(task, params, batch, mask_AH, decoding), expected, strict=True
+        ):
             assert [ids for ids, _ in ours] == [one["tokens"].tolist() for one in theirs]
-            np.testing.assert_allclose([score for _, score in ours], [one["score"].item() for one in theirs], atol=1e-4)
+            np.testing.assert_allclose(
+                [score for _, score in ours], [one["score"].item() for one in theirs], atol=1e-4
+            )
             lengths |= {len(ids) for ids, _ in ours}
     assert len(lengths) > 2
 
@@ -196,31 +225,45 @@ def test_translations(pair, decoding):
 def test_the_old_and_the_new_layout_are_the_same_model(tmp_path):
     model, settings, _ = make_model("pre")
     state = model.state_dict()
-    old = old_layout({name: tensor for name, tensor in state.items() if "output_projection" not in name})
+    old = old_layout(
+        {name: tensor for name, tensor in state.items() if "output_projection" not in name}
+    )
     del settings.activation_fn  # there was no choice
     torch.save({"args": settings, "model": old}, tmp_path / "old.pt")
     torch.save({"cfg": {"model": vars(settings), "task": {}}, "model": state}, tmp_path / "new.pt")
-    (config, params), (new_config, new_params) = (load_fairseq_model(tmp_path / name) for name in ("old.pt", "new.pt"))
+    (config, params), (new_config, new_params) = (
+        load_fairseq_model(tmp_path / name) for name in ("old.pt", "new.pt")
+    )
     assert config == new_config == dataclasses.replace(config, activation="relu")
     jax.tree.map(np.testing.assert_array_equal, params, new_params)
 
 
 def test_rectangular_export(pair, tmp_path):
-    """Masked is removed is exported is what fairseq computes; read by us, some more heads removed, and all that again."""
+    """Masked is removed is exported is what fairseq computes; read by us, some more heads removed,
+    and all that again."""
     _, _, task, params = pair
-    batch, full = make_batch(*pairs_of(task), pad=PAD, width=12), task.full_AH
+    batch, full = make_batch(*pairs_of(task), pad=PAD, width=12), task.present_AH
     model = Model(task.config, params, fairseq_text(task.config))
     for mask_AH in two_masks(full):
         expected_BTV = log_probs(task, params, batch, mask_AH)
         out = tmp_path / str(mask_AH.sum())
         export(without(model, mask_AH), out, "fairseq", decoding=Decoding(beam=3))
-        (theirs,), cfg = load_model_ensemble([str(out / "model.pt")], arg_overrides={"data": str(out)})
+        (theirs,), cfg = load_model_ensemble(
+            [str(out / "model.pt")], arg_overrides={"data": str(out)}
+        )
         found_BTV = reference_log_probs(theirs.eval(), batch)
-        np.testing.assert_allclose(found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(
+            found_BTV[real(batch)], expected_BTV[real(batch)], atol=1e-5, rtol=1e-5
+        )
         assert cfg.generation.beam == 3
         model = load_model(str(out))
-        assert dataclasses.replace(model.config, max_positions=task.config.max_positions) == task.config
-        np.testing.assert_allclose(log_probs(model.task, model.params, batch, full), expected_BTV, atol=1e-5, rtol=1e-5)
+        assert (
+            dataclasses.replace(model.config, max_positions=task.config.max_positions)
+            == task.config
+        )
+        np.testing.assert_allclose(
+            log_probs(model.task, model.params, batch, full), expected_BTV, atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.filterwarnings("ignore")  # fairseq's and PyTorch's own
@@ -234,6 +277,6 @@ def test_an_exported_folder_translates_text(tmp_path):
     line = "abc mab, hik."
     batch = make_batch(text.encode_source([line]), text.encode_source([line]), pad=PAD, width=20)
     task = Translation(config)
-    best = translate(task, params, batch, task.full_AH, decoding)[0][0][0]
+    best = translate(task, params, batch, task.present_AH, decoding)[0][0][0]
     assert hub.encode(line).tolist() == text.encode_source([line])[0].tolist()
     assert hub.translate(line, beam=3) == text.decode(best)

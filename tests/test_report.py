@@ -1,4 +1,5 @@
-"""The report: its numbers against plain recomputations, its pictures' scales, and a page that stands alone."""
+"""The report: its numbers against plain recomputations, its pictures' scales, and a page that
+stands alone."""
 
 import csv
 import dataclasses
@@ -13,7 +14,7 @@ from tiny_report import CURVE_MAH, FULL_AH, HEADS, ROWS, N, everything, grid, im
 
 from hp_jax import heads
 from hp_jax.report import tables
-from hp_jax.report.comparison import judge
+from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing, as_csv, as_text, show
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import heatmaps, plots, style
@@ -30,8 +31,10 @@ def one_off(tmp_path):
 
 
 def test_head_table_is_what_one_computes_by_hand(one_off):
-    rows = tables.head_table(judge(one_off))
-    label_N, prediction_MN, loss_MN = (one_off.read(name) for name in ("label", "prediction", "loss"))
+    rows = tables.head_table(compare(one_off))
+    label_N, prediction_MN, loss_MN = (
+        one_off.read(name) for name in ("label", "prediction", "loss")
+    )
     names = [(ROWS[row], head) for row, head in heads.living_heads(FULL_AH)]
     assert sorted((row["row"], row["head"]) for row in rows) == sorted(names)
     assert [row["metric"] for row in rows] == sorted(row["metric"] for row in rows)
@@ -41,32 +44,40 @@ def test_head_table_is_what_one_computes_by_hand(one_off):
         assert row["metric"] == pytest.approx(right_N.mean())
         assert row["change"] == pytest.approx(100 * (right_N.mean() - full_N.mean()))
         assert row["low"] <= row["change"] <= row["high"]
-        assert row["loss_change"] == pytest.approx(loss_MN[place].mean() - loss_MN[0].mean(), abs=1e-6)
+        assert row["loss_change"] == pytest.approx(
+            loss_MN[place].mean() - loss_MN[0].mean(), abs=1e-6
+        )
         lost, won = int((full_N & ~right_N).sum()), int((right_N & ~full_N).sum())
         assert row["p_mcnemar"] == pytest.approx(scipy.stats.binomtest(lost, lost + won).pvalue)
 
 
 def test_f1_is_that_of_its_class_and_the_bootstrap_decides(tmp_path):
     store = grid(tmp_path / "grid", with_full(heads.one_off(FULL_AH)), metric="f1")
-    judged = judge(store)
+    comparison = compare(store)
     truth_N, said_N = store.read("label") == 1, store.read("prediction")[0] == 1
-    assert judged.metric_M[0] == pytest.approx(2 * (truth_N & said_N).sum() / (truth_N.sum() + said_N.sum()))
-    assert judged.constant == pytest.approx(2 * truth_N.sum() / (truth_N.sum() + N))
-    assert judged.test == "bootstrap"
-    np.testing.assert_array_equal(judged.p_M, judged.change.p)
+    assert comparison.metric_M[0] == pytest.approx(
+        2 * (truth_N & said_N).sum() / (truth_N.sum() + said_N.sum())
+    )
+    assert comparison.constant == pytest.approx(2 * truth_N.sum() / (truth_N.sum() + N))
+    assert comparison.test == "bootstrap"
+    np.testing.assert_array_equal(comparison.p_M, comparison.change.p)
 
 
 def test_best_per_row_has_the_highest_metric_then_the_lowest_loss(tmp_path):
-    judged = judge(grid(tmp_path / "grid", with_full(heads.one_on(FULL_AH))))
-    assert [row["row"] for row in tables.best_per_row(judged)] == ROWS
-    for best in tables.best_per_row(judged):
-        others = [row for row in tables.head_table(judged) if row["row"] == best["row"]]
-        assert (best["metric"], -best["loss"]) == max((row["metric"], -row["loss"]) for row in others)
+    comparison = compare(grid(tmp_path / "grid", with_full(heads.one_on(FULL_AH))))
+    assert [row["row"] for row in tables.best_per_row(comparison)] == ROWS
+    for best in tables.best_per_row(comparison):
+        others = [row for row in tables.head_table(comparison) if row["row"] == best["row"]]
+        assert (best["metric"], -best["loss"]) == max(
+            (row["metric"], -row["loss"]) for row in others
+        )
 
 
 def test_grid_table_has_a_dash_for_heads_that_are_not_there_and_stars(one_off):
-    judged = dataclasses.replace(judge(one_off), mcnemar_M=np.array([1, 0.5, 0.001, 0.5, 0.5, 0.5]))
-    first, second = tables.grid_table(judged)
+    comparison = dataclasses.replace(
+        compare(one_off), mcnemar_M=np.array([1, 0.5, 0.001, 0.5, 0.5, 0.5])
+    )
+    first, second = tables.grid_table(comparison)
     assert first["1"].endswith("*")
     assert not first["0"].endswith("*")
     assert second["2"] == "–"
@@ -78,7 +89,9 @@ def test_importance_is_the_mean_and_rows_have_norm_one(tmp_path):
     np.testing.assert_allclose(score_AH[0], np.array([4, 2, 2]) / 4)
     np.testing.assert_allclose(np.linalg.norm(normalised_AH, axis=1), 1)
     rows = tables.importance_table(store)
-    assert [row["normalised"] for row in rows] == sorted((row["normalised"] for row in rows), reverse=True)
+    assert [row["normalised"] for row in rows] == sorted(
+        (row["normalised"] for row in rows), reverse=True
+    )
     assert len(rows) == sum(HEADS)
     raw = tables.importance_table(importance(tmp_path / "raw", order=0))
     assert list(raw[0]) == ["row", "head", "score"]
@@ -86,36 +99,47 @@ def test_importance_is_the_mean_and_rows_have_norm_one(tmp_path):
 
 
 def test_curve_counts_the_heads_that_are_gone_and_finds_the_first_drop(tmp_path):
-    judged = judge(grid(tmp_path / "grid", CURVE_MAH))
-    rows = tables.curve_table(judged)
+    comparison = compare(grid(tmp_path / "grid", CURVE_MAH))
+    rows = tables.curve_table(comparison)
     assert [row["removed"] for row in rows] == [0, 1, 3, 5]
     assert [row["share"] for row in rows] == pytest.approx([0, 20, 60, 100])
     assert (rows[0]["change"], rows[0]["p_mcnemar"]) == (0, 1)
-    last, drop = tables.removable(dataclasses.replace(judged, mcnemar_M=np.array([1, 0.5, 0.001, 0.5])))
+    last, drop = tables.removable(
+        dataclasses.replace(comparison, mcnemar_M=np.array([1, 0.5, 0.001, 0.5]))
+    )
     assert (last["removed"], drop["removed"]) == (1, 3)
-    last, drop = tables.removable(dataclasses.replace(judged, mcnemar_M=np.ones(4)))
+    last, drop = tables.removable(dataclasses.replace(comparison, mcnemar_M=np.ones(4)))
     assert (last["removed"], drop) == (5, None)
-    gone_AH = tables.removal_shares(judged)
+    gone_AH = tables.removal_shares(comparison)
     np.testing.assert_allclose(gone_AH[FULL_AH], [20, 60, 60, 100, 100])
-    stays = dataclasses.replace(judged, masks_MAH=judged.masks_MAH[:3])
+    stays = dataclasses.replace(comparison, masks_MAH=comparison.masks_MAH[:3])
     assert np.isinf(tables.removal_shares(stays)[1, 1])
 
 
 def test_without_a_full_model_there_is_a_metric_but_no_change(tmp_path):
-    row = tables.curve_table(judge(grid(tmp_path / "pruning/oracle/test", CURVE_MAH[1:])))[0]
+    row = tables.curve_table(compare(grid(tmp_path / "pruning/oracle/test", CURVE_MAH[1:])))[0]
     assert row["metric"] > 0
-    assert np.isnan([row[name] for name in ("change", "low", "high", "p_bootstrap", "p_mcnemar", "loss_change")]).all()
+    assert np.isnan(
+        [row[name] for name in ("change", "low", "high", "p_bootstrap", "p_mcnemar", "loss_change")]
+    ).all()
     text = write_report(tmp_path).read_text()
     assert "Summary" not in text
     assert text.count("<img") == 2
 
 
 def test_correlations_are_scipys_and_nothing_where_nothing_varies(tmp_path, one_off):
-    judged, scores = judge(one_off), importance(tmp_path / "importance")
-    rows = {(row["importance"], row["effect"]): row for row in tables.correlation_table(scores, judged)}
-    expected = scipy.stats.pearsonr(tables.importance_scores(scores)[1][FULL_AH], -judged.change.difference[1:])
+    comparison, scores = compare(one_off), importance(tmp_path / "importance")
+    rows = {
+        (row["importance"], row["effect"]): row
+        for row in tables.correlation_table(scores, comparison)
+    }
+    expected = scipy.stats.pearsonr(
+        tables.importance_scores(scores)[1][FULL_AH], -comparison.change.difference[1:]
+    )
     found = rows["row-normalised", "drop of accuracy"]
-    assert (found["pearson"], found["p_pearson"]) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (found["pearson"], found["p_pearson"]) == pytest.approx(
+        (expected.statistic, expected.pvalue)
+    )
     assert found["n"] == sum(HEADS)
     assert np.isnan(tables.correlations(np.ones(5), np.arange(5.0))).all()
 
@@ -139,11 +163,15 @@ def test_effects_have_symmetric_colours_and_absent_heads_are_hatched():
     patches = [patch for axes in figure.axes[:2] for patch in axes.patches]  # a block a type
     assert sum(patch.get_hatch() is not None for patch in patches) == 1
     assert sum(not patch.get_fill() for patch in patches) == 1
-    assert heatmaps.centred_limit(np.zeros(3)) == heatmaps.centred_limit(np.r_[np.ones(99), -100]) == 1
+    assert (
+        heatmaps.centred_limit(np.zeros(3)) == heatmaps.centred_limit(np.r_[np.ones(99), -100]) == 1
+    )
 
 
 def test_histograms_are_the_same_bytes_each_time_and_count_every_head():
-    first, second = (plots.histogram(np.array([0.8, 0.82, 0.82]), 0.82, "accuracy", 0.01) for _ in range(2))
+    first, second = (
+        plots.histogram(np.array([0.8, 0.82, 0.82]), 0.82, "accuracy", 0.01) for _ in range(2)
+    )
     assert style.to_svg(first) == style.to_svg(second)
     assert style.to_png(first) == style.to_png(second)
     metric_n = np.random.default_rng(0).integers(700, 900, 144) / 1000
@@ -182,18 +210,29 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     assert "&lt;dec&gt;.0" in text
     assert "url(" not in text
     found = {file.name for file in path.parent.iterdir()}
-    pictures = {"importance", "one_off", "one_off_histogram", "one_on", "agreement", "pruning", "removal", "pairs"}
+    pictures = {
+        "importance",
+        "one_off",
+        "one_off_histogram",
+        "one_on",
+        "agreement",
+        "pruning",
+        "removal",
+        "pairs",
+    }
     assert {f"{name}.{form}" for name in pictures for form in ("png", "svg")} <= found
     assert text.count("<img ") == len(pictures)
     assert not [name for name in found if name.startswith(".")]
     for splits in ("train[:&lt;9]", "validation[50%:]", "on validation (60 examples)"):
         assert splits in text
-    last, _ = tables.removable(judge(tables.stores_below(tmp_path)["pruning/one_shot/test"]))
+    last, _ = tables.removable(compare(tables.stores_below(tmp_path)["pruning/one_shot/test"]))
     assert f"In the one_shot order {last['removed']} of 5 heads" in text
     with open(path.parent / "one_off.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    judged = judge(tables.stores_below(tmp_path)["ablation/one_off"])
-    assert [float(row["metric"]) for row in rows] == [row["metric"] for row in tables.head_table(judged)]
+    comparison = compare(tables.stores_below(tmp_path)["ablation/one_off"])
+    assert [float(row["metric"]) for row in rows] == [
+        row["metric"] for row in tables.head_table(comparison)
+    ]
 
 
 def test_unfinished_and_missing_results_are_said(tmp_path):
@@ -209,8 +248,14 @@ def test_unfinished_and_missing_results_are_said(tmp_path):
 
 def test_a_grid_without_losses_is_shown(tmp_path):
     importance(tmp_path / "importance")
-    for name, masks in {"one_off": heads.one_off, "one_on": heads.one_on, "pairs": heads.pairs}.items():
-        grid(tmp_path / "ablation" / name, with_full(masks(FULL_AH)), losses=False, metric="matthews")
+    for name, masks in {
+        "one_off": heads.one_off,
+        "one_on": heads.one_on,
+        "pairs": heads.pairs,
+    }.items():
+        grid(
+            tmp_path / "ablation" / name, with_full(masks(FULL_AH)), losses=False, metric="matthews"
+        )
     text = write_report(tmp_path).read_text()
     assert "Matthews correlation" in text
     assert "beyond what each is comes from losses" in text
@@ -233,4 +278,13 @@ def test_cells_as_people_read_them():
     rows = [{"row": "enc.0", "metric": 0.9}, {"row": "enc.10", "metric": 36.05}]
     assert as_csv(rows) == "row,metric\nenc.0,0.9\nenc.10,36.05\n"
     text = as_text(Listing("name", rows, "Said.", note="Noted.", metric="BLEU"))
-    assert re.split(r"\s+", text.strip()) == ["Said.", "Noted.", "row", "BLEU", "enc.0", "0.9000", "enc.10", "36.05"]
+    assert re.split(r"\s+", text.strip()) == [
+        "Said.",
+        "Noted.",
+        "row",
+        "BLEU",
+        "enc.0",
+        "0.9000",
+        "enc.10",
+        "36.05",
+    ]

@@ -1,4 +1,5 @@
-"""The sets of masks: properties of each, a user's files, and all of them through the command; the arrays for other programs."""
+"""The sets of masks: properties of each, a user's files, and all of them through the command; the
+arrays for other programs."""
 
 import csv
 import pathlib
@@ -23,7 +24,9 @@ SCORE_AH = np.array([[3.0, 1, 4, 1], [5, 9, 0, 0], [2, 6, 5, 0]])
 
 
 def make(name, part_AH=FULL_AH, **settings):
-    return np.asarray(masks_of(name, Ablation(**settings), FULL_AH, part_AH, ROWS, lambda: SCORE_AH))
+    return np.asarray(
+        masks_of(name, Ablation(**settings), FULL_AH, part_AH, ROWS, lambda: SCORE_AH)
+    )
 
 
 def missing(masks_MAH):
@@ -33,7 +36,10 @@ def missing(masks_MAH):
 def drawn(**settings):
     """The random masks by how many heads they lack."""
     masks_MAH = make("random", random=RandomSets(**settings))[1:]
-    return {count: [mask.tobytes() for mask in masks_MAH[missing(masks_MAH) == count]] for count in set(missing(masks_MAH))}
+    return {
+        count: [mask.tobytes() for mask in masks_MAH[missing(masks_MAH) == count]]
+        for count in set(missing(masks_MAH))
+    }
 
 
 @pytest.mark.parametrize("name", ["one_off", "one_on", "pairs", "rows_off", "random", "prefixes"])
@@ -72,7 +78,9 @@ def test_random_subsets_depend_on_the_seed_the_share_and_their_number_alone():
     off_AH = np.asarray(FULL_AH) & ~np.stack(
         [np.frombuffer(mask, bool).reshape(3, 4) for mask in drawn(shares=(0.5,), count=200)[4]]
     )
-    assert off_AH.sum(0)[np.asarray(FULL_AH)].std() / len(off_AH) < 0.1  # every head goes as often as the others
+    assert (
+        off_AH.sum(0)[np.asarray(FULL_AH)].std() / len(off_AH) < 0.1
+    )  # every head goes as often as the others
 
 
 def test_prefixes_of_importance_are_those_of_one_shot_pruning():
@@ -80,7 +88,9 @@ def test_prefixes_of_importance_are_those_of_one_shot_pruning():
     np.testing.assert_array_equal(missing(masks_MAH), range(10))
     assert not (masks_MAH[1:] & ~masks_MAH[:-1]).any()
     for count in range(10):
-        np.testing.assert_array_equal(masks_MAH[count], heads.keep_top(FULL_AH, SCORE_AH, 9 - count))
+        np.testing.assert_array_equal(
+            masks_MAH[count], heads.keep_top(FULL_AH, SCORE_AH, 9 - count)
+        )
 
 
 def test_prefixes_of_a_file_follow_its_lines(tmp_path):
@@ -88,24 +98,39 @@ def test_prefixes_of_a_file_follow_its_lines(tmp_path):
     order.write_text("# by eye\ncross.0.2\n\nenc.0.1\ncross.0.0\n")
     masks_MAH = make("prefixes", order=str(order))
     gone = [heads.removed(mask_AH, FULL_AH, ROWS) for mask_AH in masks_MAH]
-    assert gone == [{}, {"cross.0": [2]}, {"enc.0": [1], "cross.0": [2]}, {"enc.0": [1], "cross.0": [0, 2]}]
-    with pytest.raises(ValueError, match=r"order.txt:4 removes heads of enc.0, which ablation.attention leaves as they are"):
+    assert gone == [
+        {},
+        {"cross.0": [2]},
+        {"enc.0": [1], "cross.0": [2]},
+        {"enc.0": [1], "cross.0": [0, 2]},
+    ]
+    with pytest.raises(
+        ValueError,
+        match=r"order.txt:4 removes heads of enc.0, which ablation.attention leaves as they are",
+    ):
         make("prefixes", CROSS_AH, order=str(order))
 
 
 def test_a_files_masks_are_the_same_from_an_array_and_from_text(tmp_path):
     masks_MAH = make("random", random=RandomSets(count=3))
     np.save(tmp_path / "masks.npy", masks_MAH)
-    lines = [heads.format_descriptor(heads.removed(mask_AH, FULL_AH, ROWS), types=True) for mask_AH in masks_MAH]
+    lines = [
+        heads.format_descriptor(heads.removed(mask_AH, FULL_AH, ROWS), types=True)
+        for mask_AH in masks_MAH
+    ]
     (tmp_path / "masks.txt").write_text("\n".join(["# mine", *lines]) + "\n")
     for name in ("masks.npy", "masks.txt"):
         np.testing.assert_array_equal(make("file", masks=str(tmp_path / name)), masks_MAH)
     np.save(tmp_path / "one.npy", masks_MAH[5].astype(np.int8))
     np.testing.assert_array_equal(make("file", masks=str(tmp_path / "one.npy")), masks_MAH[[0, 5]])
     (tmp_path / "none.txt").write_text("A:1:2\n-\n\nE:1:1,3\n")
-    np.testing.assert_array_equal(missing(make("file", masks=str(tmp_path / "none.txt"))), [0, 1, 0, 0, 2])
+    np.testing.assert_array_equal(
+        missing(make("file", masks=str(tmp_path / "none.txt"))), [0, 1, 0, 0, 2]
+    )
     (tmp_path / "cross.txt").write_text("A:1:2\nA:1:1,3")
-    np.testing.assert_array_equal(missing(make("file", CROSS_AH, masks=str(tmp_path / "cross.txt"))), [0, 1, 2])
+    np.testing.assert_array_equal(
+        missing(make("file", CROSS_AH, masks=str(tmp_path / "cross.txt"))), [0, 1, 2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +140,10 @@ def test_a_files_masks_are_the_same_from_an_array_and_from_text(tmp_path):
         ("E:1:5\n", r"masks:1: head 4 of row 'enc.0' .* out of range"),
         ("enc.0\n", r"masks:1: cannot read 'enc.0': expected layer:head"),
         ("# nothing\n", r"masks is empty"),
-        ("A:1:1\nE:1:1\n", r"masks:2 removes heads of enc.0, which ablation.attention leaves as they are"),
+        (
+            "A:1:1\nE:1:1\n",
+            r"masks:2 removes heads of enc.0, which ablation.attention leaves as they are",
+        ),
     ],
 )
 def test_bad_lines_of_masks_are_told_with_their_place(tmp_path, text, message):
@@ -124,21 +152,35 @@ def test_bad_lines_of_masks_are_told_with_their_place(tmp_path, text, message):
         make("file", CROSS_AH, masks=str(tmp_path / "masks"))
 
 
-@pytest.mark.parametrize("line", ["cross.0", "cross.0.x", "cross.1.0", "3", "cross.0.7", "cross.0.1\ncross.0.1"])
+@pytest.mark.parametrize(
+    "line", ["cross.0", "cross.0.x", "cross.1.0", "3", "cross.0.7", "cross.0.1\ncross.0.1"]
+)
 def test_bad_lines_of_an_order_are_told_with_their_place(tmp_path, line):
     (tmp_path / "order").write_text(line)
-    with pytest.raises(ValueError, match=r"order:\d: .*(as row.head, such as enc.0.0, but got|out of range|cannot be removed)"):
+    with pytest.raises(
+        ValueError,
+        match=r"order:\d: .*(as row.head, such as enc.0.0, but got|out of range|cannot be removed)",
+    ):
         make("prefixes", order=str(tmp_path / "order"))
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((2, 3, 5), bool), r"shape \(2, 3, 5\), but \(3, 4\) or \(masks, 3, 4\) was expected"),
+        (
+            np.ones((2, 3, 5), bool),
+            r"shape \(2, 3, 5\), but \(3, 4\) or \(masks, 3, 4\) was expected",
+        ),
         (np.ones((0, 3, 4), bool), r"shape \(0, 3, 4\), but"),
-        (np.ones((3, 4)), r"holds float64 values, but booleans, or integers that are all 0 or 1, were expected"),
+        (
+            np.ones((3, 4)),
+            r"holds float64 values, but booleans, or integers that are all 0 or 1, were expected",
+        ),
         (np.full((3, 4), 2), r"holds int64 values, but booleans"),
-        (np.ones((3, 4), bool), r"mask 0: the mask turns on head 2 of row 1, but the heads of that row are 0, 1"),
+        (
+            np.ones((3, 4), bool),
+            r"mask 0: the mask turns on head 2 of row 1, but the heads of that row are 0, 1",
+        ),
         (np.array({"mask": 1}), r"is not a .npy file of plain booleans or integers: Object arrays"),
         (None, r"is not a .npy file of plain booleans or integers"),
     ],
@@ -155,11 +197,13 @@ def test_bad_arrays_of_masks_are_refused(tmp_path, array, message):
 def test_missing_files_are_named():
     with pytest.raises(FileNotFoundError, match=r"ablation.masks is '', which is not a file"):
         make("file")
-    with pytest.raises(FileNotFoundError, match=r"ablation.order is 'importence', which is not a file"):
+    with pytest.raises(
+        FileNotFoundError, match=r"ablation.order is 'importence', which is not a file"
+    ):
         make("prefixes", order="importence")
 
 
-# --- the whole job -------------------------------------------------------------------------------------------------------
+# --- the whole job -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +218,16 @@ def finished(tmp_path_factory):
         out=str(folder / "out"),
         data=Data(path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
         importance=Importance(split="train"),
-        ablation=Ablation(sets=("one_off", "one_on", "pairs", "rows_off", "prefixes", "random", "file"), split="validation"),
+        ablation=Ablation(
+            sets=("one_off", "one_on", "pairs", "rows_off", "prefixes", "random", "file"),
+            split="validation",
+        ),
         pruning=Pruning(orders=("one_shot",), test="validation", shares=(0.0, 0.5, 1.0)),
     )
-    path, seeds = config_file(folder, config), ["--ablation.random.seed", "7", "--ablation.random.count", "3"]
+    path, seeds = (
+        config_file(folder, config),
+        ["--ablation.random.seed", "7", "--ablation.random.count", "3"],
+    )
     assert main(["ablate", path, *seeds, "--ablation.masks", str(folder / "mine.txt")]) == 0
     assert main(["prune", path]) == 0
     with pytest.MonkeyPatch.context() as coarse:
@@ -187,7 +237,9 @@ def finished(tmp_path_factory):
 
 
 def test_every_set_is_a_grid_whose_manifest_has_its_settings(finished):
-    sizes = {path.name: open_store(path).manifest["items"] for path in (finished / "ablation").iterdir()}
+    sizes = {
+        path.name: open_store(path).manifest["items"] for path in (finished / "ablation").iterdir()
+    }
     expected = {"one_off": 9, "one_on": 9, "pairs": 29, "rows_off": 3, "prefixes": 9, "file": 4}
     assert {name: size for name, size in sizes.items() if name != "random"} == expected
     manifest = open_store(finished / "ablation/random").manifest
@@ -195,11 +247,17 @@ def test_every_set_is_a_grid_whose_manifest_has_its_settings(finished):
     settings = manifest["experiment"]["ablation"]
     assert settings["random"] == {"shares": list(RandomSets().shares), "count": 3, "seed": 7}
     assert (settings["order"], pathlib.Path(settings["masks"]).name) == ("importance", "mine.txt")
-    assert open_store(finished / "ablation/prefixes").manifest["splits"] == {"score": "train", "test": "validation"}
+    assert open_store(finished / "ablation/prefixes").manifest["splits"] == {
+        "score": "train",
+        "test": "validation",
+    }
 
 
 def test_prefixes_and_one_shot_pruning_agree(finished):
-    prefixes, curve = open_store(finished / "ablation/prefixes"), open_store(finished / "pruning/one_shot/test")
+    prefixes, curve = (
+        open_store(finished / "ablation/prefixes"),
+        open_store(finished / "pruning/one_shot/test"),
+    )
     for name in ("masks", "loss"):
         np.testing.assert_allclose(prefixes.read(name)[[0, 4, 8]], curve.read(name), rtol=1e-5)
 
@@ -213,12 +271,16 @@ def test_every_grid_has_one_line_a_mask_for_machines(finished):
         for row, mask_AH, loss_N in zip(rows, store.read("masks"), store.read("loss"), strict=True):
             words = [word.split(":") for word in row["without"].replace("-", "").split()]
             gone = {name: [int(head) for head in numbers.split(",")] for name, numbers in words}
-            np.testing.assert_array_equal(heads.remove(heads.all_on(2, 4), gone, store.manifest["rows"]), mask_AH)
+            np.testing.assert_array_equal(
+                heads.remove(heads.all_on(2, 4), gone, store.manifest["rows"]), mask_AH
+            )
             assert int(row["removed"]) == 8 - mask_AH.sum()
             assert float(row["loss"]) == pytest.approx(loss_N.mean())
 
 
-@pytest.mark.filterwarnings("ignore:Object at manifest.json is not recognized:zarr.errors.ZarrUserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:Object at manifest.json is not recognized:zarr.errors.ZarrUserWarning"
+)
 @pytest.mark.parametrize("name", ["random", "file"])
 def test_xarray_opens_a_grid_with_its_axes_named(finished, name):
     store = open_store(finished / "ablation" / name)
@@ -236,6 +298,19 @@ def test_a_bad_set_is_one_sentence_before_anything_is_measured(finished, tmp_pat
     data = Data(path=manifest["data"]["path"], max_length=16, buckets=(16,))
     config = ClassificationExperiment(model=manifest["model"], out=str(tmp_path / "out"), data=data)
     path = config_file(tmp_path, config)
-    assert main(["ablate", path, "--ablation.sets", "one_off", "file", "--ablation.masks", "nowhere.npy"]) == 1
+    assert (
+        main(
+            [
+                "ablate",
+                path,
+                "--ablation.sets",
+                "one_off",
+                "file",
+                "--ablation.masks",
+                "nowhere.npy",
+            ]
+        )
+        == 1
+    )
     assert "ablation.masks is 'nowhere.npy', which is not a file" in capsys.readouterr().err
     assert not (tmp_path / "out/ablation").exists()

@@ -1,4 +1,5 @@
-"""`hp-jax remove`: which heads go, what is written, every step on what is left, and one sentence for whatever is wrong."""
+"""`hp-jax remove`: which heads go, what is written, every step on what is left, and one sentence
+for whatever is wrong."""
 
 import csv
 import dataclasses
@@ -51,7 +52,9 @@ def smaller(config):
 def order_of(path, config):
     """The order of `path` and the hash of the model."""
     model = load_model(config.model)
-    return read_order(path, model.task.full_AH, model.task.rows, model=fingerprint.of_arrays(model.params))
+    return read_order(
+        path, model.task.present_AH, model.task.rows, model=fingerprint.of_arrays(model.params)
+    )
 
 
 def test_a_folder_of_hp_jax_with_heads_by_their_first_numbers(smaller, config, capsys):
@@ -62,7 +65,11 @@ def test_a_folder_of_hp_jax_with_heads_by_their_first_numbers(smaller, config, c
     assert described["removed from"] == config.model
     before, after = described["before"], described["after"]
     assert (before["heads"], after["heads"]) == (8, 4)
-    assert after["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(model.params)) < before["parameters"]
+    assert (
+        after["parameters"]
+        == sum(leaf.size for leaf in jax.tree.leaves(model.params))
+        < before["parameters"]
+    )
     assert after["bytes"] == 4 * after["parameters"]
     again = smaller.parent / "again"
     assert main(["remove", str(smaller), str(again), "--heads", "1:2", "--length", "16"]) == 0
@@ -71,19 +78,30 @@ def test_a_folder_of_hp_jax_with_heads_by_their_first_numbers(smaller, config, c
 
 
 def test_every_step_works_on_what_is_left(smaller, config):
-    """Same losses and importance as the masked model's; heads have their first numbers in results and in the report."""
-    pruning, ablation = Pruning(heads=(2,), orders=("one_shot",), test="validation"), Ablation(sets=("one_off",))
-    changed = {"model": str(smaller), "out": str(smaller.parent / "own"), "pruning": pruning, "ablation": ablation}
+    """Same losses and importance as the masked model's; heads have their first numbers in results
+    and in the report."""
+    pruning, ablation = (
+        Pruning(heads=(2,), orders=("one_shot",), test="validation"),
+        Ablation(sets=("one_off",)),
+    )
+    changed = {
+        "model": str(smaller),
+        "out": str(smaller.parent / "own"),
+        "pruning": pruning,
+        "ablation": ablation,
+    }
     own = dataclasses.replace(config, **changed)
     mask_AH = np.array([[1, 1, 0, 1], [0, 1, 0, 0]], bool)
     assert main(["run", config_file(smaller.parent, own)]) == 0
     out = pathlib.Path(own.out)
     assert load_model(str(out / "model")).config.kept == ((0, 1, 3), (1,))
     store = open_store(out / "ablation/one_off")
-    np.testing.assert_array_equal(store.read("masks"), np.concatenate([mask_AH[None], heads.one_off(mask_AH)]))
+    np.testing.assert_array_equal(
+        store.read("masks"), np.concatenate([mask_AH[None], heads.one_off(mask_AH)])
+    )
     trained = experiment.load(own)
     assert (np.asarray(experiment.importance(own)) > 0).tolist() == mask_AH.tolist()
-    np.testing.assert_array_equal(trained.full_AH, mask_AH)
+    np.testing.assert_array_equal(trained.present_AH, mask_AH)
     page = write_report(out).read_text()
     assert "4 heads in 2 rows" in page
     with (out / "report/one_off.csv").open() as file:
@@ -107,25 +125,46 @@ def test_orders_are_those_of_the_results(config):
 
 
 @pytest.mark.parametrize(
-    ("keep", "more", "kept"), [("0.5", [], 4), ("3", [], 3), ("0.5", ["--floor", "2"], 4), ("0.7", ["--multiple", "2"], 4)]
+    ("keep", "more", "kept"),
+    [("0.5", [], 4), ("3", [], 3), ("0.5", ["--floor", "2"], 4), ("0.7", ["--multiple", "2"], 4)],
 )
 def test_within_a_budget(config, tmp_path, capsys, keep, more, kept):
     order = f"{config.out}/importance"
-    assert main(["remove", config.model, str(tmp_path / "new"), "--order", order, "--keep", "heads", keep, *more]) == 0
+    assert (
+        main(
+            [
+                "remove",
+                config.model,
+                str(tmp_path / "new"),
+                "--order",
+                order,
+                "--keep",
+                "heads",
+                keep,
+                *more,
+            ]
+        )
+        == 0
+    )
     model = load_model(str(tmp_path / "new"))
-    assert model.task.full_AH.sum() == kept
+    assert model.task.present_AH.sum() == kept
     assert "reached: heads" in capsys.readouterr().out
     if not more:
-        assert heads.living_heads(model.task.full_AH) == sorted(order_of(order, config)[8 - kept :])
+        assert heads.living_heads(model.task.present_AH) == sorted(
+            order_of(order, config)[8 - kept :]
+        )
     if "--floor" in more:
-        assert (model.task.full_AH.sum(1) == 2).all()
+        assert (model.task.present_AH.sum(1) == 2).all()
 
 
 def test_a_mask_file_and_parameters(config, tmp_path):
     mask_AH = np.array([[1, 0, 0, 1], [0, 1, 0, 0]])
     np.save(tmp_path / "mask.npy", mask_AH)
-    assert main(["remove", config.model, str(tmp_path / "a"), "--mask", str(tmp_path / "mask.npy")]) == 0
-    np.testing.assert_array_equal(load_model(str(tmp_path / "a")).task.full_AH, mask_AH)
+    assert (
+        main(["remove", config.model, str(tmp_path / "a"), "--mask", str(tmp_path / "mask.npy")])
+        == 0
+    )
+    np.testing.assert_array_equal(load_model(str(tmp_path / "a")).task.present_AH, mask_AH)
     budget = ["--order", f"{config.out}/importance", "--keep", "parameters", "0.8"]
     assert main(["remove", config.model, str(tmp_path / "b"), *budget]) == 0
     described = json.loads((tmp_path / "b" / "config.json").read_text())
@@ -137,7 +176,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_overwritten(config, smaller, t
     np.save(tmp_path / "wide.npy", np.ones((2, 5), bool))
     np.save(tmp_path / "two.npy", np.ones((2, 2, 4), bool))
     order = ["--order", f"{config.out}/importance"]
-    new, before = str(tmp_path / "new"), {path: path.read_bytes() for path in smaller.rglob("*") if path.is_file()}
+    new, before = (
+        str(tmp_path / "new"),
+        {path: path.read_bytes() for path in smaller.rglob("*") if path.is_file()},
+    )
     for words, message in (
         ([config.model, str(smaller), "--heads", "1:1"], "is not empty"),
         ([config.model, new, "--heads", "1:1,2,3,4 2:1,2,3,4"], "would remove all 8 heads"),
@@ -147,14 +189,26 @@ def test_bad_input_is_one_sentence_and_nothing_is_overwritten(config, smaller, t
         ([config.model, new], "expected one of --heads, --mask"),
         ([config.model, new, "--heads", "1:1", "--mask", "x"], "but got 2 of them"),
         ([config.model, new, "--mask", str(tmp_path / "wide.npy")], "has shape (2, 5)"),
-        ([config.model, new, "--mask", str(tmp_path / "two.npy")], "has 2 masks, but one was expected"),
+        (
+            [config.model, new, "--mask", str(tmp_path / "two.npy")],
+            "has 2 masks, but one was expected",
+        ),
         ([config.model, new, "--mask", str(tmp_path / "none.npy")], "does not exist"),
         ([config.model, new, *order], "expected both, but one is missing"),
-        ([config.model, new, *order, "--keep", "layers", "3"], "but heads, parameters, flops or latency and a number"),
-        ([config.model, new, *order, "--keep", "latency", "0.5"], "needs a table of `hp-jax speed`"),
+        (
+            [config.model, new, *order, "--keep", "layers", "3"],
+            "but heads, parameters, flops or latency and a number",
+        ),
+        (
+            [config.model, new, *order, "--keep", "latency", "0.5"],
+            "needs a table of `hp-jax speed`",
+        ),
         ([config.model, new, *order, "--keep", "parameters", "0.01"], "cannot be reached"),
         ([str(smaller), new, *order, "--keep", "heads", "2"], "is about another model"),
-        ([config.model, new, "--order", str(tmp_path), "--keep", "heads", "2"], "but it has no results"),
+        (
+            [config.model, new, "--order", str(tmp_path), "--keep", "heads", "2"],
+            "but it has no results",
+        ),
         ([str(tmp_path / "nowhere"), new, "--heads", "1:1"], "nowhere"),
     ):
         capsys.readouterr()

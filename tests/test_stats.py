@@ -16,7 +16,9 @@ def cells(label=LABEL, prediction=PREDICTION, classes=3):
 
 
 def test_metrics_are_their_definitions():
-    assert metrics.from_confusion(cells(), "accuracy") == pytest.approx(np.mean(LABEL == PREDICTION))
+    assert metrics.from_confusion(cells(), "accuracy") == pytest.approx(
+        np.mean(LABEL == PREDICTION)
+    )
     hits = np.sum((LABEL == 2) & (PREDICTION == 2))
     precision, recall = hits / np.sum(PREDICTION == 2), hits / np.sum(LABEL == 2)
     expected = 2 * precision * recall / (precision + recall)
@@ -45,9 +47,13 @@ def accuracy(sums):
 def test_the_bootstrap_interval_agrees_with_scipys():
     other = np.where(RANDOM.random(60) < 0.3, RANDOM.integers(0, 3, 60), PREDICTION)
     statistics = metrics.confusion(LABEL, np.stack([other, PREDICTION]), 3)
-    found = stats.paired_bootstrap(statistics, metrics.confusion(LABEL, PREDICTION, 3), accuracy, count=8000)
+    found = stats.paired_bootstrap(
+        statistics, metrics.confusion(LABEL, PREDICTION, 3), accuracy, count=8000
+    )
     change_N = (other == LABEL).astype(float) - (PREDICTION == LABEL)
-    expected = scipy.stats.bootstrap((change_N,), np.mean, n_resamples=8000, method="percentile", rng=1).confidence_interval
+    expected = scipy.stats.bootstrap(
+        (change_N,), np.mean, n_resamples=8000, method="percentile", rng=1
+    ).confidence_interval
     assert found.difference[0] == pytest.approx(change_N.mean())
     assert found.low[0] == pytest.approx(expected.low, abs=0.02)
     assert found.high[0] == pytest.approx(expected.high, abs=0.02)
@@ -60,7 +66,8 @@ def test_bootstrap_p_values_are_right_under_the_null_and_small_under_a_real_diff
     base = metrics.confusion(np.zeros(400, int), (RANDOM.random(400) < 0.2).astype(int), 2)
     null = metrics.confusion(np.zeros(400, int), (RANDOM.random((200, 400)) < 0.2).astype(int), 2)
     p = stats.paired_bootstrap(null - 0, base, accuracy, count=500).p
-    # Independent draws around one fixed base scatter more than the base alone, but stay far from always significant.
+    # Independent draws around one fixed base scatter more than the base alone, but stay far from
+    # always significant.
     assert np.mean(p < 0.01) < 0.12
     worse = metrics.confusion(np.zeros(400, int), (RANDOM.random((1, 400)) < 0.4).astype(int), 2)
     assert stats.paired_bootstrap(worse, base, accuracy, count=500).p[0] == pytest.approx(2 / 501)
@@ -68,7 +75,9 @@ def test_bootstrap_p_values_are_right_under_the_null_and_small_under_a_real_diff
 
 def test_mcnemar_equals_the_exact_binomial_test():
     base_N = RANDOM.random(100) < 0.8
-    correct_MN = np.stack([base_N, ~base_N, RANDOM.random(100) < 0.6, base_N ^ (RANDOM.random(100) < 0.1)])
+    correct_MN = np.stack(
+        [base_N, ~base_N, RANDOM.random(100) < 0.6, base_N ^ (RANDOM.random(100) < 0.1)]
+    )
     for correct_N, p in zip(correct_MN, stats.mcnemar(correct_MN, base_N), strict=True):
         lost, won = np.sum(base_N & ~correct_N), np.sum(~base_N & correct_N)
         expected = scipy.stats.binomtest(int(lost), int(lost + won)).pvalue if lost + won else 1.0

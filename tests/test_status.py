@@ -14,7 +14,12 @@ ABOUT = {
     "masks": "one_off",
     "created": "2026-05-04T10:11:12+00:00",
     "devices": ["cpu", "cpu"],
-    "command": ["hp-jax", "ablate", "my config.py", *(f"--data.labels-number-{number}" for number in range(9))],
+    "command": [
+        "hp-jax",
+        "ablate",
+        "my config.py",
+        *(f"--data.labels-number-{number}" for number in range(9)),
+    ],
 }
 
 
@@ -22,7 +27,9 @@ def make(path, done=(), **about):
     """A store of ten items in chunks of two."""
     items = {"loss": Items(("mask", "example"), (10, 3), "float32")}
     fingerprint = {"model": "0123456789abcdef", "data": "fedcba9876543210", "masks": "00"}
-    store = create_store(path, "grid", fingerprint=fingerprint, about=about, fixed={}, items=items, chunk=2)
+    store = create_store(
+        path, "grid", fingerprint=fingerprint, about=about, fixed={}, items=items, chunk=2
+    )
     for start in done:
         store.write(start, {"loss": np.random.rand(2, 3).astype(np.float32)})
 
@@ -37,7 +44,8 @@ def test_status_says_what_is_there_and_what_is_missing(tmp_path, capsys):
     assert lines[1:4] == [
         "    missing 0-1, 4-7",
         "    made    2026-05-04T10:11:12+00:00; 2 x cpu; model 01234567; data fedcba98",
-        "    by      hp-jax ablate 'my config.py' --data.labels-number-0 --data.labels-number-1 --data.labels-number-2",
+        "    by      hp-jax ablate 'my config.py' --data.labels-number-0 --data.labels-number-1 "
+        "--data.labels-number-2",
     ]
     assert lines[-2].startswith("all               grid          10/10 done  chunks of 2  ")
     assert max(map(len, lines)) <= 120
@@ -89,7 +97,7 @@ def test_a_folder_without_results_is_one_sentence(tmp_path, capsys):
         assert capsys.readouterr().err.startswith(f"hp-jax: error: {folder} holds no results: ")
 
 
-# --- progress ------------------------------------------------------------------------------------------------------------
+# --- progress ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -128,7 +136,9 @@ def test_a_log_has_a_line_now_and_then_and_one_at_the_end(clock, caplog):
 
 def test_time_left_is_readable_and_the_status_comes_last(clock, caplog):
     caplog.set_level(logging.INFO, "hp_jax")
-    for _ in progress.track(range(40), "training", total=40, unit="steps", status=lambda: "loss 0.5"):
+    for _ in progress.track(
+        range(40), "training", total=40, unit="steps", status=lambda: "loss 0.5"
+    ):
         clock.now += 100
     assert caplog.messages[0] == "training: 1/40 steps, 0.01 steps/s, 1 h 05 min left, loss 0.5"
     assert caplog.messages[9] == "training: 10/40 steps, 0.01 steps/s, 50 min left, loss 0.5"
@@ -137,7 +147,9 @@ def test_time_left_is_readable_and_the_status_comes_last(clock, caplog):
 def test_a_terminal_shows_the_same(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    for _ in progress.track(range(2), "grid", total=8, done=4, unit="masks", size=lambda item: 2, each=(10, "examples")):
+    for _ in progress.track(
+        range(2), "grid", total=8, done=4, unit="masks", size=lambda item: 2, each=(10, "examples")
+    ):
         clock.now += 4
     error = capsys.readouterr().err
     assert "grid" in error

@@ -18,9 +18,23 @@ from hp_jax.storage.store import Items, create_store, find_stores, open_store
 
 
 def make(path, fingerprint=(("data", "1"), ("model", "a")), kind="grid", masks=5, chunk=2):
-    items = {"loss": Items(("mask", "example"), (masks, 3), "float32"), "hit": Items(("mask",), (masks,), "int32")}
-    fixed = {"label": (("example",), np.array([1, 0, 2], np.int32)), "masks": (("mask", "head"), np.eye(masks, dtype=bool))}
-    return create_store(path, kind, fingerprint=dict(fingerprint), about={"seed": 3}, fixed=fixed, items=items, chunk=chunk)
+    items = {
+        "loss": Items(("mask", "example"), (masks, 3), "float32"),
+        "hit": Items(("mask",), (masks,), "int32"),
+    }
+    fixed = {
+        "label": (("example",), np.array([1, 0, 2], np.int32)),
+        "masks": (("mask", "head"), np.eye(masks, dtype=bool)),
+    }
+    return create_store(
+        path,
+        kind,
+        fingerprint=dict(fingerprint),
+        about={"seed": 3},
+        fixed=fixed,
+        items=items,
+        chunk=chunk,
+    )
 
 
 def values(masks):
@@ -56,10 +70,15 @@ def test_a_folder_without_results_and_a_foreign_manifest_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no results: it has no manifest.json"):
         open_store(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(ValueError, match="has the format None, but 'hp_jax results 1' was expected"):
+    with pytest.raises(
+        ValueError, match="has the format None, but 'hp_jax results 1' was expected"
+    ):
         open_store(tmp_path)
     (tmp_path / "manifest.json").write_text('{"format": "hp_jax results 1", "kind": "grid"}')
-    with pytest.raises(ValueError, match=r"manifest.json has no 'fingerprint', 'items', 'chunk', 'filled', 'arrays'"):
+    with pytest.raises(
+        ValueError,
+        match=r"manifest.json has no 'fingerprint', 'items', 'chunk', 'filled', 'arrays'",
+    ):
         open_store(tmp_path)
 
 
@@ -68,7 +87,9 @@ def test_a_manifest_cut_in_half_is_named(tmp_path):
     content = (tmp_path / "manifest.json").read_bytes()
     (tmp_path / "manifest.json").write_bytes(content[: len(content) // 2])
     for read in (open_store, make, find_stores):
-        with pytest.raises(ValueError, match=rf"{tmp_path}/manifest.json is not valid JSON") as caught:
+        with pytest.raises(
+            ValueError, match=rf"{tmp_path}/manifest.json is not valid JSON"
+        ) as caught:
             read(tmp_path)
         assert "\n" not in str(caught.value)
 
@@ -105,7 +126,10 @@ def test_what_an_interrupted_creation_left_is_taken_over(tmp_path):
     (tmp_path / "a" / "manifest.json").unlink()
     assert make(tmp_path / "a").done().all()  # the same computation
     (tmp_path / "a" / "manifest.json").unlink()
-    with pytest.raises(OSError, match=r"a holds other results without a manifest.json; choose another folder or delete it"):
+    with pytest.raises(
+        OSError,
+        match=r"a holds other results without a manifest.json; choose another folder or delete it",
+    ):
         make(tmp_path / "a", masks=7)
 
 
@@ -120,7 +144,10 @@ def test_the_quicker_of_two_jobs_decides(tmp_path, monkeypatch):
         real(*args)
 
     monkeypatch.setattr(hp_jax.storage.store, "_make", make_late)
-    for store in (make(tmp_path / "a"), make(tmp_path / "a", chunk=lambda: pytest.fail("asked in vain"))):
+    for store in (
+        make(tmp_path / "a"),
+        make(tmp_path / "a", chunk=lambda: pytest.fail("asked in vain")),
+    ):
         assert store.chunk == 3
         assert store.done().tolist() == [True] * 3 + [False] * 2
     quicker.clear()
@@ -134,7 +161,9 @@ def test_urls_are_paths_too(tmp_path, scheme):
     store = make(f"{place}/run/a")
     store.write(0, values(5))
     assert [found.path for found in find_stores(place)] == [f"{place}/run/a"]
-    np.testing.assert_array_equal(open_store(f"{place}/run/a/").read_items()["loss"], store.read("loss"))
+    np.testing.assert_array_equal(
+        open_store(f"{place}/run/a/").read_items()["loss"], store.read("loss")
+    )
     assert (tmp_path / "run" / "a" / "manifest.json").is_file() == (scheme == "file")
     with pytest.raises(FileNotFoundError, match=f"{place}/b holds no results"):
         open_store(f"{place}/b")
@@ -147,7 +176,12 @@ def test_any_folder_name_is_a_path(tmp_path):
         (tmp_path / name / "loss" / "c" / "0" / "0").write_bytes(b"")
         with pytest.raises(OSError, match=re.escape(f"{name}/loss/c/0/0")):
             open_store(tmp_path / name).read("loss")
-    assert [Path(store.path).name for store in find_stores(tmp_path)] == ["#1", "50%25", "[x]", "a b"]
+    assert [Path(store.path).name for store in find_stores(tmp_path)] == [
+        "#1",
+        "50%25",
+        "[x]",
+        "a b",
+    ]
 
 
 @pytest.mark.parametrize("change", ["truncate", "flip"])
@@ -184,7 +218,9 @@ def test_lost_files_are_one_sentence(tmp_path):
         store.read_items()
     shutil.rmtree(tmp_path / "a" / "loss")
     for use in (lambda: store.read("loss"), lambda: store.write(0, values(5))):
-        with pytest.raises(OSError, match=r"cannot (read|write) .*/a: .*loss/zarr.json.* does not exist") as caught:
+        with pytest.raises(
+            OSError, match=r"cannot (read|write) .*/a: .*loss/zarr.json.* does not exist"
+        ) as caught:
             use()
         assert "\n" not in str(caught.value)
 
@@ -192,7 +228,10 @@ def test_lost_files_are_one_sentence(tmp_path):
 @contextlib.contextmanager
 def read_only(folder):
     """Folders that this process may not write to, not even as root."""
-    places, root = [folder, *(place for place in folder.rglob("*") if place.is_dir())], os.geteuid() == 0
+    places, root = (
+        [folder, *(place for place in folder.rglob("*") if place.is_dir())],
+        os.geteuid() == 0,
+    )
     for place in places:
         place.chmod(0o555)
     if root:
@@ -211,12 +250,16 @@ def test_a_read_only_folder_is_one_sentence_and_can_be_read():
         folder = Path(name)
         make(folder / "a").write(2, values(3))
         with read_only(folder):
-            with pytest.raises(OSError, match=r"cannot write .*/b: .*/b/done/zarr.json\": Permission denied") as caught:
+            with pytest.raises(
+                OSError, match=r"cannot write .*/b: .*/b/done/zarr.json\": Permission denied"
+            ) as caught:
                 make(folder / "b")
             assert "\n" not in str(caught.value)
             store = make(folder / "a")
             assert store.read("hit").tolist() == [0, 0, 1, 1, 1]
-            with pytest.raises(OSError, match=r"cannot write .*/a: .*(loss|hit)/c/0.*: Permission denied"):
+            with pytest.raises(
+                OSError, match=r"cannot write .*/a: .*(loss|hit)/c/0.*: Permission denied"
+            ):
                 store.write(0, values(2))
             assert [found.path for found in find_stores(folder)] == [store.path]
 
@@ -229,13 +272,16 @@ import numpy as np
 import hp_jax.storage.store
 from hp_jax.storage.store import Items, create_store
 items = {{"loss": Items(("mask", "example"), (2, 4000), "float32")}}
-store = create_store({str(tmp_path / "a")!r}, "grid", fingerprint={{}}, about={{}}, fixed={{}}, items=items, chunk=1)
+empty = dict(fingerprint={{}}, about={{}}, fixed={{}})
+store = create_store({str(tmp_path / "a")!r}, "grid", **empty, items=items, chunk=1)
 store.write(0, {{"loss": np.random.rand(1, 4000).astype(np.float32)}})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 store.write(1, {{"loss": np.random.rand(1, 4000).astype(np.float32)}})
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 1
     assert re.search(r"OSError: cannot write .*/a: .*loss/c/1/0", result.stderr.splitlines()[-1])
     store = open_store(tmp_path / "a")

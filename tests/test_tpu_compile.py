@@ -1,4 +1,5 @@
-"""The TPU compiler takes every step on a 4 x 4 slice of v5e, without a TPU: libtpu compiles for a named topology."""
+"""The TPU compiler takes every step on a 4 x 4 slice of v5e, without a TPU: libtpu compiles for a
+named topology."""
 
 import dataclasses
 import functools
@@ -36,7 +37,9 @@ TILES = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "tile
 collectives, batch_of = COST["collectives"], COST["batch_of"]
 
 # Both have lost heads, one a whole row of them.
-BERT = with_config(width=128, ffn=256, dtype="bfloat16", dropout=0.1, attention_dropout=0.1, kept=((), (0, 1, 3)))
+BERT = with_config(
+    width=128, ffn=256, dtype="bfloat16", dropout=0.1, attention_dropout=0.1, kept=((), (0, 1, 3))
+)
 SIZES = {
     "encoder_layers": 1,
     "decoder_layers": 1,
@@ -45,14 +48,19 @@ SIZES = {
     "target_vocab": 256,
     "kept": ((0, 2, 3), (), (1, 2)),
 }
-TRANSLATION = Translation(dataclasses.replace(CONFIG, **SIZES, dtype="bfloat16"), Decoding(beam=2, max_ratio=1.0, max_extra=2))
+TRANSLATION = Translation(
+    dataclasses.replace(CONFIG, **SIZES, dtype="bfloat16"),
+    Decoding(beam=2, max_ratio=1.0, max_extra=2),
+)
 MESHES = [1, 4, 16]
 
 
 @functools.cache
 def slice_of_16(mask):
     """The mesh of 16 chips, `mask` of them along that axis."""
-    return device_mesh(topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices, mask=mask)
+    return device_mesh(
+        topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices, mask=mask
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +73,9 @@ def as_in_production():
 
 def placed(tree, *axes, mask=4):
     sharding = NamedSharding(slice_of_16(mask), PartitionSpec(*axes))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding), tree)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding), tree
+    )
 
 
 def shapes(task, examples=16, length=8):
@@ -73,7 +83,7 @@ def shapes(task, examples=16, length=8):
     return jax.eval_shape(task.init, jax.random.key(0)), batch_of(task, examples, length)
 
 
-# --- collectives ---------------------------------------------------------------------------------------------------------
+# --- collectives ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mask", MESHES)
@@ -96,8 +106,10 @@ def test_a_grid_with_beam_search_needs_none_either(mask, alike):
 )
 def test_importance_is_summed_over_the_chips_and_moves_nothing_else(task, per):
     params, batch = shapes(task)
-    arguments = placed(params), placed(batch, BOTH), placed(task.full_AH)
-    assert collectives(importance_sums.lower(task, *arguments, per=per, kind="abs").compile()) == {"all-reduce"}
+    arguments = placed(params), placed(batch, BOTH), placed(task.present_AH)
+    assert collectives(importance_sums.lower(task, *arguments, per=per, kind="abs").compile()) == {
+        "all-reduce"
+    }
 
 
 @pytest.mark.parametrize("task", [BERT, TRANSLATION], ids=["classification", "translation"])
@@ -105,25 +117,28 @@ def test_training_sums_gradients_and_donates_its_state(task):
     recipe, (params, batch) = Train(), shapes(task)
 
     def start(params):
-        return State(params, optimizer(recipe, 100).init(params), jnp.zeros((), jnp.int32), jnp.zeros(()))
+        return State(
+            params, optimizer(recipe, 100).init(params), jnp.zeros((), jnp.int32), jnp.zeros(())
+        )
 
     state = placed(jax.eval_shape(start, params))
     key = placed(jax.eval_shape(functools.partial(jax.random.key, 0)))
-    arguments = state, placed(batch, BOTH), placed(task.full_AH), key
+    arguments = state, placed(batch, BOTH), placed(task.present_AH), key
     compiled = train_step.lower(*arguments, task=task, recipe=recipe, steps=100).compile()
     assert collectives(compiled) == {"all-reduce"}
     found = compiled.memory_analysis()
     assert found.alias_size_in_bytes > 0.9 * found.output_size_in_bytes
 
 
-# --- memory --------------------------------------------------------------------------------------------------------------
+# --- memory --------------------------------------------------------------------------------------
 
 
 WIDE = with_config(width=128, heads=1, ffn=256, dtype="bfloat16")
 
 
 def test_the_chunk_that_is_chosen_fits_and_twice_the_chunk_does_not():
-    """States [64, 16, 128] of 256 KiB, old and new ones: 512 MiB for 1024 masks, which would be too much."""
+    """States [64, 16, 128] of 256 KiB, old and new ones: 512 MiB for 1024 masks, which would be too
+    much."""
     grid, limit = (WIDE, *shapes(WIDE, examples=16 * 64, length=16), slice_of_16(1)), 400 * 2**20
     chosen = masks_that_fit(*grid, limit, most=1024)
     assert 512 < chosen < 1024
@@ -136,10 +151,15 @@ def test_the_compiler_refuses_what_a_chip_cannot_hold():
     assert program_bytes(*grid, 2**16) == math.inf
 
 
-@pytest.mark.skipif(os.environ.get("HP_JAX_SLOW") != "1", reason="takes minutes; HP_JAX_SLOW=1 runs it")
+@pytest.mark.skipif(
+    os.environ.get("HP_JAX_SLOW") != "1", reason="takes minutes; HP_JAX_SLOW=1 runs it"
+)
 def test_bert_base_fits_a_chip():
-    """Every head off, 256 examples a chip of 128 tokens, in bfloat16: more than half of the 145 masks at once."""
-    task = with_config(layers=12, heads=12, width=768, ffn=3072, vocab=30522, positions=512, dtype="bfloat16")
+    """Every head off, 256 examples a chip of 128 tokens, in bfloat16: more than half of the 145
+    masks at once."""
+    task = with_config(
+        layers=12, heads=12, width=768, ffn=3072, vocab=30522, positions=512, dtype="bfloat16"
+    )
     grid = task, *shapes(task, examples=16 * 256, length=128), slice_of_16(1)
     chosen = masks_that_fit(*grid, chunks.SHARE * 16e9, most=145)
     compiled = compiled_grid(*grid, chosen)
@@ -149,7 +169,7 @@ def test_bert_base_fits_a_chip():
     assert collectives(compiled) == set()
 
 
-# --- the command that prints the table ------------------------------------------------------------------------------------
+# --- the command that prints the table -----------------------------------------------------------
 
 
 def test_the_table_of_costs(capsys):
@@ -158,7 +178,12 @@ def test_the_table_of_costs(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "256 x TPU v5 lite; grid: {'mask': 8, 'data': 32}; 256 examples of 8 tokens"
     found = {line[:22].strip(): line.split("  ")[-1] for line in lines[3:]}
-    steps = {"forward": "none", "importance": "all-reduce", "training step": "all-reduce", "grid, 2 masks": "none"}
+    steps = {
+        "forward": "none",
+        "importance": "all-reduce",
+        "training step": "all-reduce",
+        "grid, 2 masks": "none",
+    }
     assert {name: found[name] for name in steps} == steps
 
 
@@ -173,13 +198,18 @@ def test_fewer_heads_cost_a_tpu_less(capsys):
 
 
 def test_xla_counts_what_the_plans_do_not_run():
-    """The count of a chunk is that of its parts: with one chunk, 1 look and 1 layer of the first row's mask, and so on."""
+    """The count of a chunk is that of its parts: with one chunk, 1 look and 1 layer of the first
+    row's mask, and so on."""
     deep, masks_MAH = with_config(layers=4), heads.one_off(heads.all_on(4, 4))
     params, batch = shapes(deep, examples=8)
     work = COST["grid_work"](deep, params, batch, masks_MAH, 16)
     assert (work.masks, work.chunks, work.layers) == (16, 1, 5 + 9 + 13)
     alone = COST["grid_work"](deep, params, batch, masks_MAH, 1)
     assert (alone.chunks, alone.layers) == (16, 16 * 3)
-    loss = jax.jit(deep.loss).lower(params, batch, heads.gates(masks_MAH[0], deep.full_AH)).cost_analysis()["flops"]
+    loss = (
+        jax.jit(deep.loss)
+        .lower(params, batch, heads.gates(masks_MAH[0], deep.present_AH))
+        .cost_analysis()["flops"]
+    )
     assert work.flops < 0.8 * alone.flops
     assert alone.flops == pytest.approx(16 * loss, rel=0.1)

@@ -1,4 +1,5 @@
-"""Training learns, is deterministic, and continues after an interruption as if there had been none."""
+"""Training learns, is deterministic, and continues after an interruption as if there had been
+none."""
 
 import jax
 import numpy as np
@@ -51,7 +52,9 @@ def test_it_learns_and_keeps_a_line_an_epoch(undisturbed):
 
 
 @pytest.mark.parametrize("after", [1, 5, 8, 15])
-def test_an_interrupted_run_gives_the_same_result_bit_for_bit(tmp_path, monkeypatch, undisturbed, after):
+def test_an_interrupted_run_gives_the_same_result_bit_for_bit(
+    tmp_path, monkeypatch, undisturbed, after
+):
     """Interrupted before the first checkpoint, in an epoch, between epochs and at the very end."""
     calls = []
     place = hp_jax.train.place_batch
@@ -67,14 +70,17 @@ def test_an_interrupted_run_gives_the_same_result_bit_for_bit(tmp_path, monkeypa
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "run")
         calls.clear()
-        monkeypatch.setattr(hp_jax.train, "place_batch", lambda batch, mesh: calls.append(1) or place(batch, mesh))
+        monkeypatch.setattr(
+            hp_jax.train, "place_batch", lambda batch, mesh: calls.append(1) or place(batch, mesh)
+        )
     else:
         run(tmp_path / "run")
         calls.clear()
     params, history = run(tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, params, undisturbed[0])
     assert history == undisturbed[1]
-    # 15 steps in all; what the last checkpoint (every 2 steps, and each epoch of 5) had was not done again.
+    # 15 steps in all; what the last checkpoint (every 2 steps, and each epoch of 5) had was not
+    # done again.
     assert len(calls) == 15 - {1: 0, 5: 5, 8: 8, 15: 15}[after]
 
 
@@ -90,15 +96,22 @@ def test_seeds_differ_and_devices_do_not(tmp_path, undisturbed):
     other, _ = run(tmp_path / "other", seed=1)
 
     def distance(a, b):
-        return max(jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(np.asarray(x) - np.asarray(y)).max(), a, b)))
+        return max(
+            jax.tree.leaves(
+                jax.tree.map(lambda x, y: np.abs(np.asarray(x) - np.asarray(y)).max(), a, b)
+            )
+        )
 
-    # Adam turns the rounding of a tiny gradient into a step of some size; dropout turns it into another run.
+    # Adam turns the rounding of a tiny gradient into a step of some size; dropout turns it into
+    # another run.
     assert distance(one, many) < 0.1 * distance(one, other)
 
 
 def test_weight_decay_spares_biases_and_layernorm_and_the_rate_warms_up_and_decays():
     spared = {name for name, on in zip(*_named(decayed(PARAMS)), strict=True) if not on}
-    assert spared == {name for name in _named(PARAMS)[0] if name.endswith(("['bias']", "['scale']"))}
+    assert spared == {
+        name for name in _named(PARAMS)[0] if name.endswith(("['bias']", "['scale']"))
+    }
     zero = jax.tree.map(np.zeros_like, PARAMS)
     recipe = Train(learning_rate=1.0, warmup=0.1, weight_decay=0.5)
     transform = optimizer(recipe, 20)
@@ -107,7 +120,13 @@ def test_weight_decay_spares_biases_and_layernorm_and_the_rate_warms_up_and_deca
     rates = []
     for _ in range(20):
         updates, state = update(zero, state, PARAMS)
-        rates.append(float(-optax.tree_utils.tree_sum(updates["pool"]["kernel"]) / PARAMS["pool"]["kernel"].sum() / 0.5))
+        rates.append(
+            float(
+                -optax.tree_utils.tree_sum(updates["pool"]["kernel"])
+                / PARAMS["pool"]["kernel"].sum()
+                / 0.5
+            )
+        )
         assert not np.abs(updates["pool"]["bias"]).any()
     np.testing.assert_allclose(rates[:3], [0.0, 0.5, 1.0], atol=1e-4)
     np.testing.assert_allclose(rates[3:], [1 - k / 18 for k in range(1, 18)], atol=1e-4)
@@ -121,7 +140,9 @@ def _named(tree):
 @pytest.mark.parametrize(("warmup", "steps"), [(4, 100), (0.25, 16)])
 def test_the_inverse_square_root_schedule(warmup, steps):
     """Adam's step on a constant gradient is the learning rate itself."""
-    recipe = Train(learning_rate=0.5, schedule="inverse_sqrt", warmup=warmup, weight_decay=0.0, clip=0.0)
+    recipe = Train(
+        learning_rate=0.5, schedule="inverse_sqrt", warmup=warmup, weight_decay=0.0, clip=0.0
+    )
     params = {"bias": np.zeros(1, np.float32)}
     adam = optimizer(recipe, steps)
     update = jax.jit(adam.update)

@@ -49,26 +49,47 @@ def change_config(folder, **values):
 
 def test_names_without_prefix_give_the_same_parameters(folder):
     _, expected = load(folder)
-    change_tensors(folder, lambda tensors: [tensors.update({n.removeprefix("bert."): tensors.pop(n)}) for n in list(tensors)])
+    change_tensors(
+        folder,
+        lambda tensors: [
+            tensors.update({n.removeprefix("bert."): tensors.pop(n)}) for n in list(tensors)
+        ],
+    )
     jax.tree.map(np.testing.assert_array_equal, load(folder)[1], expected)
 
 
 def test_half_precision_files_become_float32(folder):
     _, expected = load(folder)
-    change_tensors(folder, lambda tensors: tensors.update({n: t.astype(ml_dtypes.bfloat16) for n, t in tensors.items()}))
+    change_tensors(
+        folder,
+        lambda tensors: tensors.update(
+            {n: t.astype(ml_dtypes.bfloat16) for n, t in tensors.items()}
+        ),
+    )
     found = load(folder)[1]
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2**-8), found, expected)
 
 
 def test_every_tensor_is_used_or_named(folder, caplog):
-    extra = {"bert.embeddings.position_ids": np.arange(32)[None], "cls.predictions.bias": np.zeros(3, np.float32)}
+    extra = {
+        "bert.embeddings.position_ids": np.arange(32)[None],
+        "cls.predictions.bias": np.zeros(3, np.float32),
+    }
     change_tensors(folder, lambda tensors: tensors.update(extra))
     with caplog.at_level(logging.INFO, "hp_jax"):
         load(folder)
     assert "ignored cls.predictions.bias, bert.embeddings.position_ids" in caplog.text
-    change_tensors(folder, lambda tensors: tensors.update({"bert.encoder.layer.2.output.dense.bias": np.zeros(16, np.float32)}))
-    with pytest.raises(ValueError, match=r"no place in a bert of 2 layers, e.g. bert.encoder.layer.2.output.dense.bias"):
+    change_tensors(
+        folder,
+        lambda tensors: tensors.update(
+            {"bert.encoder.layer.2.output.dense.bias": np.zeros(16, np.float32)}
+        ),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"no place in a bert of 2 layers, e.g. bert.encoder.layer.2.output.dense.bias",
+    ):
         load(folder)
 
 
@@ -76,10 +97,16 @@ def test_every_tensor_is_used_or_named(folder, caplog):
     ("change", "message"),
     [
         (lambda t: t.pop("bert.pooler.dense.weight"), None),
-        (lambda t: t.pop("bert.encoder.layer.1.output.dense.bias"), r"no tensor encoder.layer.1.output.dense.bias.*\(16,\)"),
         (
-            lambda t: t.update({"bert.encoder.layer.0.attention.self.query.weight": np.zeros((16, 8), np.float32)}),
-            r"bert.encoder.layer.0.attention.self.query.weight has shape \(16, 8\), but config.json implies \(16, 16\)",
+            lambda t: t.pop("bert.encoder.layer.1.output.dense.bias"),
+            r"no tensor encoder.layer.1.output.dense.bias.*\(16,\)",
+        ),
+        (
+            lambda t: t.update(
+                {"bert.encoder.layer.0.attention.self.query.weight": np.zeros((16, 8), np.float32)}
+            ),
+            r"bert.encoder.layer.0.attention.self.query.weight has shape \(16, 8\), but "
+            r"config.json implies \(16, 16\)",
         ),
     ],
 )
@@ -95,7 +122,9 @@ def test_missing_and_misshaped_tensors_are_named(folder, change, message):
 def test_a_truncated_file_is_named(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"model.safetensors is not a whole safetensors file \([\d,]+ bytes\)"):
+    with pytest.raises(
+        ValueError, match=r"model.safetensors is not a whole safetensors file \([\d,]+ bytes\)"
+    ):
         load(folder)
 
 
@@ -107,8 +136,14 @@ def test_a_truncated_file_is_named(folder):
         ({"model_type": "gpt2"}, "model_type 'gpt2'; supported are bert, roberta"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type 'relative_key'"),
         ({"hidden_act": "mish"}, "the activation 'mish'"),
-        ({"id2label": {"0": "x", "1": "y", "2": "z"}}, r"classifies into 3 labels .* the data has 2"),
-        ({"id2label": {"0": "bad", "1": "good"}}, r"has the labels \('bad', 'good'\), but the data has"),
+        (
+            {"id2label": {"0": "x", "1": "y", "2": "z"}},
+            r"classifies into 3 labels .* the data has 2",
+        ),
+        (
+            {"id2label": {"0": "bad", "1": "good"}},
+            r"has the labels \('bad', 'good'\), but the data has",
+        ),
     ],
 )
 def test_a_config_that_does_not_fit_is_named(folder, values, message):
@@ -130,8 +165,12 @@ def test_missing_files_are_named(tmp_path, source):
     shutil.copy(source / "config.json", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"neither model.safetensors nor pytorch_model.bin"):
         load(tmp_path)
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "part-1.safetensors"}}))
-    with pytest.raises(FileNotFoundError, match=r"names the shard part-1.safetensors, but it is not there"):
+    (tmp_path / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "part-1.safetensors"}})
+    )
+    with pytest.raises(
+        FileNotFoundError, match=r"names the shard part-1.safetensors, but it is not there"
+    ):
         load(tmp_path)
 
 
@@ -142,7 +181,10 @@ def test_without_a_network_a_hub_name_is_one_sentence_that_says_what_to_do(monke
         raise huggingface_hub.errors.LocalEntryNotFoundError("no route")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
-    with pytest.raises(FileNotFoundError, match=r"could not be fetched .* download the repository where there is a network"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"could not be fetched .* download the repository where there is a network",
+    ):
         find_folder("bert-base-uncased")
     with pytest.raises(FileNotFoundError, match=r"the model folder './nowhere' does not exist"):
         find_folder("./nowhere")
@@ -158,22 +200,33 @@ def saved(source, tmp_path):
 
 def test_our_own_folder_round_trips(saved):
     folder, config, params, tokenizer = saved
-    found_config, found, found_tokenizer = load_classifier(str(folder), labels=LABELS, seed=1, fresh=False)
+    found_config, found, found_tokenizer = load_classifier(
+        str(folder), labels=LABELS, seed=1, fresh=False
+    )
     jax.tree.map(np.testing.assert_array_equal, found, params)
     assert found_config == config
     text = " ".join(WORDS[:5])
     assert found_tokenizer.encode(text).ids == tokenizer.encode(text).ids
-    with pytest.raises(ValueError, match=r"has the labels \('negative', 'positive'\), but the data has \('a', 'b'\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"has the labels \('negative', 'positive'\), but the data has \('a', 'b'\)",
+    ):
         load_classifier(str(folder), labels=("a", "b"), seed=0, fresh=False)
 
 
 def test_every_file_of_our_own_folder_is_checked_for_its_size(saved):
     folder = saved[0]
-    for file in [path for path in (folder / "params").rglob("*") if path.is_file() and path.stat().st_size]:
+    for file in [
+        path for path in (folder / "params").rglob("*") if path.is_file() and path.stat().st_size
+    ]:
         content = file.read_bytes()
         file.write_bytes(content[:-1])
         with pytest.raises(
-            ValueError, match=rf"is damaged: {len(content)} bytes were written, {len(content) - 1 or 'none'} are"
+            ValueError,
+            match=(
+                rf"is damaged: {len(content)} bytes were written, {len(content) - 1 or 'none'} "
+                r"are"
+            ),
         ):
             load_classifier(str(folder), labels=LABELS, seed=0, fresh=False)
         file.write_bytes(content)
@@ -185,6 +238,10 @@ def test_a_config_with_a_wrong_number_of_heads_is_refused(saved):
     described["config"]["heads"] = 2
     path.write_text(json.dumps(described))
     with pytest.raises(
-        ValueError, match=r"parameter .*\['key'\]\['bias'\] has shape \(4, 4\), but config.json implies \(2, 8\)"
+        ValueError,
+        match=(
+            r"parameter .*\['key'\]\['bias'\] has shape \(4, 4\), but config.json implies \(2, "
+            r"8\)"
+        ),
     ):
         load_classifier(str(saved[0]), labels=LABELS, seed=0, fresh=False)

@@ -16,7 +16,16 @@ from hp_jax.sharding import device_mesh
 from hp_jax.text.tokenizer import Examples
 
 CONFIG = BertConfig(
-    family="bert", labels=("a", "b", "c"), vocab=50, positions=24, types=2, layers=2, heads=4, width=16, ffn=24, epsilon=1e-6
+    family="bert",
+    labels=("a", "b", "c"),
+    vocab=50,
+    positions=24,
+    types=2,
+    layers=2,
+    heads=4,
+    width=16,
+    ffn=24,
+    epsilon=1e-6,
 )
 TASK = Classification(CONFIG)
 FULL = heads.all_on(2, 4)
@@ -39,7 +48,10 @@ def random_params(task=TASK, seed=0, scale=0.4):
 def examples(count=13, seed=1, longest=14, classes=3, vocab=50):
     """Random token sequences of mixed length with random labels."""
     random = np.random.default_rng(seed)
-    tokens = tuple(random.integers(1, vocab, random.integers(3, longest + 1)).astype(np.int32) for _ in range(count))
+    tokens = tuple(
+        random.integers(1, vocab, random.integers(3, longest + 1)).astype(np.int32)
+        for _ in range(count)
+    )
     types = tuple((np.arange(len(ids)) >= len(ids) // 2).astype(np.int32) for ids in tokens)
     label_N = random.integers(0, classes, count).astype(np.int32)
     return Examples("tiny", "train", tokens, types, label_N, np.arange(count))
@@ -53,13 +65,32 @@ def with_config(**changes):
     return Classification(dataclasses.replace(CONFIG, **changes))
 
 
-WORDS = ("good", "great", "fine", "bad", "awful", "poor", "the", "film", "is", "was", "a", "very", "##ly", ".")
+WORDS = (
+    "good",
+    "great",
+    "fine",
+    "bad",
+    "awful",
+    "poor",
+    "the",
+    "film",
+    "is",
+    "was",
+    "a",
+    "very",
+    "##ly",
+    ".",
+)
 
 
 def write_hf_folder(folder, *, head=False, **changes):
     """A random BertModel in Hugging Face's form whose vocabulary is WORDS; returns its config."""
     vocabulary = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS)
-    settings = {"labels": ("negative", "positive"), "vocab": len(vocabulary), "positions": 32} | changes
+    settings = {
+        "labels": ("negative", "positive"),
+        "vocab": len(vocabulary),
+        "positions": 32,
+    } | changes
     config = dataclasses.replace(CONFIG, **settings)
     raw = {
         "model_type": "bert",
@@ -78,9 +109,9 @@ def write_hf_folder(folder, *, head=False, **changes):
     tensors = {}
     for slot in slots(config):
         if head or slot.path[0] != "classifier":
-            tensors[f"bert.{slot.name}"] = (random.normal(size=slot.shape) * 0.15 + (slot.path[-1] == "scale")).astype(
-                np.float32
-            )
+            tensors[f"bert.{slot.name}"] = (
+                random.normal(size=slot.shape) * 0.15 + (slot.path[-1] == "scale")
+            ).astype(np.float32)
     save_file(tensors, folder / "model.safetensors")
     return config
 
@@ -94,7 +125,14 @@ def write_sst2(folder, *, train=192, validation=24):
         for _ in range(count):
             label = int(random.integers(2))
             tone = WORDS[int(random.integers(3)) + 3 * (1 - label)]
-            words = ["the", "film", "is", *(["very"] * int(random.integers(4))), tone, *(["."] * int(random.integers(2)))]
+            words = [
+                "the",
+                "film",
+                "is",
+                *(["very"] * int(random.integers(4))),
+                tone,
+                *(["."] * int(random.integers(2))),
+            ]
             lines.append(f"{' '.join(words)} \t{label}")
         (folder / name).write_text("\n".join(lines) + "\n")
 

@@ -1,4 +1,5 @@
-"""Tiny models in Marian's files: settings, random tensors by Marian's names, and a writer of both formats."""
+"""Tiny models in Marian's files: settings, random tensors by Marian's names, and a writer of both
+formats."""
 
 import io
 import struct
@@ -27,19 +28,36 @@ COMMON = {
     "version": "v1.12.0",
 }
 SSRU = {"transformer-decoder-autoreg": "rnn", "dec-cell": "ssru"}
-PRE = {"transformer-preprocess": "n", "transformer-postprocess": "da", "transformer-postprocess-top": "n"}
+PRE = {
+    "transformer-preprocess": "n",
+    "transformer-postprocess": "da",
+    "transformer-postprocess-top": "n",
+}
 VARIANTS = {
     "ssru": COMMON | SSRU,
-    "attention": COMMON | {"tied-embeddings-all": False, "tied-embeddings": True, "transformer-ffn-activation": "swish"},
-    "pre_ssru": COMMON | PRE | SSRU | {"tied-embeddings-all": False, "tied-embeddings-src": True, "output-omit-bias": True},
-    "pre_attention": COMMON | PRE | {"tied-embeddings-all": False, "transformer-decoder-dim-ffn": 20},
+    "attention": COMMON
+    | {
+        "tied-embeddings-all": False,
+        "tied-embeddings": True,
+        "transformer-ffn-activation": "swish",
+    },
+    "pre_ssru": COMMON
+    | PRE
+    | SSRU
+    | {"tied-embeddings-all": False, "tied-embeddings-src": True, "output-omit-bias": True},
+    "pre_attention": COMMON
+    | PRE
+    | {"tied-embeddings-all": False, "transformer-decoder-dim-ffn": 20},
 }
 
 
 def make_tensors(settings, seed=0):
     """Random tensors by Marian's names."""
     random, tensors = np.random.default_rng(seed), {}
-    rnn, pre = settings["transformer-decoder-autoreg"] == "rnn", settings["transformer-preprocess"] == "n"
+    rnn, pre = (
+        settings["transformer-decoder-autoreg"] == "rnn",
+        settings["transformer-preprocess"] == "n",
+    )
 
     def add(name, *shape, mean=0.0):
         tensors[name] = (mean + 0.5 * random.normal(size=shape)).astype(np.float32)
@@ -99,13 +117,16 @@ def quantised(tensor):
 
 
 def write_bin(path, tensors, settings, *, int8=False):
-    """Marian's binary format, version 1; int8: matrices as `marian-conv -g intgemm8` writes them."""
+    """Marian's binary format, version 1; int8: matrices as `marian-conv -g intgemm8` writes
+    them."""
     items = []
     for name, tensor in tensors.items():
         if int8 and tensor.shape[0] > 1:
             values, multiplier = quantised(tensor)
             values = values if "Wemb" in name else values.T
-            items.append((name, 0x4101, tensor.shape, values.tobytes() + struct.pack("<f", multiplier)))
+            items.append(
+                (name, 0x4101, tensor.shape, values.tobytes() + struct.pack("<f", multiplier))
+            )
             items.append((f"{name}_QuantMultA", 0x404, (1, 1), struct.pack("<f", 0.1)))
         else:
             items.append((name, 0x404, tensor.shape, tensor.tobytes()))
@@ -113,16 +134,24 @@ def write_bin(path, tensors, settings, *, int8=False):
     text = as_bytes(settings)
     items.append(("special:model.yml", 0x101, text.shape, text.tobytes()))
     head = struct.pack("<2Q", 1, len(items))
-    head += b"".join(struct.pack("<4Q", len(name) + 1, kind, len(shape), len(data)) for name, kind, shape, data in items)
+    head += b"".join(
+        struct.pack("<4Q", len(name) + 1, kind, len(shape), len(data))
+        for name, kind, shape, data in items
+    )
     head += b"".join(name.encode() + b"\0" for name, *_ in items)
     head += b"".join(struct.pack(f"<{len(shape)}i", *shape) for _, _, shape, _ in items)
     padding = -(len(head) + 8) % 256
-    path.write_bytes(head + struct.pack("<Q", padding) + bytes(padding) + b"".join(data for *_, data in items))
+    path.write_bytes(
+        head + struct.pack("<Q", padding) + bytes(padding) + b"".join(data for *_, data in items)
+    )
 
 
 def make_vocabulary():
     """A SentencePiece model with Marian's special ids: EOS 0, `<unk>` 1."""
-    lines, model = ["a man is in a red car", "the cat and the dog run", "big birds fly"] * 9, io.BytesIO()
+    lines, model = (
+        ["a man is in a red car", "the cat and the dog run", "big birds fly"] * 9,
+        io.BytesIO(),
+    )
     ids = {"eos_id": 0, "unk_id": 1, "bos_id": -1, "pad_id": -1}
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_writer=model, vocab_size=VOCAB, minloglevel=2, **ids

@@ -26,11 +26,24 @@ ABOUT = {
 
 def make_grid(path, about, fixed, values):
     axes = ("mask", "example", "count")
-    items = {name: Items(axes[: value.ndim], value.shape, str(value.dtype)) for name, value in values.items()}
-    return create_store(path, "grid", fingerprint={"model": "m", "data": "d"}, about=about, fixed=fixed, items=items, chunk=1)
+    items = {
+        name: Items(axes[: value.ndim], value.shape, str(value.dtype))
+        for name, value in values.items()
+    }
+    return create_store(
+        path,
+        "grid",
+        fingerprint={"model": "m", "data": "d"},
+        about=about,
+        fixed=fixed,
+        items=items,
+        chunk=1,
+    )
 
 
-def grid(path, masks_MAH, *, split="validation", metric="accuracy", losses=True, finished=True, seed=0):
+def grid(
+    path, masks_MAH, *, split="validation", metric="accuracy", losses=True, finished=True, seed=0
+):
     """A grid whose models get worse with every head they lack, at random examples."""
     masks_MAH = np.asarray(masks_MAH)
     random = np.random.default_rng(seed)
@@ -43,7 +56,9 @@ def grid(path, masks_MAH, *, split="validation", metric="accuracy", losses=True,
     fixed = {"masks": (("mask", "row", "head"), masks_MAH), "label": (("example",), label_N)}
     store = make_grid(path, ABOUT | {"metric": metric, "splits": {"test": split}}, fixed, values)
     count = len(masks_MAH) if finished else 2
-    store.write(0, {name: value[:count].astype(store.read(name).dtype) for name, value in values.items()})
+    store.write(
+        0, {name: value[:count].astype(store.read(name).dtype) for name, value in values.items()}
+    )
     return store
 
 
@@ -62,14 +77,19 @@ def importance(path, order=2.0):
         fingerprint={"model": "m"},
         about=ABOUT | {"splits": {"score": "train[:<9]"}, "experiment": experiment},
         fixed={"mask": (("row", "head"), FULL_AH)},
-        items={name: Items(("part", "row", "head")[: value.ndim], value.shape, "float64") for name, value in values.items()},
+        items={
+            name: Items(("part", "row", "head")[: value.ndim], value.shape, "float64")
+            for name, value in values.items()
+        },
         chunk=1,
     )
     store.write(0, values)
     return store
 
 
-CURVE_MAH = np.stack([heads.keep_top(FULL_AH, np.arange(6.0).reshape(2, 3), n) for n in (5, 4, 2, 0)])
+CURVE_MAH = np.stack(
+    [heads.keep_top(FULL_AH, np.arange(6.0).reshape(2, 3), n) for n in (5, 4, 2, 0)]
+)
 
 
 def everything(folder):
@@ -80,5 +100,8 @@ def everything(folder):
     grid(folder / "pruning/one_shot/test", CURVE_MAH, split="validation[50%:]")
     grid(folder / "pruning/oracle/test", CURVE_MAH, split="validation[50%:]")
     (folder / "model").mkdir()
-    history = [{"epoch": 1, "training loss": 0.5, "accuracy": 0.7}, {"epoch": 2, "training loss": 0.25, "accuracy": 0.75}]
+    history = [
+        {"epoch": 1, "training loss": 0.5, "accuracy": 0.7},
+        {"epoch": 2, "training loss": 0.25, "accuracy": 0.75},
+    ]
     (folder / "model/config.json").write_text(json.dumps({"training": {"history": history}}))

@@ -11,9 +11,24 @@ from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.models.seq2seq import Seq2Seq
 from hp_jax.models.translation import Translation
 
-SIZES = {"encoder_layers": 2, "decoder_layers": 2, "encoder_heads": 4, "decoder_heads": 4, "cross_heads": 4, "width": 16}
+SIZES = {
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_heads": 4,
+    "decoder_heads": 4,
+    "cross_heads": 4,
+    "width": 16,
+}
 CONFIG = Seq2SeqConfig(
-    source_vocab=20, target_vocab=20, eos=2, pad=1, start=2, never=(1,), encoder_ffn=24, decoder_ffn=24, **SIZES
+    source_vocab=20,
+    target_vocab=20,
+    eos=2,
+    pad=1,
+    start=2,
+    never=(1,),
+    encoder_ffn=24,
+    decoder_ffn=24,
+    **SIZES,
 )
 TASK = Translation(CONFIG)
 
@@ -22,7 +37,9 @@ def sentences(count, vocab, *, eos, first, longest, seed):
     """Random ids from `first` on, of mixed length, EOS at the end."""
     random = np.random.default_rng(seed)
     lengths = random.permutation(np.linspace(2, longest - 1, count).astype(int))
-    return [np.append(random.integers(first, vocab, length), eos).astype(np.int32) for length in lengths]
+    return [
+        np.append(random.integers(first, vocab, length), eos).astype(np.int32) for length in lengths
+    ]
 
 
 def make_batch(sources, targets, *, pad, width):
@@ -43,7 +60,7 @@ def make_batch(sources, targets, *, pad, width):
 
 @functools.partial(jax.jit, static_argnames="task")
 def _log_probs(task, params, batch, mask_AH):
-    named = dict(zip(task.rows, heads.gates(mask_AH, task.full_AH), strict=True))
+    named = dict(zip(task.rows, heads.gates(mask_AH, task.present_AH), strict=True))
     inputs = batch["source_BS"], batch["source_length_B"], batch["target_BT"], named
     return jax.nn.log_softmax(Seq2Seq(task.config).apply({"params": params}, *inputs))
 
@@ -55,14 +72,18 @@ def log_probs(task, params, batch, mask_AH):
 
 @functools.partial(jax.jit, static_argnames=("task", "decoding"))
 def _translate(task, params, batch, mask_AH, decoding):
-    return task.translate(params, batch, heads.gates(mask_AH, task.full_AH), decoding)
+    return task.translate(params, batch, heads.gates(mask_AH, task.present_AH), decoding)
 
 
 def translate(task, params, batch, mask_AH, decoding):
     """Of each sentence the hypotheses, the best first: (ids with EOS, score)."""
     found = jax.device_get(_translate(task, params, batch, np.asarray(mask_AH), decoding))
     return [
-        [(before_eos(ids, task.config.eos), float(score)) for ids, score in zip(*sentence, strict=True) if np.isfinite(score)]
+        [
+            (before_eos(ids, task.config.eos), float(score))
+            for ids, score in zip(*sentence, strict=True)
+            if np.isfinite(score)
+        ]
         for sentence in zip(*found, strict=True)
     ]
 
@@ -74,10 +95,16 @@ def before_eos(ids, eos):
 
 
 def some_masks(task):
-    """The full mask, one head off in each kind of row, each row off, and heads off all over the model."""
-    full = task.full_AH
+    """The full mask, one head off in each kind of row, each row off, and heads off all over the
+    model."""
+    full = task.present_AH
     one_off = heads.one_off(full)
-    return [full, *one_off[1::5], *heads.rows_off(full), *heads.random_off(jax.random.key(3), full, 9, 2)]
+    return [
+        full,
+        *one_off[1::5],
+        *heads.rows_off(full),
+        *heads.random_off(jax.random.key(3), full, 9, 2),
+    ]
 
 
 def real(batch):
@@ -87,9 +114,12 @@ def real(batch):
 
 @contextlib.contextmanager
 def masked(model, task, mask_AH):
-    """A PyTorch model, with modules named as in fairseq, whose output projections do not see the heads that are off."""
+    """A PyTorch model, with modules named as in fairseq, whose output projections do not see the
+    heads that are off."""
     before = {}
-    for row, mask_H, count in zip(task.rows, np.asarray(mask_AH), task.full_AH.sum(1), strict=True):
+    for row, mask_H, count in zip(
+        task.rows, np.asarray(mask_AH), task.present_AH.sum(1), strict=True
+    ):
         kind, _, layer = row.partition(".")
         module = (model.encoder if kind == "enc" else model.decoder).layers[int(layer)]
         weight = (module.encoder_attn if kind == "cross" else module.self_attn).out_proj.weight.data

@@ -1,4 +1,5 @@
-"""Tiny translation models' files, as Hugging Face and fairseq write them, and what a test changes in them."""
+"""Tiny translation models' files, as Hugging Face and fairseq write them, and what a test changes
+in them."""
 
 import argparse
 import json
@@ -56,7 +57,10 @@ def layers():
         tensors[f"{name}.weight"] = random.normal(size=shape).astype(np.float32)
         tensors[f"{name}.bias"] = random.normal(size=shape[:1]).astype(np.float32)
 
-    for side, attentions in (("encoder", ["self_attn"]), ("decoder", ["self_attn", "encoder_attn"])):
+    for side, attentions in (
+        ("encoder", ["self_attn"]),
+        ("decoder", ["self_attn", "encoder_attn"]),
+    ):
         for layer in (f"{side}.layers.{i}" for i in range(LAYERS)):
             for name in attentions:
                 for part, shape in ATTENTION.items():
@@ -80,20 +84,34 @@ def write_marian(folder):
 
     def change(more=(), without=(), **settings):
         tensors = load_file(folder / "model.safetensors") | dict(more)
-        save_file({name: tensor for name, tensor in tensors.items() if name not in without}, folder / "model.safetensors")
+        save_file(
+            {name: tensor for name, tensor in tensors.items() if name not in without},
+            folder / "model.safetensors",
+        )
         (folder / "config.json").write_text(json.dumps(SETTINGS | settings))
 
     return change
 
 
 def write_fairseq(path):
-    """A .pt file in fairseq's form; returns a function that writes it again with other tensors and settings."""
+    """A .pt file in fairseq's form; returns a function that writes it again with other tensors and
+    settings."""
     import torch
 
     def change(more=(), without=(), cfg=None, **settings):
-        tensors = layers() | {"encoder.embed_tokens.weight": EMBEDDING, "decoder.embed_tokens.weight": EMBEDDING} | dict(more)
-        model = {name: torch.tensor(tensor) for name, tensor in tensors.items() if name not in without}
-        where = {"args": argparse.Namespace(**ARGS | settings)} if cfg is None else {"args": None, "cfg": cfg}
+        tensors = (
+            layers()
+            | {"encoder.embed_tokens.weight": EMBEDDING, "decoder.embed_tokens.weight": EMBEDDING}
+            | dict(more)
+        )
+        model = {
+            name: torch.tensor(tensor) for name, tensor in tensors.items() if name not in without
+        }
+        where = (
+            {"args": argparse.Namespace(**ARGS | settings)}
+            if cfg is None
+            else {"args": None, "cfg": cfg}
+        )
         torch.save(where | {"model": model, "extra_state": {"epoch": 1}}, path)
 
     change()

@@ -1,1 +1,2 @@
-"""From labelled text to padded batches: `glue.read`, `tokenizer.encode`, `batching.batches`; numpy on the host."""
+"""From labelled text to padded batches: `glue.read`, `tokenizer.encode`, `batching.batches`; numpy
+on the host."""

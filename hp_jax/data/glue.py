@@ -81,15 +81,20 @@ TASKS: Mapping[str, TaskSpec] = {
         files=_TRAIN_DEV,
         drop_short=True,
     ),
-    "wnli": TaskSpec((("sentence1",), ("sentence2",)), ("label",), ("not_entailment", "entailment"), files=_TRAIN_DEV),
+    "wnli": TaskSpec(
+        (("sentence1",), ("sentence2",)),
+        ("label",),
+        ("not_entailment", "entailment"),
+        files=_TRAIN_DEV,
+    ),
 }
 
 
 def spec(data: Data) -> TaskSpec:
     """What `data` says of its task, over what GLUE says of it.
 
-    ValueError for a task that is not in GLUE without columns and labels, for other than one or two text columns and for labels
-    that are not at least two different names.
+    ValueError for a task that is not in GLUE without columns and labels, for other than one or two
+    text columns and for labels that are not at least two different names.
     """
     if data.task in TASKS:
         base = dataclasses.replace(TASKS[data.task], builder=f"glue/{data.task}")
@@ -97,7 +102,8 @@ def spec(data: Data) -> TaskSpec:
         base = TaskSpec((), ("label",), (), builder=data.task)
     else:
         raise ValueError(
-            f"the task {data.task!r} is not in GLUE ({', '.join(TASKS)}), so it needs the text columns and the labels, "
+            f"the task {data.task!r} is not in GLUE ({', '.join(TASKS)}), so it needs the text "
+            "columns and the labels, "
             f"but text is {data.text} and labels is {data.labels}"
         )
     own = dataclasses.replace(
@@ -108,7 +114,13 @@ def spec(data: Data) -> TaskSpec:
         metric=data.metric or base.metric,
     )
     if len(own.text) not in (1, 2):
-        raise ValueError(f"the task {data.task!r} needs one or two text columns, but there are {len(own.text)}: {data.text}")
+        raise ValueError(
+            f"the task {data.task!r} needs one or two text columns, but there are "
+            f"{len(own.text)}: {data.text}"
+        )
     if len(own.labels) < 2 or len(set(own.labels)) < len(own.labels):
-        raise ValueError(f"the task {data.task!r} needs at least two labels, all different, but they are {own.labels}")
+        raise ValueError(
+            f"the task {data.task!r} needs at least two labels, all different, but they are "
+            f"{own.labels}"
+        )
     return own

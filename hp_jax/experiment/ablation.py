@@ -12,15 +12,23 @@ log = logging.getLogger("hp_jax")
 
 
 def ablate(config: Experiment) -> None:
-    """Evaluates every mask of `config.ablation.sets` on `config.ablation.split` into out/ablation; mask 0 is the full model."""
-    subject, settings = load(config), config.ablation
-    part_AH = _part(subject, settings.attention)
-    for name, masks_MAH in {name: _masks(subject, name, part_AH) for name in settings.sets}.items():
+    """Evaluates every mask of `config.ablation.sets` on `config.ablation.split` into out/ablation;
+    mask 0 is the full model."""
+    setup, settings = load(config), config.ablation
+    part_AH = _part(setup, settings.attention)
+    for name, masks_MAH in {name: _masks(setup, name, part_AH) for name in settings.sets}.items():
         splits = {"test": settings.split}
         if name == "prefixes" and settings.order == "importance":
             splits = {"score": config.importance.split} | splits
-            _warn_of_overlap(subject, splits)
-        store = _grid(subject, f"ablation/{name}", name, masks_MAH, splits, "test", part=settings.part)
+            _warn_of_overlap(setup, splits)
+        store = _grid(
+            setup, f"ablation/{name}", name, masks_MAH, splits, "test", part=settings.part
+        )
         missing = int((~store.done()).sum())
         if missing:
-            log.info("part %d of %d of %s is done; %d masks are left to the other parts", *settings.part, store.path, missing)
+            log.info(
+                "part %d of %d of %s is done; %d masks are left to the other parts",
+                *settings.part,
+                store.path,
+                missing,
+            )

@@ -1,4 +1,5 @@
-"""The data side of an experiment: its text, encoded for its model, and what is kept of each example."""
+"""The data side of an experiment: its text, encoded for its model, and what is kept of each
+example."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from hp_jax.config import Data, ParallelData
 from hp_jax.data import glue, labelled
 from hp_jax.data.labelled import Labelled
 from hp_jax.data.parallel import Parallel, read_parallel
-from hp_jax.grid.evaluate import Finish
+from hp_jax.grid.evaluate import Postprocess
 from hp_jax.metrics import TextMetric
 from hp_jax.storage.store import Axes, Items
 from hp_jax.task import Batch
@@ -41,12 +42,14 @@ class Corpus(Protocol):
         """A split's text."""
 
     def encode(self, text: Any, *, training: bool = False) -> Encoded:
-        """Token ids; for training, examples that are too long are left out where cutting them would spoil them."""
+        """Token ids; for training, examples that are too long are left out where cutting them would
+        spoil them."""
 
     def kept(self, examples: Any, masks: int) -> tuple[Fixed, dict[str, Items]]:
-        """Arrays of a grid's store: those of the examples, and those that are filled mask by mask."""
+        """Arrays of a grid's store: those of the examples, and those that are filled mask by
+        mask."""
 
-    def finish(self, examples: Any) -> Finish:
+    def postprocess(self, examples: Any) -> Postprocess:
         """From a model's values to those that are kept."""
 
     def save(self, folder: Path) -> None:
@@ -82,9 +85,12 @@ class LabelledCorpus:
         """Labels; loss and predicted label under each mask."""
         axes, shape = ("mask", "example"), (masks, len(examples))
         items = {"loss": Items(axes, shape, "float32"), "prediction": Items(axes, shape, "int32")}
-        return {"label": (("example",), examples.label_N), "origin": (("example",), examples.origin_N)}, items
+        return {
+            "label": (("example",), examples.label_N),
+            "origin": (("example",), examples.origin_N),
+        }, items
 
-    def finish(self, examples: Examples) -> Finish:
+    def postprocess(self, examples: Examples) -> Postprocess:
         """Everything is kept as it is."""
         return lambda batch, values: values
 
@@ -104,8 +110,14 @@ class ParallelCorpus:
 
     def about(self) -> dict[str, Any]:
         """The languages, the metric and, for those of text, sacreBLEU's signatures."""
-        named = {"task": f"{self.data.source}-{self.data.target}", "metric": self.metric, "tokenize": self.tokenize}
-        return named | {"signatures": {metric.name: metric.signature() for metric in self._metrics()}}
+        named = {
+            "task": f"{self.data.source}-{self.data.target}",
+            "metric": self.metric,
+            "tokenize": self.tokenize,
+        }
+        return named | {
+            "signatures": {metric.name: metric.signature() for metric in self._metrics()}
+        }
 
     def _metrics(self) -> tuple[TextMetric, ...]:
         """What is counted of each translation; nothing if none is made."""
@@ -129,18 +141,27 @@ class ParallelCorpus:
             counts = metric.statistics([""], [""]).shape[1]
             items[metric.name] = Items((*axes, "count"), (*shape, counts), "int32")
         tokens_N = np.array([len(target) for target in examples.target], np.int32)
-        return {"tokens": (("example",), tokens_N), "origin": (("example",), examples.origin_N)}, items
+        return {
+            "tokens": (("example",), tokens_N),
+            "origin": (("example",), examples.origin_N),
+        }, items
 
-    def finish(self, examples: Pairs) -> Finish:
-        """Translations become text, and the n-grams that they share with their references are counted."""
+    def postprocess(self, examples: Pairs) -> Postprocess:
+        """Translations become text, and the n-grams that they share with their references are
+        counted."""
 
         def counted(batch: Batch, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             kept = {name: values[name] for name in ("loss", "correct")}
             if self._metrics():
                 references = [examples.reference[n] for n in batch["index_B"]]
-                texts = [[self.codec.decode(ids_T) for ids_T in ids_BT] for ids_BT in values["translation"]]
+                texts = [
+                    [self.codec.decode(ids_T) for ids_T in ids_BT]
+                    for ids_BT in values["translation"]
+                ]
                 for metric in self._metrics():
-                    kept[metric.name] = np.stack([metric.statistics(text, references) for text in texts])
+                    kept[metric.name] = np.stack(
+                        [metric.statistics(text, references) for text in texts]
+                    )
             return kept
 
         return counted

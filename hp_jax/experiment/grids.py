@@ -16,7 +16,7 @@ from hp_jax.experiment.mask_sets import masks_of
 from hp_jax.experiment.recovery import Recovery
 from hp_jax.experiment.results import results
 from hp_jax.experiment.scoring import _importance
-from hp_jax.experiment.setup import Subject
+from hp_jax.experiment.setup import Setup
 from hp_jax.grid.chunks import chunk_size
 from hp_jax.grid.evaluate import fill_grid
 from hp_jax.sharding import agreed, device_mesh
@@ -26,24 +26,30 @@ from hp_jax.storage.store import Store
 log = logging.getLogger("hp_jax")
 
 
-def _part(subject: Subject, names: Sequence[str]) -> jax.Array:
+def _part(setup: Setup, names: Sequence[str]) -> jax.Array:
     """The heads `[A, H]` of the rows, or types of attention, with these names; all for none."""
-    rows = subject.task.rows
-    unknown = [name for name in names if name not in rows and name not in {row.split(".")[0] for row in rows}]
+    rows = setup.task.rows
+    unknown = [
+        name
+        for name in names
+        if name not in rows and name not in {row.split(".")[0] for row in rows}
+    ]
     if unknown:
-        raise ValueError(f"the model has no attention {unknown[0]!r}; its rows are {', '.join(rows)}")
+        raise ValueError(
+            f"the model has no attention {unknown[0]!r}; its rows are {', '.join(rows)}"
+        )
     chosen_A = np.array([not names or row in names or row.split(".")[0] in names for row in rows])
-    return subject.full_AH & jnp.asarray(chosen_A)[:, None]
+    return setup.present_AH & jnp.asarray(chosen_A)[:, None]
 
 
-def _masks(subject: Subject, name: str, part_AH: jax.Array) -> np.ndarray:
+def _masks(setup: Setup, name: str, part_AH: jax.Array) -> np.ndarray:
     """The full mask, and then those of a set that is about the heads of `part_AH` alone."""
-    settings, rows = subject.config.ablation, subject.task.rows
-    return masks_of(name, settings, subject.full_AH, part_AH, rows, lambda: _importance(subject))
+    settings, rows = setup.config.ablation, setup.task.rows
+    return masks_of(name, settings, setup.present_AH, part_AH, rows, lambda: _importance(setup))
 
 
 def _grid(
-    subject: Subject,
+    setup: Setup,
     where: str,
     kind: str,
     masks_MAH: np.ndarray,
@@ -53,45 +59,57 @@ def _grid(
     part: tuple[int, int] = (1, 1),
     recovery: Recovery | None = None,
 ) -> Store:
-    """A store of kind `grid`: values of every mask (or a part of them) on every example of `splits[job]`.
+    """A store of kind `grid`: values of every mask (or a part of them) on every example of
+    `splits[job]`.
 
-    recovery: each mask has a model of its own, which is made, one after another, before the mask is evaluated.
+    recovery: each mask has a model of its own, which is made, one after another, before the mask is
+    evaluated.
     """
-    settings, examples = subject.config.ablation, subject.examples(splits[job])
-    scored, finish = subject.batches(examples), subject.corpus.finish(examples)
-    fixed, items = subject.corpus.kept(examples, len(masks_MAH))
+    settings, examples = setup.config.ablation, setup.examples(splits[job])
+    scored, postprocess = setup.batches(examples), setup.corpus.postprocess(examples)
+    fixed, items = setup.corpus.kept(examples, len(masks_MAH))
     store = results(
-        subject,
+        setup,
         where,
         "grid",
         splits=splits,
         inputs={
             "data": examples.fingerprint(),
             "masks": fingerprint.of_arrays(masks_MAH),
-            "evaluation": fingerprint.of_json([dataclasses.asdict(subject.task), subject.corpus.about()]),
+            "evaluation": fingerprint.of_json(
+                [dataclasses.asdict(setup.task), setup.corpus.about()]
+            ),
             **(recovery.inputs if recovery else {}),
         },
         fixed={"masks": (("mask", "row", "head"), np.asarray(masks_MAH)), **fixed},
         items=items,
         chunk=1
         if recovery
-        else lambda: settings.masks_at_once or chunk_size(subject.task, subject.params, scored, len(masks_MAH)),
+        else lambda: (
+            settings.masks_at_once or chunk_size(setup.task, setup.params, scored, len(masks_MAH))
+        ),
         masks=kind,
     )
     mesh = device_mesh(mask=settings.mask_devices) if settings.mask_devices else None
-    fill = functools.partial(fill_grid, subject.task, mesh=mesh, finish=finish, label=where)
+    fill = functools.partial(fill_grid, setup.task, mesh=mesh, postprocess=postprocess, label=where)
     if recovery is None:
-        fill(subject.params, scored, masks_MAH, store, part=part)
+        fill(setup.params, scored, masks_MAH, store, part=part)
     elif not agreed(store.done()).all():
         for place, mask_AH in enumerate(masks_MAH, 1):
             fill(recovery.model(mask_AH), scored, masks_MAH, store, part=(place, len(masks_MAH)))
     return store
 
 
-def _warn_of_overlap(subject: Subject, splits: dict[str, str]) -> None:
+def _warn_of_overlap(setup: Setup, splits: dict[str, str]) -> None:
     """Says so if the test split shares examples with another one."""
-    read = {job: subject.corpus.read(split) for job, split in splits.items()}
+    read = {job: setup.corpus.read(split) for job, split in splits.items()}
     for job in splits:
         shared = overlap(read[job], read["test"])
         if job != "test" and shared:
-            log.warning("%d examples of the %s split %s are in the test split %s too", shared, job, splits[job], splits["test"])
+            log.warning(
+                "%d examples of the %s split %s are in the test split %s too",
+                shared,
+                job,
+                splits[job],
+                splits["test"],
+            )

@@ -27,43 +27,52 @@ ENUMERATED: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 def masks_of(
     name: str,
     settings: Ablation,
-    full_AH: jax.Array,
+    present_AH: jax.Array,
     part_AH: jax.Array,
     rows: Sequence[str],
     importance: Callable[[], np.ndarray],
 ) -> np.ndarray:
-    """The full mask, and then those of the set `name` about the heads of `part_AH` alone: `[M, A, H]`.
+    """The full mask, and then those of the set `name` about the heads of `part_AH` alone: `[M, A,
+    H]`.
 
-    importance: gives the scores `[A, H]`, if they are needed.  ValueError for settings, and for files' contents, that do not
-    fit the model; FileNotFoundError.
+    importance: gives the scores `[A, H]`, if they are needed.  ValueError for settings, and for
+    files' contents, that do not fit the model; FileNotFoundError.
     """
     masks_MAH: heads.Array
     if name == "file":
         path = _file(settings.masks, "masks")
-        masks_MAH = _within(file_masks(path, full_AH, rows), full_AH, part_AH, rows)
-        masks_MAH = masks_MAH[1:] if (masks_MAH[0] == full_AH).all() else masks_MAH
+        masks_MAH = _within(file_masks(path, present_AH, rows), present_AH, part_AH, rows)
+        masks_MAH = masks_MAH[1:] if (masks_MAH[0] == present_AH).all() else masks_MAH
     elif name == "random":
         masks_MAH = random_sets(settings.random, part_AH)
     elif name == "prefixes" and settings.order == "importance":
         score_AH = importance()
-        masks_MAH = prune(lambda mask_AH: score_AH, part_AH, range(1, len(heads.living_heads(part_AH)) + 1))
+        masks_MAH = prune(
+            lambda mask_AH: score_AH, part_AH, range(1, len(heads.living_heads(part_AH)) + 1)
+        )
     elif name == "prefixes":
-        masks_MAH = _within(prefixes(_file(settings.order, "order"), full_AH, rows), full_AH, part_AH, rows)
+        masks_MAH = _within(
+            prefixes(_file(settings.order, "order"), present_AH, rows), present_AH, part_AH, rows
+        )
     else:
         masks_MAH = ENUMERATED[name](part_AH)
-    return np.concatenate([full_AH[None], masks_MAH | (full_AH & ~part_AH)[None]])
+    return np.concatenate([present_AH[None], masks_MAH | (present_AH & ~part_AH)[None]])
 
 
 def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
-    """Random subsets of the living heads removed, `[M, A, H]`; one that is drawn twice is there once.
+    """Random subsets of the living heads removed, `[M, A, H]`; one that is drawn twice is there
+    once.
 
-    The seed, how many heads go and the subset's number decide which these are, whatever else is drawn.  ValueError if no head
-    would go.
+    The seed, how many heads go and the subset's number decide which these are, whatever else is
+    drawn.  ValueError if no head would go.
     """
     living = len(heads.living_heads(mask_AH))
     counts = set(heads.removal_counts(living, settings.shares)) - {0}
     if not counts:
-        raise ValueError(f"the shares {settings.shares} of {living} heads remove none: expected a share of at least 1/{living}")
+        raise ValueError(
+            f"the shares {settings.shares} of {living} heads remove none: expected a share of at "
+            f"least 1/{living}"
+        )
     drawn: dict[bytes, np.ndarray] = {}
     for count in sorted(counts):
         key = jax.random.fold_in(jax.random.key(settings.seed), count)
@@ -73,12 +82,19 @@ def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
     return jnp.stack(list(drawn.values()))
 
 
-def _within(named: Sequence[tuple[str, jax.Array]], full_AH: jax.Array, part_AH: jax.Array, rows: Sequence[str]) -> np.ndarray:
+def _within(
+    named: Sequence[tuple[str, jax.Array]],
+    present_AH: jax.Array,
+    part_AH: jax.Array,
+    rows: Sequence[str],
+) -> np.ndarray:
     """A file's masks `[M, A, H]`, if they are without heads of `part_AH` alone."""
     for where, mask_AH in named:
-        if np.any(full_AH & ~part_AH & ~mask_AH):
-            gone = ", ".join(heads.removed(mask_AH | part_AH, full_AH, rows))
-            raise ValueError(f"{where} removes heads of {gone}, which ablation.attention leaves as they are")
+        if np.any(present_AH & ~part_AH & ~mask_AH):
+            gone = ", ".join(heads.removed(mask_AH | part_AH, present_AH, rows))
+            raise ValueError(
+                f"{where} removes heads of {gone}, which ablation.attention leaves as they are"
+            )
     return np.stack([np.asarray(mask_AH) for _, mask_AH in named])
 
 

@@ -16,7 +16,7 @@ from hp_jax.experiment.grids import _grid, _masks, _part, _warn_of_overlap
 from hp_jax.experiment.recovery import Recovery
 from hp_jax.experiment.results import _write, results
 from hp_jax.experiment.scoring import _importance, _importance_inputs, _normalized
-from hp_jax.experiment.setup import Subject, load
+from hp_jax.experiment.setup import Setup, load
 from hp_jax.importance import head_importance
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
@@ -30,71 +30,91 @@ log = logging.getLogger("hp_jax")
 
 
 def prune_orders(config: Experiment) -> None:
-    """Prunes in every order of `config.pruning.orders`, from each part of the heads in `config.pruning.attention`, and measures
-    each curve on `config.pruning.test`, into out/pruning; and each once more with every recovery that is asked for."""
-    subject, settings = load(config), config.pruning
-    kinds: dict[Literal["calibrate", "retrain"], int] = {"calibrate": settings.calibrate, "retrain": settings.retrain_steps}
+    """Prunes in every order of `config.pruning.orders`, from each part of the heads in
+    `config.pruning.attention`, and measures each curve on `config.pruning.test`, into out/pruning;
+    and each once more with every recovery that is asked for."""
+    setup, settings = load(config), config.pruning
+    kinds: dict[Literal["calibrate", "retrain"], int] = {
+        "calibrate": settings.calibrate,
+        "retrain": settings.retrain_steps,
+    }
     if any(kinds.values()):
         local_folder(config.out)  # for the recovered models
     splits = {"score": config.importance.split, "select": settings.select, "test": settings.test}
-    _warn_of_overlap(subject, splits | ({"retrain": config.train.split} if settings.retrain_steps else {}))
+    _warn_of_overlap(
+        setup, splits | ({"retrain": config.train.split} if settings.retrain_steps else {})
+    )
     for order, attention in itertools.product(settings.orders, settings.attention):
-        part_AH = _part(subject, () if attention == "all" else (attention,))
+        part_AH = _part(setup, () if attention == "all" else (attention,))
         counts = list(settings.heads) or heads.removal_counts(
             len(heads.living_heads(part_AH)), settings.shares, rounding=settings.rounding
         )
-        counts = counts if counts[0] == 0 else [0, *counts]  # the full model, with which every mask is compared
+        counts = (
+            counts if counts[0] == 0 else [0, *counts]
+        )  # the full model, with which every mask is compared
         where = f"pruning/{order}" if attention == "all" else f"pruning/{order}.{attention}"
-        score_fn, splits, inputs = _order(subject, order)
-        masks_MAH = _ranking(subject, where, score_fn, part_AH, counts, splits, inputs)
-        _grid(subject, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test")
+        score_fn, splits, inputs = _order(setup, order)
+        masks_MAH = _ranking(setup, where, score_fn, part_AH, counts, splits, inputs)
+        _grid(
+            setup, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test"
+        )
         for kind in (kind for kind, amount in kinds.items() if amount):
-            recovery = Recovery(kind, subject, f"{where}/{kind}")
+            recovery = Recovery(kind, setup, f"{where}/{kind}")
             told, own_MAH = splits | {kind: recovery.split}, masks_MAH
-            if kind == "retrain" and order == "re_estimated":  # each step's scores are those of the model that was retrained
-                score_fn, _, inputs = _order(subject, order, recovery.model)
-                own_MAH = _ranking(subject, recovery.where, score_fn, part_AH, counts, told, inputs | recovery.inputs)
+            if (
+                kind == "retrain" and order == "re_estimated"
+            ):  # each step's scores are those of the model that was retrained
+                score_fn, _, inputs = _order(setup, order, recovery.model)
+                own_MAH = _ranking(
+                    setup, recovery.where, score_fn, part_AH, counts, told, inputs | recovery.inputs
+                )
             told |= {"test": settings.test}
-            _grid(subject, f"{recovery.where}/test", "pruning", own_MAH, told, "test", recovery=recovery)
+            _grid(
+                setup, f"{recovery.where}/test", "pruning", own_MAH, told, "test", recovery=recovery
+            )
 
 
 def _order(
-    subject: Subject, order: str, model: Callable[[np.ndarray], Params] | None = None
+    setup: Setup, order: str, model: Callable[[np.ndarray], Params] | None = None
 ) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
     """An order's score function, the splits that it looks at, and hashes of what it depends on.
 
-    model: the parameters of which the re-estimated order asks at a mask; default: the subject's.
+    model: the parameters of which the re-estimated order asks at a mask; default: the setup's.
     """
-    settings = subject.config.importance
+    settings = setup.config.importance
     if order == "oracle":
-        splits = {"select": subject.config.pruning.select}
-        ablation = subject.config.ablation
+        splits = {"select": setup.config.pruning.select}
+        ablation = setup.config.ablation
         same = splits["select"] == ablation.split and not ablation.attention
         where = "ablation/one_off" if same else "pruning/oracle/select"
-        store = _grid(subject, where, "one_off", _masks(subject, "one_off", subject.full_AH), splits, "select")
+        store = _grid(
+            setup, where, "one_off", _masks(setup, "one_off", setup.present_AH), splits, "select"
+        )
         values = {name: store.read(name) for name in store.manifest["arrays"]}
         worth_M = -values["loss"].sum(1, dtype=np.float64)
-        if subject.config.pruning.oracle == "metric":
-            worth_M = subject.metric.score(subject.metric.statistics(values).sum(-2, dtype=np.int64))
-        score_AH = oracle_scores(worth_M[1:], worth_M[0], subject.full_AH)
+        if setup.config.pruning.oracle == "metric":
+            worth_M = setup.metric.score(setup.metric.statistics(values).sum(-2, dtype=np.int64))
+        score_AH = oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
         return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
     splits = {"score": settings.split}
     if order == "one_shot":
-        score_AH = _importance(subject)
+        score_AH = _importance(setup)
         return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
-    examples = subject.examples(settings.split)
-    scored = subject.batches(examples)
+    examples = setup.examples(settings.split)
+    scored = setup.batches(examples)
 
     def re_estimate(mask_AH: jax.Array) -> np.ndarray:
-        params = model(np.asarray(mask_AH)) if model else subject.params
-        score_AH = head_importance(subject.task, params, scored, mask_AH, per=settings.per, kind=settings.kind)
-        return _normalized(subject, score_AH, mask_AH)
+        params = model(np.asarray(mask_AH)) if model else setup.params
+        score_AH = head_importance(
+            setup.task, params, scored, mask_AH, per=settings.per, kind=settings.kind
+        )
+        return _normalized(setup, score_AH, mask_AH)
 
-    return re_estimate, splits, _importance_inputs(subject, examples) | {"norm": str(settings.order)}
+    return re_estimate, splits, _importance_inputs(setup, examples) | {"norm": str(settings.order)}
 
 
 def _ranking(
-    subject: Subject,
+    setup: Setup,
     where: str,
     score_fn: Callable[[jax.Array], np.ndarray],
     part_AH: jax.Array,
@@ -102,18 +122,26 @@ def _ranking(
     splits: dict[str, str],
     inputs: dict[str, str],
 ) -> np.ndarray:
-    """The masks of all steps, in which only heads of `part_AH` go; each step's scores and starting mask are kept."""
+    """The masks of all steps, in which only heads of `part_AH` go; each step's scores and starting
+    mask are kept."""
     steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
-    shape = (steps, *subject.full_AH.shape)
-    floor, others_AH = subject.config.pruning.floor, subject.full_AH & ~part_AH
+    shape = (steps, *setup.present_AH.shape)
+    floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~part_AH
     store = results(
-        subject,
+        setup,
         f"{where}/ranking",
         "ranking",
         splits=splits,
-        inputs=inputs | {"steps": fingerprint.of_json([list(counts), floor]), "part": fingerprint.of_arrays(part_AH)},
+        inputs=inputs
+        | {
+            "steps": fingerprint.of_json([list(counts), floor]),
+            "part": fingerprint.of_arrays(part_AH),
+        },
         fixed={"removed": (("mask",), np.array(counts, np.int32))},
-        items={name: Items(("step", "row", "head"), shape, dtype) for name, dtype in (("score", "float64"), ("mask", "bool"))},
+        items={
+            name: Items(("step", "row", "head"), shape, dtype)
+            for name, dtype in (("score", "float64"), ("mask", "bool"))
+        },
         chunk=1,
     )
     place = iter(track(range(steps), where, total=steps, unit="steps"))

@@ -17,8 +17,8 @@ import numpy as np
 from hp_jax.calibration import PASSES, RATE, calibrate, fold_scales
 from hp_jax.config import Train
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.results import _check_same, save_subject
-from hp_jax.experiment.setup import Subject, load_subject
+from hp_jax.experiment.results import _check_same, save_setup
+from hp_jax.experiment.setup import Setup, load_setup
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -34,115 +34,155 @@ Learned = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Recovery:
-    """One way to bring an experiment's pruned models back, and where it keeps them: out/`where`/models/NN, without NN heads.
+    """One way to bring an experiment's pruned models back, and where it keeps them:
+    out/`where`/models/NN, without NN heads.
 
-    calibrate: each head that is left has its output scaled (`hp_jax.calibration`).  retrain: all parameters are trained
-    with the heads fixed, starting from the model of the step before.
+    calibrate: each head that is left has its output scaled (`hp_jax.calibration`).  retrain: all
+    parameters are trained with the heads fixed, starting from the model of the step before.
     """
 
     kind: Literal["calibrate", "retrain"]
-    subject: Subject
+    setup: Setup
     where: str
 
     @property
     def split(self) -> str:
         """Where it learns."""
-        config = self.subject.config
+        config = self.setup.config
         return config.importance.split if self.kind == "calibrate" else config.train.split
 
     @functools.cached_property
     def examples(self) -> Encoded:
         """What it learns from."""
-        return self.subject.examples(self.split, training=self.kind == "retrain")
+        return self.setup.examples(self.split, training=self.kind == "retrain")
 
     @functools.cached_property
     def recipe(self) -> Train:
         """How it trains."""
-        config = self.subject.config
+        config = self.setup.config
         rate = config.pruning.retrain_rate
         return dataclasses.replace(
-            config.train, epochs=1, learning_rate=rate, schedule="linear", warmup=0.1, keep_epochs=False, final="last"
+            config.train,
+            epochs=1,
+            learning_rate=rate,
+            schedule="linear",
+            warmup=0.1,
+            keep_epochs=False,
+            final="last",
         )
 
     @functools.cached_property
     def inputs(self) -> dict[str, str]:
         """Hashes of what it depends on, whatever the mask."""
-        config, data = self.subject.config, self.subject.corpus.data
+        config, data = self.setup.config, self.setup.corpus.data
         retrain = [config.pruning.retrain_steps, self.recipe]
-        how: list[Any] = [config.pruning.calibrate, PASSES, RATE] if self.kind == "calibrate" else retrain
-        how += [self.kind, config.seed, config.train.batch, config.train.batch_tokens, data.buckets, config.dtype]
+        how: list[Any] = (
+            [config.pruning.calibrate, PASSES, RATE] if self.kind == "calibrate" else retrain
+        )
+        how += [
+            self.kind,
+            config.seed,
+            config.train.batch,
+            config.train.batch_tokens,
+            data.buckets,
+            config.dtype,
+        ]
         return {
-            "model": self.subject.digest,
+            "model": self.setup.digest,
             "recovery": fingerprint.of_json(how),
             "recovery data": self.examples.fingerprint(),
         }
 
     def model(self, mask_AH: np.ndarray) -> Params:
-        """The parameters of the recovered model, in the shape of the subject's: those that are kept, or else made now.
+        """The parameters of the recovered model, in the shape of the setup's: those that are kept,
+        or else made now.
 
-        Masks are to come with less and less on: retraining goes on from the smallest of the larger models that are kept.
+        Masks are to come with less and less on: retraining goes on from the smallest of the larger
+        models that are kept.
         """
-        removed = int((self.subject.task.full_AH & ~mask_AH).sum())
+        removed = int((self.setup.task.present_AH & ~mask_AH).sum())
         if not removed:
-            return self.subject.params
-        larger = [n for n in range(1, removed) if is_model(self._folder(n))] if self.kind == "retrain" else []
-        start = read_json(self._folder(larger[-1]) / "config.json")["params"] if larger else self.subject.digest
+            return self.setup.params
+        larger = (
+            [n for n in range(1, removed) if is_model(self._folder(n))]
+            if self.kind == "retrain"
+            else []
+        )
+        start = (
+            read_json(self._folder(larger[-1]) / "config.json")["params"]
+            if larger
+            else self.setup.digest
+        )
         inputs = self.inputs | {"mask": fingerprint.of_arrays(mask_AH), "start": start}
         if is_model(self._folder(removed)):
             about = read_json(self._folder(removed) / "config.json")
             _check_same(about.get("recovery", {}).get("inputs", {}), inputs, self._folder(removed))
         else:
-            params = self._load(larger[-1]) if larger else self.subject.params
+            params = self._load(larger[-1]) if larger else self.setup.params
             if self.kind == "calibrate":
                 params, learned = self._calibrated(params, mask_AH)
             else:
                 params, learned = self._retrained(params, mask_AH, removed, inputs)
-            config, small = remove_heads(self.subject.task.config, params, mask_AH)
-            task: Any = self.subject.task  # of either kind, and of the config's
-            kept = dataclasses.replace(self.subject, task=dataclasses.replace(task, config=config))
-            save_subject(self._folder(removed), kept, small, {"recovery": {"inputs": inputs, **learned}})
+            config, small = remove_heads(self.setup.task.config, params, mask_AH)
+            task: Any = self.setup.task  # of either kind, and of the config's
+            kept = dataclasses.replace(self.setup, task=dataclasses.replace(task, config=config))
+            save_setup(
+                self._folder(removed), kept, small, {"recovery": {"inputs": inputs, **learned}}
+            )
             if jax.process_index() == 0:
                 shutil.rmtree(self._folder(removed, "states"), ignore_errors=True)
         return self._load(removed)
 
     def _folder(self, removed: int, kind: str = "models") -> Path:
-        return local_folder(self.subject.config.out) / self.where / kind / f"{removed:02d}"
+        return local_folder(self.setup.config.out) / self.where / kind / f"{removed:02d}"
 
     def _load(self, removed: int) -> Params:
         """A kept model, with zeros for the heads that it lacks."""
-        kept = load_subject(self.subject.config, str(self._folder(removed)))
-        return remove_heads(*pad_heads(kept.task.config, kept.params), self.subject.task.full_AH)[1]
+        kept = load_setup(self.setup.config, str(self._folder(removed)))
+        return remove_heads(*pad_heads(kept.task.config, kept.params), self.setup.task.present_AH)[
+            1
+        ]
 
     def _batches(self, first: int) -> Iterator[Batch]:
         """Batches without end, in the orders of the epochs from `first` on."""
         for epoch in itertools.count(first):
-            yield from self.subject.training_batches(self.examples, epoch)
+            yield from self.setup.training_batches(self.examples, epoch)
 
     def _calibrated(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
-        """Fits scales on the same batches whatever the mask, and folds them into the output projections."""
+        """Fits scales on the same batches whatever the mask, and folds them into the output
+        projections."""
         some, examples = [], 0
-        for batch in self.subject.training_batches(self.examples, 0):
-            if examples < self.subject.config.pruning.calibrate:
+        for batch in self.setup.training_batches(self.examples, 0):
+            if examples < self.setup.config.pruning.calibrate:
                 some.append(batch)
                 examples += int(batch["weight_B"].sum())
-        fitted = calibrate(self.subject.task, params, some, mask_AH)
-        learned = {"scales": fitted.scale_AH.tolist(), "loss before": fitted.before, "loss after": fitted.after}
-        return fold_scales(self.subject.task.config, params, fitted.scale_AH), learned
+        fitted = calibrate(self.setup.task, params, some, mask_AH)
+        learned = {
+            "scales": fitted.scale_AH.tolist(),
+            "loss before": fitted.before,
+            "loss after": fitted.after,
+        }
+        return fold_scales(self.setup.task.config, params, fitted.scale_AH), learned
 
-    def _retrained(self, params: Params, mask_AH: np.ndarray, removed: int, inputs: dict[str, str]) -> tuple[Params, Learned]:
+    def _retrained(
+        self, params: Params, mask_AH: np.ndarray, removed: int, inputs: dict[str, str]
+    ) -> tuple[Params, Learned]:
         """Trains on other batches for each mask.
 
-        The heads that are off stay until the end, so that one program serves all masks; they get no gradient.
+        The heads that are off stay until the end, so that one program serves all masks; they get no
+        gradient.
         """
-        chosen = list(itertools.islice(self._batches(removed), self.subject.config.pruning.retrain_steps))
+        chosen = list(
+            itertools.islice(self._batches(removed), self.setup.config.pruning.retrain_steps)
+        )
         params, history = train(
-            self.subject.task,
+            self.setup.task,
             params,
             lambda epoch: chosen,
             lambda epoch, params: {},
             self.recipe,
             mask_AH=mask_AH,
-            seed=self.subject.config.seed,
+            seed=self.setup.config.seed,
             mesh=device_mesh(),
             folder=self._folder(removed, "states"),
             inputs=inputs,

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from hp_jax.config import Experiment
-from hp_jax.experiment.setup import Subject
+from hp_jax.experiment.setup import Setup
 from hp_jax.sharding import agreed, wait_for_all
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import save_model
@@ -30,16 +30,17 @@ def _write(store: Store, start: int, values: Mapping[str, np.ndarray]) -> None:
     wait_for_all(store.path)
 
 
-def save_subject(folder: Path, subject: Subject, params: Params, about: Mapping[str, Any]) -> None:
-    """A model folder of hp_jax with other parameters: the text side's files, `params/` and, last, config.json with `about`."""
+def save_setup(folder: Path, setup: Setup, params: Params, about: Mapping[str, Any]) -> None:
+    """A model folder of hp_jax with other parameters: the text side's files, `params/` and, last,
+    config.json with `about`."""
     if jax.process_index() == 0:
-        subject.corpus.save(folder)
-    model = dataclasses.asdict(subject.task.config)
-    save_model(folder, model, params, about=provenance(subject.config) | dict(about))
+        setup.corpus.save(folder)
+    model = dataclasses.asdict(setup.task.config)
+    save_model(folder, model, params, about=provenance(setup.config) | dict(about))
 
 
 def results(
-    subject: Subject,
+    setup: Setup,
     where: str,
     kind: str,
     *,
@@ -50,25 +51,36 @@ def results(
     chunk: int | Callable[[], int],
     masks: str = "",
 ) -> Store:
-    """The store out/`where`: new, or continued if the model, the code and the other `inputs` (hashes) are the same.
+    """The store out/`where`: new, or continued if the model, the code and the other `inputs`
+    (hashes) are the same.
 
-    splits: which split had which job; masks: the name of a grid's set of masks; the rest as in `create_store`.
+    splits: which split had which job; masks: the name of a grid's set of masks; the rest as in
+    `create_store`.
     """
-    about = provenance(subject.config) | subject.corpus.about()
+    about = provenance(setup.config) | setup.corpus.about()
     about |= {
-        "rows": list(subject.task.rows),
-        "heads": subject.task.full_AH.astype(int).tolist(),
+        "rows": list(setup.task.rows),
+        "heads": setup.task.present_AH.astype(int).tolist(),
         "splits": splits,
         "masks": masks,
     }
-    model = {"model": subject.digest, "architecture": fingerprint.of_json(subject.task.config)}
+    model = {"model": setup.digest, "architecture": fingerprint.of_json(setup.task.config)}
     code = {"version of hp_jax": importlib.metadata.version("hp_jax")}
-    path = f"{subject.config.out.rstrip('/')}/{where}"  # a folder or a bucket
-    store = create_store(path, kind, fingerprint=model | code | inputs, about=about, fixed=fixed, items=items, chunk=chunk)
+    path = f"{setup.config.out.rstrip('/')}/{where}"  # a folder or a bucket
+    store = create_store(
+        path,
+        kind,
+        fingerprint=model | code | inputs,
+        about=about,
+        fixed=fixed,
+        items=items,
+        chunk=chunk,
+    )
     maker = np.array(store.manifest.get("process", 0))
     if agreed(maker) != maker:
         raise OSError(
-            f"{path} is another folder here than on the first host: `out` must be on a disk that all share, or a bucket"
+            f"{path} is another folder here than on the first host: `out` must be on a disk that "
+            "all share, or a bucket"
         )
     return store
 
@@ -89,7 +101,8 @@ def provenance(config: Experiment) -> dict[str, Any]:
     )
     return {
         "experiment": dataclasses.asdict(config),
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in packages},
         "devices": [device.device_kind for device in jax.devices()],
         "seed": config.seed,
         "command": sys.argv,
@@ -101,4 +114,7 @@ def provenance(config: Experiment) -> dict[str, Any]:
 def _check_same(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
     differ = fingerprint.differing(found, expected)
     if differ:
-        raise ValueError(f"{path} was made from other input (different {', '.join(differ)}); choose another --out or delete it")
+        raise ValueError(
+            f"{path} was made from other input (different {', '.join(differ)}); choose another "
+            "--out or delete it"
+        )

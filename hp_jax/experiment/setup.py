@@ -36,7 +36,7 @@ log = logging.getLogger("hp_jax")
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class Setup:
     """A model with everything needed to feed it and to judge it."""
 
     config: Experiment
@@ -50,9 +50,9 @@ class Subject:
         return fingerprint.of_arrays(self.params)
 
     @property
-    def full_AH(self) -> jax.Array:
+    def present_AH(self) -> jax.Array:
         """All heads that the model has."""
-        return jnp.asarray(self.task.full_AH)
+        return jnp.asarray(self.task.present_AH)
 
     @property
     def metric(self) -> Metric:
@@ -66,48 +66,74 @@ class Subject:
     def batches(self, examples: Encoded) -> Sequence[Batch]:
         """Evaluation batches."""
         data = self.corpus.data
-        return batches(examples, size=0 if data.batch_tokens else data.batch, tokens=data.batch_tokens, buckets=data.buckets)
+        return batches(
+            examples,
+            size=0 if data.batch_tokens else data.batch,
+            tokens=data.batch_tokens,
+            buckets=data.buckets,
+        )
 
     def training_batches(self, examples: Encoded, epoch: int) -> Sequence[Batch]:
         """Batches of one epoch in random order, which the seed and the epoch decide."""
         recipe, shuffle = self.config.train, np.random.default_rng([self.config.seed, epoch])
         size = 0 if recipe.batch_tokens else recipe.batch
-        return batches(examples, size=size, tokens=recipe.batch_tokens, buckets=self.corpus.data.buckets, shuffle=shuffle)
+        return batches(
+            examples,
+            size=size,
+            tokens=recipe.batch_tokens,
+            buckets=self.corpus.data.buckets,
+            shuffle=shuffle,
+        )
 
 
-def load(config: Experiment) -> Subject:
+def load(config: Experiment) -> Setup:
     """The model that was trained in this experiment, or `config.model` if none was."""
     trained = Path(config.out) / "model"
     if not is_model(trained) and not config.model:
-        raise FileNotFoundError(f"there is no model yet: {trained} is not there, and no --model was given")
+        raise FileNotFoundError(
+            f"there is no model yet: {trained} is not there, and no --model was given"
+        )
     model = str(trained) if is_model(trained) else config.model
     log.info("the model is %s", model)
-    return load_subject(config, model)
+    return load_setup(config, model)
 
 
-def load_subject(config: Experiment, model: str, *, fresh: bool = False) -> Subject:
+def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
     """`model` for the experiment's task.  ValueError if they do not fit.
 
-    fresh: before training; a classifier is made where there is none, and a whole translation model if `model` is empty.
+    fresh: before training; a classifier is made where there is none, and a whole translation model
+    if `model` is empty.
     """
     if isinstance(config, ClassificationExperiment):
         return _classifier(config, model, fresh)
     if isinstance(config, TranslationExperiment):
         return _translator(config, model, fresh)
-    raise TypeError(f"expected a ClassificationExperiment or a TranslationExperiment, but got {type(config).__name__}")
+    raise TypeError(
+        "expected a ClassificationExperiment or a TranslationExperiment, but got "
+        f"{type(config).__name__}"
+    )
 
 
-def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Subject:
+def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Setup:
     spec = glue.spec(config.data)
     compute: dict[str, Any] = {"dtype": config.dtype, "attention": config.attention}
-    own, params, tokenizer = load_classifier(model, labels=spec.labels, seed=config.seed, fresh=fresh, **compute)
+    own, params, tokenizer = load_classifier(
+        model, labels=spec.labels, seed=config.seed, fresh=fresh, **compute
+    )
     room = own.positions - own.first_position
     if config.data.max_length > room:
-        raise ValueError(f"max_length is {config.data.max_length}, but {model} has {room} positions")
-    return Subject(config, Classification(own), params, LabelledCorpus(config.data, tokenizer, own.labels, own.types))
+        raise ValueError(
+            f"max_length is {config.data.max_length}, but {model} has {room} positions"
+        )
+    return Setup(
+        config,
+        Classification(own),
+        params,
+        LabelledCorpus(config.data, tokenizer, own.labels, own.types),
+    )
 
 
-def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Subject:
+def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Setup:
     decoding = None if config.metric == "token_accuracy" else config.decoding
     compute: dict[str, Any] = {"dtype": config.dtype, "attention": config.attention}
     if model or not fresh:
@@ -128,17 +154,22 @@ def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Subje
         params = jax.jit(Translation(own).init)(jax.random.key(config.seed))
     room = own.max_positions - own.first_position
     if own.positions == "learned" and config.data.max_length > room:
-        raise ValueError(f"max_length is {config.data.max_length}, but {model} has {room} positions")
+        raise ValueError(
+            f"max_length is {config.data.max_length}, but {model} has {room} positions"
+        )
     corpus = ParallelCorpus(config.data, codec, config.metric, config.tokenize)
-    return Subject(config, Translation(own, decoding), params, corpus)
+    return Setup(config, Translation(own, decoding), params, corpus)
 
 
 def vocabulary(config: TranslationExperiment) -> Codec:
-    """The SentencePiece vocabulary of a new model, in out/vocabulary; trained on the training split if it is not there."""
+    """The SentencePiece vocabulary of a new model, in out/vocabulary; trained on the training split
+    if it is not there."""
     folder = local_folder(config.out) / "vocabulary"
     if jax.process_index() == 0 and not (folder / "text.json").is_file():
         text = read_parallel(config.data, config.train.split)
         log.info("training a vocabulary of %d on %d pairs", config.vocabulary, len(text))
-        SentencePiece(train_sentencepiece([*text.source, *text.target], config.vocabulary)).save(folder)
+        SentencePiece(train_sentencepiece([*text.source, *text.target], config.vocabulary)).save(
+            folder
+        )
     wait_for_all(str(folder))
     return load_codec(folder)

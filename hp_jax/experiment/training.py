@@ -12,8 +12,8 @@ import numpy as np
 
 from hp_jax.config import Experiment
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.results import _check_same, save_subject
-from hp_jax.experiment.setup import Subject, load_subject
+from hp_jax.experiment.results import _check_same, save_setup
+from hp_jax.experiment.setup import Setup, load_setup
 from hp_jax.grid.evaluate import evaluate_grid
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -28,68 +28,92 @@ log = logging.getLogger("hp_jax")
 def train_model(config: Experiment) -> None:
     """Trains or fine-tunes `config.model` (or a new translation model) into out/model."""
     out, recipe = local_folder(config.out), config.train
-    subject = load_subject(config, config.model, fresh=True)
-    training, judging = subject.examples(recipe.split, training=True), subject.examples(recipe.evaluate)
+    setup = load_setup(config, config.model, fresh=True)
+    training, judging = setup.examples(recipe.split, training=True), setup.examples(recipe.evaluate)
     inputs = {
-        "model": subject.digest,
+        "model": setup.digest,
         "data": training.fingerprint(),
         "evaluation data": judging.fingerprint(),
         "recipe": fingerprint.of_json(recipe),
         "seed": str(config.seed),
-        "batching": fingerprint.of_json(subject.corpus.data.buckets),
+        "batching": fingerprint.of_json(setup.corpus.data.buckets),
         "dtype": config.dtype,
     }
     if is_model(out / "model"):
-        _check_same(read_json(out / "model" / "config.json").get("training", {}).get("inputs", {}), inputs, out / "model")
+        _check_same(
+            read_json(out / "model" / "config.json").get("training", {}).get("inputs", {}),
+            inputs,
+            out / "model",
+        )
         log.info("%s is already trained", out / "model")
         return
-    judge = _judge(subject, judging)
+    judge = _judge(setup, judging)
 
     def evaluate(epoch: int, params: Params) -> dict[str, float]:
         if recipe.keep_epochs:
-            save_subject(out / "epochs" / f"{epoch:02d}", subject, params, {"epoch": epoch})
+            save_setup(out / "epochs" / f"{epoch:02d}", setup, params, {"epoch": epoch})
         return judge(params)
 
     params, history = train(
-        subject.task,
-        subject.params,
-        functools.partial(subject.training_batches, training),
+        setup.task,
+        setup.params,
+        functools.partial(setup.training_batches, training),
         evaluate,
         recipe,
-        mask_AH=subject.full_AH,
+        mask_AH=setup.present_AH,
         seed=config.seed,
         mesh=device_mesh(),
         folder=out / "train",
         inputs=inputs,
     )
-    params = _final(subject, params, history)
-    save_subject(out / "model", subject, params, {"training": {"inputs": inputs, "history": history, "final": judge(params)}})
+    params = _final(setup, params, history)
+    save_setup(
+        out / "model",
+        setup,
+        params,
+        {"training": {"inputs": inputs, "history": history, "final": judge(params)}},
+    )
 
 
-def _judge(subject: Subject, examples: Encoded) -> Callable[[Params], dict[str, float]]:
-    """A function of parameters: the metric and the mean loss (nats an example) of the full model on `examples`."""
-    batches, finish = subject.batches(examples), subject.corpus.finish(examples)
-    fixed = {name: array for name, (_, array) in subject.corpus.kept(examples, 1)[0].items()}
+def _judge(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str, float]]:
+    """A function of parameters: the metric and the mean loss (nats an example) of the full model on
+    `examples`."""
+    batches, postprocess = setup.batches(examples), setup.corpus.postprocess(examples)
+    fixed = {name: array for name, (_, array) in setup.corpus.kept(examples, 1)[0].items()}
 
     def judge(params: Params) -> dict[str, float]:
-        full_1AH = subject.full_AH[None]
-        values = evaluate_grid(subject.task, params, batches, full_1AH, chunk=1, finish=finish, label="evaluation")
-        sums_1S = subject.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
-        return {subject.metric.name: float(subject.metric.score(sums_1S)[0]), "evaluation loss": float(values["loss"].mean())}
+        present_1AH = setup.present_AH[None]
+        values = evaluate_grid(
+            setup.task,
+            params,
+            batches,
+            present_1AH,
+            chunk=1,
+            postprocess=postprocess,
+            label="evaluation",
+        )
+        sums_1S = setup.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
+        return {
+            setup.metric.name: float(setup.metric.score(sums_1S)[0]),
+            "evaluation loss": float(values["loss"].mean()),
+        }
 
     return judge
 
 
-def _final(subject: Subject, last: Params, history: Sequence[dict[str, float]]) -> Params:
+def _final(setup: Setup, last: Params, history: Sequence[dict[str, float]]) -> Params:
     """The parameters that `train.final` asks for."""
-    recipe = subject.config.train
+    recipe = setup.config.train
     if recipe.final == "last":
         return last
     chosen = range(max(1, recipe.epochs + 1 - recipe.average), recipe.epochs + 1)
     if recipe.final == "best":
-        best = max(history, key=lambda line: line[subject.metric.name])
+        best = max(history, key=lambda line: line[setup.metric.name])
         chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
     log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
-    folders = [Path(subject.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]
-    models = [load_params(folder, read_json(folder / "config.json"), jax.eval_shape(lambda: last)) for folder in folders]
+    folders = [Path(setup.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]
+    models = [
+        load_params(folder, read_json(folder / "config.json"), jax.eval_shape(lambda: last))
+        for folder in folders
+    ]
     return jax.tree.map(lambda *parts: sum(parts) / len(parts), *models)

@@ -12,7 +12,7 @@ from hp_jax import heads
 from hp_jax.config import TranslationExperiment
 from hp_jax.data.parallel import Parallel
 from hp_jax.experiment.corpus import ParallelCorpus
-from hp_jax.experiment.setup import Subject
+from hp_jax.experiment.setup import Setup
 from hp_jax.models.translation import Translation
 from hp_jax.task import Array
 
@@ -20,12 +20,13 @@ Hypothesis = tuple[str, float]
 """A translation and its score (see `models.decode.Hypotheses`)."""
 
 
-def translate(subject: Subject, lines: Sequence[str], mask_AH: Array) -> list[list[Hypothesis]]:
+def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[Hypothesis]]:
     """The `decoding.beam` best translations of each line under a head mask, the best first.
 
-    `subject` is that of a TranslationExperiment.  An empty line has none; a line that is too long is cut, with a warning.
+    `setup` is that of a TranslationExperiment.  An empty line has none; a line that is too long is
+    cut, with a warning.
     """
-    config, corpus, task = subject.config, subject.corpus, subject.task
+    config, corpus, task = setup.config, setup.corpus, setup.task
     assert isinstance(config, TranslationExperiment)
     assert isinstance(corpus, ParallelCorpus)
     assert isinstance(task, Translation)
@@ -34,19 +35,28 @@ def translate(subject: Subject, lines: Sequence[str], mask_AH: Array) -> list[li
     if not full:
         return found
     source, place_N = tuple(lines[n] for n in full), np.arange(len(full))
-    pairs = corpus.encode(Parallel("text", "input", source, ("",) * len(full), "input", place_N + 1, place_N))
+    pairs = corpus.encode(
+        Parallel("text", "input", source, ("",) * len(full), "input", place_N + 1, place_N)
+    )
     run = jax.jit(functools.partial(task.translate, decoding=config.decoding))
-    gates = heads.gates(heads.check_mask(mask_AH, task.full_AH), task.full_AH)
-    for batch in subject.batches(pairs):
-        token_BWT, score_BW = jax.device_get(run(subject.params, batch, gates))
+    gates = heads.gates(heads.check_mask(mask_AH, task.present_AH), task.present_AH)
+    for batch in setup.batches(pairs):
+        token_BWT, score_BW = jax.device_get(run(setup.params, batch, gates))
         for row in np.flatnonzero(batch["weight_B"]):
             texts = [corpus.codec.decode(token_T) for token_T in token_BWT[row]]
-            found[full[batch["index_B"][row]]] = list(zip(texts, score_BW[row].tolist(), strict=True))
+            found[full[batch["index_B"][row]]] = list(
+                zip(texts, score_BW[row].tolist(), strict=True)
+            )
     return found
 
 
 def as_lines(found: Sequence[Sequence[Hypothesis]], nbest: int) -> list[str]:
-    """One line a translation; with `nbest` more than 0 that many a sentence, as `number ||| translation ||| score`."""
+    """One line a translation; with `nbest` more than 0 that many a sentence, as `number |||
+    translation ||| score`."""
     if nbest < 1:
         return [hypotheses[0][0] if hypotheses else "" for hypotheses in found]
-    return [f"{number} ||| {text} ||| {score:.4f}" for number, some in enumerate(found) for text, score in some[:nbest]]
+    return [
+        f"{number} ||| {text} ||| {score:.4f}"
+        for number, some in enumerate(found)
+        for text, score in some[:nbest]
+    ]

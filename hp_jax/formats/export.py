@@ -18,21 +18,36 @@ from hp_jax.formats.stablehlo import _save_program
 from hp_jax.storage.files import new_folder
 
 FORMATS = {
-    "hf": "Hugging Face's, in the original size: zeros stand where heads were removed, any version loads it",
-    "hf-ragged": "Hugging Face's, smaller (pruned_heads); BERT, RoBERTa and DistilBERT, for transformers 4",
+    "hf": (
+        "Hugging Face's, in the original size: zeros stand where heads were removed, any version "
+        "loads it"
+    ),
+    "hf-ragged": (
+        "Hugging Face's, smaller (pruned_heads); BERT, RoBERTa and DistilBERT, for transformers 4"
+    ),
     "fairseq": "a translation model for fairseq, in the original size",
     "marian": "a translation model for Marian (.npz, float32), in the original size",
     "safetensors": "model.safetensors with a small config.json, smaller; hp_jax reads it too",
-    "stablehlo": "a program that needs no hp_jax, smaller (jax.export; CPU, CUDA and TPU), with a loader of ten lines",
+    "stablehlo": (
+        "a program that needs no hp_jax, smaller (jax.export; CPU, CUDA and TPU), with a loader "
+        "of ten lines"
+    ),
 }
 
 
 def export(
-    model: Model, folder: Path, to: str, *, decoding: Decoding | None = None, source_length: int = 64, force: bool = False
+    model: Model,
+    folder: Path,
+    to: str,
+    *,
+    decoding: Decoding | None = None,
+    source_length: int = 64,
+    force: bool = False,
 ) -> None:
     """Writes `model` to `folder` in one of FORMATS: whole, or, whatever goes wrong, not at all.
 
-    decoding: how a translation program searches, and what the other formats suggest (None: as Decoding has it).
+    decoding: how a translation program searches, and what the other formats suggest (None: as
+    Decoding has it).
     source_length: tokens, EOS included, that the source of a translation program has room for.
     force: what is in the folder, if that is a model, is replaced once the new one is complete.
 
@@ -60,11 +75,16 @@ def _write(model: Model, folder: Path, to: str, decoding: Decoding, source_lengt
     else:
         assert not isinstance(text, Tokenizer)
         if to == "hf-ragged":
-            raise ValueError("transformers cannot load a Marian model with pruned heads; expected --to hf, which pads them")
+            raise ValueError(
+                "transformers cannot load a Marian model with pruned heads; expected --to hf, "
+                "which pads them"
+            )
         if to == "marian":
             save_marian(folder, config, params, text)
         else:
-            {"hf": save_hf_marian, "fairseq": save_fairseq}[to](folder, config, params, text, decoding)
+            {"hf": save_hf_marian, "fairseq": save_fairseq}[to](
+                folder, config, params, text, decoding
+            )
 
 
-# --- Programs -------------------------------------------------------------------------------------------------------------
+# --- Programs ------------------------------------------------------------------------------------

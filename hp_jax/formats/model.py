@@ -1,4 +1,5 @@
-"""A model with its tokenizer or codec, from a folder of hp_jax or of another library; and back into a folder of hp_jax."""
+"""A model with its tokenizer or codec, from a folder of hp_jax or of another library; and back into
+a folder of hp_jax."""
 
 from __future__ import annotations
 
@@ -65,28 +66,44 @@ def task_of(config: BertConfig | Seq2SeqConfig) -> Classification | Translation:
 
 
 def load_model(model: str, *, dtype: str = "float32", attention: str = "xla") -> Model:
-    """Any trained model: a folder of hp_jax, or of another library that is supported, or a name on the Hugging Face hub."""
+    """Any trained model: a folder of hp_jax, or of another library that is supported, or a name on
+    the Hugging Face hub."""
     folder = find_folder(model)
-    raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {"model_type": "marian"}
+    raw = (
+        read_json(folder / "config.json")
+        if (folder / "config.json").is_file()
+        else {"model_type": "marian"}
+    )
     own = _described(folder)
     if "target_vocab" in own.get("config", {}) if own else raw.get("model_type") == "marian":
         return Model(*load_translator(model, dtype=dtype, attention=attention))
-    return Model(*load_classifier(model, labels=(), seed=0, fresh=False, dtype=dtype, attention=attention))
+    return Model(
+        *load_classifier(model, labels=(), seed=0, fresh=False, dtype=dtype, attention=attention)
+    )
 
 
 def load_classifier(
-    model: str, *, labels: Sequence[str], seed: int, fresh: bool, dtype: str = "float32", attention: str = "xla"
+    model: str,
+    *,
+    labels: Sequence[str],
+    seed: int,
+    fresh: bool,
+    dtype: str = "float32",
+    attention: str = "xla",
 ) -> tuple[BertConfig, Params, Tokenizer]:
     """Config, parameters and tokenizer of `model`.
 
-    A Hugging Face model without a classifier gets a fresh one for `labels` (from `seed`) if `fresh`, and is refused if not.
-    ValueError if the model's labels are not `labels`, those of the data; (): any will do.
+    A Hugging Face model without a classifier gets a fresh one for `labels` (from `seed`) if
+    `fresh`, and is refused if not. ValueError if the model's labels are not `labels`, those of the
+    data; (): any will do.
     """
     folder = find_folder(model)
     described = _described(folder)
     if not described:
         key = jax.random.key(seed)
-        config, params = load_hf_bert(folder, labels=labels, key=key, fresh=fresh, dtype=dtype, attention=attention)
+        config, params = load_hf_bert(
+            folder, labels=labels, key=key, fresh=fresh, dtype=dtype, attention=attention
+        )
         return config, params, load_tokenizer(folder)
     config = _config(BertConfig, described, folder, dtype=dtype, attention=attention)
     config = dataclasses.replace(config, labels=match_labels(config.labels, labels, folder))
@@ -94,8 +111,11 @@ def load_classifier(
     return config, _params(folder, described, abstract), load_tokenizer(folder)
 
 
-def load_translator(model: str, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params, Codec]:
-    """Config, parameters and codec of `model`: a folder of hp_jax, of Hugging Face's Marian, of Marian or of fairseq."""
+def load_translator(
+    model: str, *, dtype: str = "float32", attention: str = "xla"
+) -> tuple[Seq2SeqConfig, Params, Codec]:
+    """Config, parameters and codec of `model`: a folder of hp_jax, of Hugging Face's Marian, of
+    Marian or of fairseq."""
     folder = find_folder(model)
     described = _described(folder)
     if described:
@@ -110,17 +130,21 @@ def load_translator(model: str, *, dtype: str = "float32", attention: str = "xla
         return load_marian(folder, dtype=dtype, attention=attention)
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise FileNotFoundError(
-        f"{folder} has no translation model: expected a config.json (hp_jax, Hugging Face), a .pt file (fairseq), or a .npz or "
+        f"{folder} has no translation model: expected a config.json (hp_jax, Hugging Face), a .pt "
+        "file (fairseq), or a .npz or "
         f".bin file (Marian), but found {found}"
     )
 
 
 def _described(folder: Path) -> dict[str, Any]:
-    """config.json of a folder that hp_jax made, with parameters by Orbax or by safetensors; {} for another library's."""
+    """config.json of a folder that hp_jax made, with parameters by Orbax or by safetensors; {} for
+    another library's."""
     raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     kind = str(raw.get("format"))
     if kind == PROGRAM:
-        raise ValueError(f"{folder} has a compiled program: expected the model that it was exported from")
+        raise ValueError(
+            f"{folder} has a compiled program: expected the model that it was exported from"
+        )
     return raw if kind in (checkpoint.FORMAT, safetensors.FORMAT) else {}
 
 
@@ -146,6 +170,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def convert(model: str, folder: Path, *, force: bool = False) -> None:
-    """A model of another library as a model folder of hp_jax; ValueError if there is something already, unless `force`."""
+    """A model of another library as a model folder of hp_jax; ValueError if there is something
+    already, unless `force`."""
     with new_folder(folder, force=force) as new:
         load_model(model).save(new, {"converted from": model})

@@ -1,4 +1,5 @@
-"""The neutral format: model.safetensors with one tensor a parameter, named by its path, and a small config.json."""
+"""The neutral format: model.safetensors with one tensor a parameter, named by its path, and a small
+config.json."""
 
 from __future__ import annotations
 
@@ -39,16 +40,24 @@ def nested(tensors: Mapping[str, Any]) -> Params:
 def save_flat(folder: Path, config: dict[str, Any], params: Params) -> None:
     """model.safetensors and, last, config.json; `config` is the model's."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / "model.safetensors", {name: np.asarray(leaf) for name, leaf in flat(params).items()}, format="np")
+    write_tensors(
+        folder / "model.safetensors",
+        {name: np.asarray(leaf) for name, leaf in flat(params).items()},
+        format="np",
+    )
     write_json(folder / "config.json", {"format": FORMAT, "config": config})
 
 
 def load_flat(folder: Path, abstract: Params) -> Params:
-    """The parameters of such a folder; ValueError names one that is missing, unknown, or has another shape than `abstract`."""
+    """The parameters of such a folder; ValueError names one that is missing, unknown, or has
+    another shape than `abstract`."""
     found = read_tensors(folder)
     expected = {name: leaf.shape for name, leaf in flat(abstract).items()}
     for name in sorted(set(found) | set(expected)):
         shape = found[name].shape if name in found else None
         if shape != expected.get(name):
-            raise ValueError(f"{folder}: parameter {name} has shape {shape}, but config.json implies {expected.get(name)}")
+            raise ValueError(
+                f"{folder}: parameter {name} has shape {shape}, but config.json implies "
+                f"{expected.get(name)}"
+            )
     return nested({name: jnp.asarray(found[name], jnp.float32) for name in expected})

@@ -1,4 +1,5 @@
-"""Parameters of encoder-decoders from fairseq's and Hugging Face's files, which name nearly all modules alike."""
+"""Parameters of encoder-decoders from fairseq's and Hugging Face's files, which name nearly all
+modules alike."""
 
 from __future__ import annotations
 
@@ -52,11 +53,15 @@ def slots(config: Seq2SeqConfig) -> Iterator[Slot]:
         yield Slot(parts, ".".join(filter(None, map(_name, parts))), _shape(parts, leaf.shape))
 
 
-def fill(config: Seq2SeqConfig, tensors: Tensors, file: Path, *, settings: str, ignored: Iterable[str]) -> Params:
-    """Float32 parameters from the tensors of `file`; each is used or, if one of the patterns `ignored` fits, named in the log.
+def fill(
+    config: Seq2SeqConfig, tensors: Tensors, file: Path, *, settings: str, ignored: Iterable[str]
+) -> Params:
+    """Float32 parameters from the tensors of `file`; each is used or, if one of the patterns
+    `ignored` fits, named in the log.
 
-    Embeddings that are one here may be in the file under several names.  ValueError names a tensor that is missing, misshaped
-    or unknown, or two that should be equal; `settings` is where the file's shapes are said.
+    Embeddings that are one here may be in the file under several names.  ValueError names a tensor
+    that is missing, misshaped or unknown, or two that should be equal; `settings` is where the
+    file's shapes are said.
     """
     source, target = ["encoder.embed_tokens.weight"], ["decoder.embed_tokens.weight"]
     output = ["decoder.output_projection.weight", "decoder.embed_out", "lm_head.weight"]
@@ -69,7 +74,10 @@ def fill(config: Seq2SeqConfig, tensors: Tensors, file: Path, *, settings: str, 
     unite(tensors, target, file)
     params = _shapes(config)
     place(params, slots(config), tensors, file, settings=settings)
-    model = f"a Transformer of {config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
+    model = (
+        f"a Transformer of {config.encoder_layers} encoder and {config.decoder_layers} decoder "
+        "layers"
+    )
     check_rest(tensors, ignored, model, file)
     return params
 

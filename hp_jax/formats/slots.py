@@ -35,19 +35,29 @@ def named(tensors: Mapping[str, np.ndarray]) -> Tensors:
 
 
 def unite(tensors: Tensors, names: Sequence[str], file: Path) -> None:
-    """One tensor under the first of `names`, in place of equal ones under any of them; ValueError if two differ."""
+    """One tensor under the first of `names`, in place of equal ones under any of them; ValueError
+    if two differ."""
     found = [tensors.pop(name) for name in names if name in tensors]
     for name, tensor in found[1:]:
         if not np.array_equal(tensor, found[0][1]):
-            raise ValueError(f"{file}: {found[0][0]} and {name} should be one tensor, but they differ")
+            raise ValueError(
+                f"{file}: {found[0][0]} and {name} should be one tensor, but they differ"
+            )
     if found:
         tensors[names[0]] = found[0]
 
 
 def place(
-    params: dict[str, Any], slots: Iterable[Slot], tensors: Tensors, file: Path, *, settings: str, transposed: bool = True
+    params: dict[str, Any],
+    slots: Iterable[Slot],
+    tensors: Tensors,
+    file: Path,
+    *,
+    settings: str,
+    transposed: bool = True,
 ) -> None:
-    """Moves the tensor of every slot from `tensors` into `params`, both in place, as float32 in the shape of what is there.
+    """Moves the tensor of every slot from `tensors` into `params`, both in place, as float32 in the
+    shape of what is there.
 
     transposed: kernels are `[outputs, inputs]` in the file.
     settings: where the file's shapes are said, for the message.
@@ -59,7 +69,10 @@ def place(
             raise ValueError(f"{file} has no tensor {slot.name}, expected with shape {slot.shape}")
         name, tensor = tensors.pop(slot.name)
         if tensor.shape != slot.shape:
-            raise ValueError(f"{file}: tensor {name} has shape {tensor.shape}, but {settings} implies {slot.shape}")
+            raise ValueError(
+                f"{file}: tensor {name} has shape {tensor.shape}, but {settings} implies "
+                f"{slot.shape}"
+            )
         *modules, leaf = slot.path
         at = params
         for module in modules:
@@ -68,8 +81,11 @@ def place(
         at[leaf] = jax.numpy.asarray(tensor.reshape(at[leaf].shape), np.float32)
 
 
-def collect(params: Params, slots: Iterable[Slot], *, transposed: bool = True) -> dict[str, np.ndarray]:
-    """The inverse of `place`: the parameter of every slot, under its name in the file and in its shape there.
+def collect(
+    params: Params, slots: Iterable[Slot], *, transposed: bool = True
+) -> dict[str, np.ndarray]:
+    """The inverse of `place`: the parameter of every slot, under its name in the file and in its
+    shape there.
 
     Float32, C-contiguous; transposed as in `place`.
     """
@@ -86,13 +102,18 @@ def collect(params: Params, slots: Iterable[Slot], *, transposed: bool = True) -
 
 
 def check_rest(tensors: Tensors, ignored: Iterable[str], model: str, file: Path) -> None:
-    """Names in the log the tensors that nothing took; ValueError if one matches none of the patterns `ignored`.
+    """Names in the log the tensors that nothing took; ValueError if one matches none of the
+    patterns `ignored`.
 
     model: what has no place for it, for the message.
     """
-    skipped = {known for known in tensors if any(re.fullmatch(pattern, known) for pattern in ignored)}
+    skipped = {
+        known for known in tensors if any(re.fullmatch(pattern, known) for pattern in ignored)
+    }
     unknown = [name for known, (name, _) in sorted(tensors.items()) if known not in skipped]
     if unknown:
-        raise ValueError(f"{file} has {len(unknown)} tensors with no place in {model}, e.g. {unknown[0]}")
+        raise ValueError(
+            f"{file} has {len(unknown)} tensors with no place in {model}, e.g. {unknown[0]}"
+        )
     if skipped:
         log.info("%s: ignored %s", file, ", ".join(tensors[known][0] for known in sorted(skipped)))

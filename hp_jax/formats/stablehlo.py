@@ -27,7 +27,10 @@ Run = Callable[..., tuple[jax.Array, ...]]
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-SERVE = '''"""This folder's model, without hp_jax: needs jax, numpy and flatbuffers; config.json says what goes in and out."""
+SERVE = '''"""This folder's model, without hp_jax: needs jax, numpy and flatbuffers.
+
+config.json says what goes in and out.
+"""
 
 from pathlib import Path
 
@@ -47,15 +50,17 @@ def model(*inputs):
 def _save_program(folder: Path, model: Model, decoding: Decoding, source_length: int) -> None:
     """model.stablehlo, params.npz, serve.py and, last, config.json.
 
-    The program is for any number of examples, and a classifier's for any length.  JAX reads it for at least half a year after
-    the release that wrote it.
+    The program is for any number of examples, and a classifier's for any length.  JAX reads it for
+    at least half a year after the release that wrote it.
     """
     params = {name: np.asarray(leaf) for name, leaf in flat(model.params).items()}
     if isinstance(model.config, BertConfig):
         run, inputs, about = _classifier(model.config)
     else:
         run, inputs, about = _translator(model.config, decoding, source_length)
-    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()}
+    shapes = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()
+    }
     program = jax.export.export(jax.jit(run), platforms=PLATFORMS)(shapes, *inputs.values())
     arrays = io.BytesIO()
     np.savez(arrays, **params)  # type: ignore[arg-type]  # no parameter is called allow_pickle
@@ -64,7 +69,10 @@ def _save_program(folder: Path, model: Model, decoding: Decoding, source_length:
     write_whole(folder / "serve.py", SERVE.encode())
     outputs = dict(zip(about.pop("outputs"), program.out_avals, strict=True))
     described = {
-        side: {name: {"shape": [str(size) for size in one.shape], "dtype": str(one.dtype)} for name, one in some.items()}
+        side: {
+            name: {"shape": [str(size) for size in one.shape], "dtype": str(one.dtype)}
+            for name, one in some.items()
+        }
         for side, some in (("inputs", inputs), ("outputs", outputs))
     }
     versions = {"platforms": PLATFORMS, "jax": jax.__version__}
@@ -74,10 +82,12 @@ def _save_program(folder: Path, model: Model, decoding: Decoding, source_length:
 def _classifier(config: BertConfig) -> tuple[Run, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]:
     """The function, what it takes besides parameters, and what else is to be known."""
     task = Classification(dataclasses.replace(config, attention="xla"))
-    on = gates(task.full_AH, task.full_AH)
+    on = gates(task.present_AH, task.present_AH)
     room = config.positions - config.first_position
 
-    def run(params: dict[str, Array], tokens_BT: Array, types_BT: Array, length_B: Array) -> tuple[jax.Array]:
+    def run(
+        params: dict[str, Array], tokens_BT: Array, types_BT: Array, length_B: Array
+    ) -> tuple[jax.Array]:
         batch = {"tokens_BT": tokens_BT, "types_BT": types_BT, "length_B": length_B}
         return (task.logits(nested(params), batch, on),)
 
@@ -92,13 +102,20 @@ def _translator(
 ) -> tuple[Run, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]:
     """The same for beam search."""
     task = Translation(dataclasses.replace(config, attention="xla"))
-    on = gates(task.full_AH, task.full_AH)
+    on = gates(task.present_AH, task.present_AH)
     room = config.max_positions - config.first_position
     if width < 1 or (config.positions == "learned" and width > room):
-        raise ValueError(f"a source length of {width} does not fit: expected 1 or more, and at most the model's positions")
+        raise ValueError(
+            f"a source length of {width} does not fit: expected 1 or more, and at most the "
+            "model's positions"
+        )
 
     def run(params: dict[str, Array], source_BS: Array, length_B: Array) -> tuple[jax.Array, ...]:
-        batch = {"source_BS": source_BS, "source_length_B": length_B, "weight_B": jnp.ones_like(length_B)}
+        batch = {
+            "source_BS": source_BS,
+            "source_length_B": length_B,
+            "weight_B": jnp.ones_like(length_B),
+        }
         return tuple(task.translate(nested(params), batch, on, decoding))
 
     (batch,) = jax.export.symbolic_shape("b")

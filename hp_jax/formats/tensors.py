@@ -30,15 +30,19 @@ def find_folder(model: str) -> Path:
 
     try:
         return Path(huggingface_hub.snapshot_download(model, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # huggingface_hub raises errors of several libraries when there is no network
+    except (
+        Exception
+    ) as error:  # huggingface_hub raises errors of several libraries when there is no network
         raise FileNotFoundError(
-            f"{model!r} is not a folder here and could not be fetched from the Hugging Face hub ({type(error).__name__}); "
+            f"{model!r} is not a folder here and could not be fetched from the Hugging Face hub "
+            f"({type(error).__name__}); "
             "download the repository where there is a network and pass the folder's path"
         ) from error
 
 
 def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint folder: `model.safetensors`, one with an index of shards, or `pytorch_model.bin`.
+    """All tensors of a checkpoint folder: `model.safetensors`, one with an index of shards, or
+    `pytorch_model.bin`.
 
     A .bin file needs torch and is read with `weights_only=True`.
     """
@@ -52,7 +56,9 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
         return _read_torch(single)
     if index.is_file():
         return _read_shards(folder, index, _read_torch)
-    raise FileNotFoundError(f"{folder} has neither model.safetensors nor pytorch_model.bin (nor an index of shards)")
+    raise FileNotFoundError(
+        f"{folder} has neither model.safetensors nor pytorch_model.bin (nor an index of shards)"
+    )
 
 
 def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
@@ -64,7 +70,9 @@ def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
         tensors |= read(folder / file)
     missing = sorted(set(place) - set(tensors))
     if missing:
-        raise ValueError(f"{index} names the tensor {missing[0]} in {place[missing[0]]}, but it is not in it")
+        raise ValueError(
+            f"{index} names the tensor {missing[0]} in {place[missing[0]]}, but it is not in it"
+        )
     return tensors
 
 
@@ -73,7 +81,9 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open has no iterator)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes): {error}") from error
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
+        ) from error
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
@@ -81,20 +91,30 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_torch(path: Path, classes: Sequence[type] = ()) -> Any:
-    """What `torch.save` wrote: tensors, plain containers, numbers and strings, and instances of `classes`.
+    """What `torch.save` wrote: tensors, plain containers, numbers and strings, and instances of
+    `classes`.
 
-    Nothing else is unpickled: ValueError names the class or function that the file asks for, and it is not called.
+    Nothing else is unpickled: ValueError names the class or function that the file asks for, and it
+    is not called.
     """
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"reading {path} needs PyTorch: pip install torch, or convert the file to safetensors") from error
+        raise ImportError(
+            f"reading {path} needs PyTorch: pip install torch, or convert the file to safetensors"
+        ) from error
     try:
         with torch.serialization.safe_globals(list(classes)):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch errors all mean that the file cannot be read safely
+    except (
+        Exception
+    ) as error:  # zip, pickle and torch errors all mean that the file cannot be read safely
         asked = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"it asks for {asked[1]}" if asked else str(error).partition("\n")[0] or type(error).__name__
+        reason = (
+            f"it asks for {asked[1]}"
+            if asked
+            else str(error).partition("\n")[0] or type(error).__name__
+        )
         raise ValueError(f"{path} cannot be read as a file of plain tensors: {reason}") from error
 
 

@@ -1,4 +1,5 @@
-"""What writers of other libraries' files have in common: refusing what a format cannot hold, and safetensors files."""
+"""What writers of other libraries' files have in common: refusing what a format cannot hold, and
+safetensors files."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ NOT_COMPARED = ("dtype", "attention", "dropout", "attention_dropout", "classifie
 
 
 def check_held(config: BertConfig | Seq2SeqConfig, read: Callable[[], Any], what: str) -> None:
-    """ValueError, before anything is written, if the settings for a file describe another model than `config`.
+    """ValueError, before anything is written, if the settings for a file describe another model
+    than `config`.
 
     read: the reader's config from those settings; what: the format, for the message.
     """
@@ -31,7 +33,11 @@ def check_held(config: BertConfig | Seq2SeqConfig, read: Callable[[], Any], what
         found = dataclasses.asdict(read())
     except ValueError as error:
         raise ValueError(f"{what} cannot hold this model: {error}") from error
-    unused = ("max_positions",) if isinstance(config, Seq2SeqConfig) and config.positions != "learned" else ()
+    unused = (
+        ("max_positions",)
+        if isinstance(config, Seq2SeqConfig) and config.positions != "learned"
+        else ()
+    )
     wrong = [
         f"it has {name} {found[name]!r}, not {value!r}"
         for name, value in dataclasses.asdict(config).items()
@@ -44,7 +50,9 @@ def check_held(config: BertConfig | Seq2SeqConfig, read: Callable[[], Any], what
 def text_of(text: Any, kind: type[Kind], what: str) -> Kind:
     """The codec `text` if it is of the kind that the format has; ValueError if not."""
     if not isinstance(text, kind):
-        needed, there = (f"the kind {one.kind} ({', '.join(one.files.values())})" for one in (kind, text))
+        needed, there = (
+            f"the kind {one.kind} ({', '.join(one.files.values())})" for one in (kind, text)
+        )
         raise ValueError(f"{what} needs a text side of {needed}, but this model's is of {there}")
     return text
 

@@ -1,4 +1,5 @@
-"""Many masks on one data set: what each example gives under each mask, with as little work as possible."""
+"""Many masks on one data set: what each example gives under each mask, with as little work as
+possible."""
 
 from hp_jax.grid.evaluate import evaluate_grid, fill_grid
 

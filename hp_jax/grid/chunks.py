@@ -27,7 +27,8 @@ ENOUGH = 0.9
 
 
 def chunk_size(task: Task, params: Params, batches: Sequence[Batch], masks: int) -> int:
-    """How many of so many masks a device evaluates together: as many as fit, in equal chunks, with a chunk for each device.
+    """How many of so many masks a device evaluates together: as many as fit, in equal chunks, with
+    a chunk for each device.
 
     On large data they are fewer, so that a chunk stays something that one can lose.
     RuntimeError if not even one fits.
@@ -42,15 +43,20 @@ def chunk_size(task: Task, params: Params, batches: Sequence[Batch], masks: int)
 
 
 def equal_chunk(masks: int, devices: int, fit: int) -> int:
-    """The smallest chunk with which so many devices are done with all masks in as few rounds as with chunks of `fit`."""
+    """The smallest chunk with which so many devices are done with all masks in as few rounds as
+    with chunks of `fit`."""
     return math.ceil(masks / (devices * math.ceil(masks / (devices * fit))))
 
 
-def masks_that_fit(task: Task, params: Params, batch: Batch, mesh: Mesh, limit: float, *, most: int = MOST) -> int:
-    """The masks, at most so many, that a device of `mesh` can evaluate together within `limit` bytes.
+def masks_that_fit(
+    task: Task, params: Params, batch: Batch, mesh: Mesh, limit: float, *, most: int = MOST
+) -> int:
+    """The masks, at most so many, that a device of `mesh` can evaluate together within `limit`
+    bytes.
 
-    Each number that is considered is compiled: memory is no straight line in the number of masks, since a TPU keeps a few of
-    them out of the memory that counts.  RuntimeError if not even one fits.
+    Each number that is considered is compiled: memory is no straight line in the number of masks,
+    since a TPU keeps a few of them out of the memory that counts.  RuntimeError if not even one
+    fits.
     """
     over, over_bytes = most, program_bytes(task, params, batch, mesh, most)
     if over_bytes <= limit:
@@ -73,13 +79,15 @@ def _too_large(batch: Batch, mesh: Mesh, needed: float, limit: float) -> str:
     examples = math.ceil(len(batch["weight_B"]) / mesh.shape["data"])
     need = f"{needed / 2**20:.1f} MiB" if math.isfinite(needed) else "more memory than there is"
     return (
-        f"a device needs {need} for one mask on {examples} examples, but may use {limit / 2**20:.1f} MiB: "
+        f"a device needs {need} for one mask on {examples} examples, but may use "
+        f"{limit / 2**20:.1f} MiB: "
         "choose a smaller data.batch (or data.batch_tokens)"
     )
 
 
 def program_bytes(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int) -> float:
-    """What `evaluate_masks` needs on each device for a chunk of so many masks there; infinity if the compiler says too much."""
+    """What `evaluate_masks` needs on each device for a chunk of so many masks there; infinity if
+    the compiler says too much."""
     try:
         return needed_bytes(compiled_grid(task, params, batch, mesh, masks))
     except jax.errors.JaxRuntimeError as error:
@@ -95,16 +103,27 @@ def needed_bytes(compiled: Any) -> int:
     return int(held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes)
 
 
-def compiled_grid(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int, *, alike: bool = False) -> Any:
-    """The program that evaluates `masks` masks on each device along `mask`; only the shapes of `params` and `batch` count."""
+def compiled_grid(
+    task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int, *, alike: bool = False
+) -> Any:
+    """The program that evaluates `masks` masks on each device along `mask`; only the shapes of
+    `params` and `batch` count."""
 
     def placed(tree: Any, *axes: str) -> Any:
         sharding = NamedSharding(mesh, PartitionSpec(*axes))
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding), tree)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding),
+            tree,
+        )
 
-    masks_MAH = np.ones((masks * mesh.shape["mask"], *task.full_AH.shape), bool)
+    masks_MAH = np.ones((masks * mesh.shape["mask"], *task.present_AH.shape), bool)
     plans, _ = planned(task, masks_MAH, mesh)
-    arguments = placed(params), placed(dict(batch), "data"), placed(masks_MAH, "mask"), placed(plans, "mask")
+    arguments = (
+        placed(params),
+        placed(dict(batch), "data"),
+        placed(masks_MAH, "mask"),
+        placed(plans, "mask"),
+    )
     return evaluate_masks.lower(task, *arguments, mesh=mesh, alike=alike).compile()
 
 

@@ -8,9 +8,11 @@ import numpy as np
 
 
 class Plan(NamedTuple):
-    """The distinct beginnings of G masks: those of one row more than the row before, in the order of what they begin with.
+    """The distinct beginnings of G masks: those of one row more than the row before, in the order
+    of what they begin with.
 
-    A state after row r belongs to a beginning of r + 1 rows.  P = G + 1; only the first entries of an axis may be in use.
+    A state after row r belongs to a beginning of r + 1 rows.  P = G + 1; only the first entries of
+    an axis may be in use.
     """
 
     count_A: np.ndarray
@@ -26,7 +28,11 @@ class Plan(NamedTuple):
 def plan(masks_MAH: np.ndarray, stages: int) -> Plan:
     """What `stages` rows of M masks have in common; A is the stages, G is M."""
     masks, place_M = len(masks_MAH), np.zeros(len(masks_MAH), int)
-    count_A, first_AP, mask_AG = np.zeros(stages, int), np.zeros((stages, masks + 1), int), np.zeros((stages, masks), int)
+    count_A, first_AP, mask_AG = (
+        np.zeros(stages, int),
+        np.zeros((stages, masks + 1), int),
+        np.zeros((stages, masks), int),
+    )
     for row in range(stages):
         count_A[row] = place_M.max() + 1
         beginning_MH = np.concatenate([place_M[:, None], masks_MAH[:, row]], axis=1)

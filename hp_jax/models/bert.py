@@ -1,4 +1,5 @@
-"""BERT-type classifiers (BERT, RoBERTa, DistilBERT) as a chain of stages, each of which reads one row of the head mask."""
+"""BERT-type classifiers (BERT, RoBERTa, DistilBERT) as a chain of stages, each of which reads one
+row of the head mask."""
 
 from __future__ import annotations
 
@@ -45,24 +46,41 @@ class Block(nn.Module):
         """Names the modules: these names are the checkpoint's."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
-        self.attention = Attention(c.width, self.heads, c.head_width, dtype, c.attention_dropout, c.attention)
+        self.attention = Attention(
+            c.width, self.heads, c.head_width, dtype, c.attention_dropout, c.attention
+        )
         self.ffn = FeedForward(c.ffn, c.activation, dtype)
-        self.attention_norm, self.ffn_norm = (nn.LayerNorm(c.epsilon, dtype=dtype) for _ in range(2))
+        self.attention_norm, self.ffn_norm = (
+            nn.LayerNorm(c.epsilon, dtype=dtype) for _ in range(2)
+        )
         self.dropout = nn.Dropout(c.dropout)
 
-    def look(self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, *, train: bool) -> jax.Array:
+    def context(
+        self, x_BTD: jax.Array, memory_BSD: jax.Array, attend_B1TS: jax.Array, *, train: bool
+    ) -> jax.Array:
         """What each head sees `[B, T, H, K]`; `attend` is True where a query may look."""
-        return self.attention.context(x_BTD, self.attention.keys(memory_BSD), attend_B1TS, train=train)
+        return self.attention.context(
+            x_BTD, self.attention.keys(memory_BSD), attend_B1TS, train=train
+        )
 
-    def advance(self, x_BTD: jax.Array, seen_BTHK: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+    def apply_row(
+        self, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
         """The layer's output `[B, T, D]`."""
         dropout = functools.partial(self.dropout, deterministic=not train)
-        x_BTD = residual(x_BTD, lambda _: self.attention.gated(seen_BTHK, gate), self.attention_norm, dropout, "post")
+        x_BTD = residual(
+            x_BTD,
+            lambda _: self.attention.gated(context_BTHK, gate),
+            self.attention_norm,
+            dropout,
+            "post",
+        )
         return residual(x_BTD, self.ffn, self.ffn_norm, dropout, "post")
 
 
 class Bert(nn.Module):
-    """`embed`, then `look` and `advance` for each mask row, then `readout`; `__call__` runs the chain."""
+    """`embed`, then `context` and `apply_row` for each mask row, then `readout`; `__call__` runs
+    the chain."""
 
     config: BertConfig
 
@@ -84,28 +102,44 @@ class Bert(nn.Module):
         """The last row computes the [CLS] query alone (T = 1): the readout uses nothing else."""
         return x_BTD[:, :1] if row == self.config.layers - 1 else x_BTD
 
-    def look(self, row: int, x_BTD: jax.Array, length_B: jax.Array, *, train: bool) -> jax.Array:
-        """What the heads of row `row` see in the state `[B, S, D]` before it: `[B, T, H, K]`, whatever their gates are."""
+    def context(self, row: int, x_BTD: jax.Array, length_B: jax.Array, *, train: bool) -> jax.Array:
+        """What the heads of row `row` see in the state `[B, S, D]` before it: `[B, T, H, K]`,
+        whatever their gates are."""
         attend_B1TS = (jnp.arange(x_BTD.shape[1])[None] < length_B[:, None])[:, None, None]
-        return self.layer[row].look(self._queries(row, x_BTD), x_BTD, attend_B1TS, train=train)
+        return self.layer[row].context(self._queries(row, x_BTD), x_BTD, attend_B1TS, train=train)
 
-    def advance(self, row: int, x_BTD: jax.Array, seen_BTHK: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+    def apply_row(
+        self, row: int, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
         """The state after row `row`, from the one before it and what its heads see there."""
-        return self.layer[row].advance(self._queries(row, x_BTD), seen_BTHK, gate, train=train)
+        return self.layer[row].apply_row(self._queries(row, x_BTD), context_BTHK, gate, train=train)
 
     def readout(self, x_BTD: jax.Array, *, train: bool) -> jax.Array:
         """Logits `[B, C]` from the state of [CLS], float32."""
         x_BD = x_BTD[:, 0]
         if self.config.family == "roberta":
             x_BD = self.readout_dropout(x_BD, deterministic=not train)
-        x_BD = ACTIVATIONS["relu" if self.config.family == "distilbert" else "tanh"](self.pool(x_BD))
-        return self.classifier(self.readout_dropout(x_BD, deterministic=not train)).astype(jnp.float32)
+        x_BD = ACTIVATIONS["relu" if self.config.family == "distilbert" else "tanh"](
+            self.pool(x_BD)
+        )
+        return self.classifier(self.readout_dropout(x_BD, deterministic=not train)).astype(
+            jnp.float32
+        )
 
     def __call__(
-        self, tokens_BT: jax.Array, types_BT: jax.Array, length_B: jax.Array, gates: Sequence[jax.Array], *, train: bool = False
+        self,
+        tokens_BT: jax.Array,
+        types_BT: jax.Array,
+        length_B: jax.Array,
+        gates: Sequence[jax.Array],
+        *,
+        train: bool = False,
     ) -> jax.Array:
-        """Logits `[B, C]`; `length_B` is the number of real tokens, `gates[a]` is broadcast to `[B, T_a, H]`."""
+        """Logits `[B, C]`; `length_B` is the number of real tokens, `gates[a]` is broadcast to `[B,
+        T_a, H]`."""
         x_BTD = self.embed(tokens_BT, types_BT, train=train)
         for row, gate in enumerate(gates):
-            x_BTD = self.advance(row, x_BTD, self.look(row, x_BTD, length_B, train=train), gate, train=train)
+            x_BTD = self.apply_row(
+                row, x_BTD, self.context(row, x_BTD, length_B, train=train), gate, train=train
+            )
         return self.readout(x_BTD, train=train)

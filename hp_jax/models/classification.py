@@ -1,4 +1,5 @@
-"""Text classification by a BERT-type model, as the `Task` that importance, ablation and pruning see."""
+"""Text classification by a BERT-type model, as the `Task` that importance, ablation and pruning
+see."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hp_jax.architecture import BertConfig, full_mask
+from hp_jax.architecture import BertConfig, present_mask
 from hp_jax.models.bert import Bert
 from hp_jax.task import Array, Batch, Params
 
@@ -20,7 +21,8 @@ from hp_jax.task import Array, Batch, Params
 class Classification:
     """Cross-entropy with gold labels, and predicted labels.
 
-    A batch has `tokens_BT`, `types_BT`, `length_B`, `label_B`, `weight_B` and `index_B`, all padded on the right.
+    A batch has `tokens_BT`, `types_BT`, `length_B`, `label_B`, `weight_B` and `index_B`, all padded
+    on the right.
     """
 
     config: BertConfig
@@ -31,9 +33,9 @@ class Classification:
         return tuple(self.config.rows)
 
     @property
-    def full_AH(self) -> np.ndarray:
+    def present_AH(self) -> np.ndarray:
         """The heads that the model has `[A, H]`."""
-        return full_mask(self.config)
+        return present_mask(self.config)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
@@ -41,23 +43,43 @@ class Classification:
         gates = [jnp.ones(count) for count in self.config.heads_per_row.values()]
         return Bert(self.config).init(key, one, one, jnp.ones(1, jnp.int32), gates)["params"]
 
-    def logits(self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array | None = None) -> jax.Array:
+    def logits(
+        self,
+        params: Params,
+        batch: Batch,
+        gates: Sequence[Array],
+        *,
+        dropout: jax.Array | None = None,
+    ) -> jax.Array:
         """`[B, C]`, float32; a key for `dropout` switches it on."""
         rngs = {} if dropout is None else {"dropout": dropout}
         inputs = batch["tokens_BT"], batch["types_BT"], batch["length_B"]
-        logits_BC = Bert(self.config).apply({"params": params}, *inputs, gates, train=dropout is not None, rngs=rngs)
+        logits_BC = Bert(self.config).apply(
+            {"params": params}, *inputs, gates, train=dropout is not None, rngs=rngs
+        )
         return cast(jax.Array, logits_BC)
 
     def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
         """Cross-entropy of each example `[B]`, in nats."""
-        return optax.softmax_cross_entropy_with_integer_labels(self.logits(params, batch, gates), batch["label_B"])
+        return optax.softmax_cross_entropy_with_integer_labels(
+            self.logits(params, batch, gates), batch["label_B"]
+        )
 
     def training_loss(
-        self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array, smoothing: float
+        self,
+        params: Params,
+        batch: Batch,
+        gates: Sequence[Array],
+        *,
+        dropout: jax.Array,
+        smoothing: float,
     ) -> tuple[jax.Array, jax.Array]:
-        """Cross-entropy with label smoothing of each example `[B]`, and ones `[B]`; dropout is on."""
+        """Cross-entropy with label smoothing of each example `[B]`, and ones `[B]`; dropout is
+        on."""
         logits_BC = self.logits(params, batch, gates, dropout=dropout)
-        label_BC = optax.smooth_labels(jax.nn.one_hot(batch["label_B"], len(self.config.labels)), smoothing)
+        label_BC = optax.smooth_labels(
+            jax.nn.one_hot(batch["label_B"], len(self.config.labels)), smoothing
+        )
         return optax.softmax_cross_entropy(logits_BC, label_BC), jnp.ones(len(logits_BC))
 
     @property
@@ -69,25 +91,43 @@ class Classification:
         """The embeddings `[B, T, D]`."""
         return self._apply(params, "embed", batch["tokens_BT"], batch["types_BT"])
 
-    def look(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+    def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
         """What the row's heads see: `[B, T, H, K]`."""
-        return self._apply(params, "look", row, state, batch["length_B"])
+        return self._apply(params, "context", row, state, batch["length_B"])
 
-    def advance(self, params: Params, row: int, batch: Batch, state: jax.Array, seen: jax.Array, gate: Array) -> jax.Array:
+    def apply_row(
+        self,
+        params: Params,
+        row: int,
+        batch: Batch,
+        state: jax.Array,
+        context: jax.Array,
+        gate: Array,
+    ) -> jax.Array:
         """The state after the row `[B, T, D]`; `[B, 1, D]` after the last, of [CLS] alone."""
-        return self._apply(params, "advance", row, state, seen, gate)
+        return self._apply(params, "apply_row", row, state, context, gate)
 
-    def evaluate(self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]) -> dict[str, jax.Array]:
+    def evaluate(
+        self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]
+    ) -> dict[str, jax.Array]:
         """`loss` and `prediction` of each example under each mask `[M, B]`."""
 
         def read(of: tuple[jax.Array, jax.Array]) -> jax.Array:
             state, gate_GH = of
-            seen = self.look(params, self.stages, batch, state)
-            last = jax.vmap(lambda gate_H: self.advance(params, self.stages, batch, state, seen, gate_H))(gate_GH)
+            context = self.context(params, self.stages, batch, state)
+            last = jax.vmap(
+                lambda gate_H: self.apply_row(params, self.stages, batch, state, context, gate_H)
+            )(gate_GH)
             return jax.vmap(lambda state: self._apply(params, "readout", state))(last)
 
         logits_UGBC = jax.lax.map(
-            read, (states, jnp.reshape(gates[-1], (len(states), len(gates[-1]) // len(states), gates[-1].shape[-1])))
+            read,
+            (
+                states,
+                jnp.reshape(
+                    gates[-1], (len(states), len(gates[-1]) // len(states), gates[-1].shape[-1])
+                ),
+            ),
         )
         logits_MBC = logits_UGBC.reshape(-1, *logits_UGBC.shape[2:])
         label_MB = jnp.broadcast_to(batch["label_B"], logits_MBC.shape[:2])

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from hp_jax.architecture import Decoding
 
 Step = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], tuple[jax.Array, Any]]
-"""(tokens `[R, W]`, place, origin `[R, W, T]`, cache, context) -> (logits `[R, W, V]` of the token at that place, the cache
-after it).  What a beam wrote into the cache stays there: at place t beam w goes on from what beam `origin[r, w, t]` wrote."""
+"""(tokens `[R, W]`, place, origin `[R, W, T]`, cache, given) -> (logits `[R, W, V]` of the token at
+that place, the cache after it).  What a beam wrote into the cache stays there: at place t beam w
+goes on from what beam `origin[r, w, t]` wrote."""
 
 MANY = 16
 """Sentences from which on it pays to leave the finished ones behind."""
@@ -43,7 +44,7 @@ class _Beams(NamedTuple):
     """Finished hypotheses."""
     limit_R: jax.Array
     cache: Any
-    context: Any
+    given: Any
 
     def unfinished(self) -> jax.Array:
         """Which sentences go on `[R]`."""
@@ -58,7 +59,7 @@ def longest(source: int, decoding: Decoding) -> int:
 def beam_search(
     step: Step,
     cache: Any,
-    context: Any,
+    given: Any,
     limit_R: jax.Array,
     *,
     length: int,
@@ -68,51 +69,66 @@ def beam_search(
     never: tuple[int, ...],
     decoding: Decoding,
 ) -> Hypotheses:
-    """The best translations of R sentences; `cache` has leaves `[R, ...]`, `context`, which stays as it is, `[R / n, ...]`:
-    each of its rows serves n successive sentences.
+    """The best translations of R sentences; `cache` has leaves `[R, ...]`, `given`, which stays as
+    it is, `[R / n, ...]`: each of its rows serves n successive sentences.
 
-    As in fairseq: of the best 2W continuations those among the first W that end are finished, the first W that do not end go
-    on; a sentence is done when W hypotheses are finished, or at its own `limit_R` tokens before EOS.  `length` bounds all of
-    them.  Nothing depends on the other sentences.
+    As in fairseq: of the best 2W continuations those among the first W that end are finished, the
+    first W that do not end go on; a sentence is done when W hypotheses are finished, or at its own
+    `limit_R` tokens before EOS.  `length` bounds all of them.  Nothing depends on the other
+    sentences.
 
-    A few sentences can take much longer than the others (models that lack a head they need ramble to the limit): when three
-    quarters are done, the rest goes on alone.
+    A few sentences can take much longer than the others (models that lack a head they need ramble
+    to the limit): when three quarters are done, the rest goes on alone.
     """
     rows, beams = limit_R.shape[0], decoding.beam
-    nothing = Hypotheses(jnp.full((rows, beams, length), pad, jnp.int32), jnp.full((rows, beams), -jnp.inf))
+    nothing = Hypotheses(
+        jnp.full((rows, beams, length), pad, jnp.int32), jnp.full((rows, beams), -jnp.inf)
+    )
     now = _Beams(
         place=jnp.zeros((), jnp.int32),
         last_RW=jnp.full((rows, beams), start, jnp.int32),
         token_RWT=nothing.token_RWT,
-        origin_RWT=jnp.broadcast_to(jnp.arange(beams, dtype=jnp.int32)[None, :, None], (rows, beams, length)),
-        score_RW=jnp.broadcast_to(jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)[None], (rows, beams)),
+        origin_RWT=jnp.broadcast_to(
+            jnp.arange(beams, dtype=jnp.int32)[None, :, None], (rows, beams, length)
+        ),
+        score_RW=jnp.broadcast_to(
+            jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)[None], (rows, beams)
+        ),
         done=nothing,
         count_R=jnp.zeros(rows, jnp.int32),
         limit_R=jnp.minimum(limit_R, length - 1),
         cache=cache,
-        context=context,
+        given=given,
     )
-    advance = functools.partial(_advance, step=step, eos=eos, never=never, decoding=decoding)
-    few = rows // 4 if isinstance(rows, int) and rows >= MANY else 0  # an exported program does not know its rows
-    now = jax.lax.while_loop(lambda now: jnp.sum(now.unfinished()) > few, advance, now)
+    extend = functools.partial(_extend, step=step, eos=eos, never=never, decoding=decoding)
+    few = (
+        rows // 4 if isinstance(rows, int) and rows >= MANY else 0
+    )  # an exported program does not know its rows
+    now = jax.lax.while_loop(lambda now: jnp.sum(now.unfinished()) > few, extend, now)
     done = now.done
     if few:
         late = jnp.argsort(~now.unfinished(), stable=True)[:few]
         rest = jax.tree.map(lambda leaf: leaf[late * len(leaf) // rows] if leaf.ndim else leaf, now)
-        rest = jax.lax.while_loop(lambda now: jnp.any(now.unfinished()), advance, rest)
+        rest = jax.lax.while_loop(lambda now: jnp.any(now.unfinished()), extend, rest)
         done = jax.tree.map(lambda whole, part: whole.at[late].set(part), done, rest.done)
     order_RW = jnp.argsort(done.score_RW, axis=1, stable=True, descending=True)
     return Hypotheses(*(_pick(part, order_RW) for part in done))
 
 
-def _advance(now: _Beams, *, step: Step, eos: int, never: tuple[int, ...], decoding: Decoding) -> _Beams:
+def _extend(
+    now: _Beams, *, step: Step, eos: int, never: tuple[int, ...], decoding: Decoding
+) -> _Beams:
     """One more token."""
     beams = decoding.beam
-    logits_RWV, cache = step(now.last_RW, now.place, now.origin_RWT, now.cache, now.context)
-    allowed_RV = _allowed(logits_RWV.shape[-1], now.place, now.limit_R, eos, never, decoding.min_length)
+    logits_RWV, cache = step(now.last_RW, now.place, now.origin_RWT, now.cache, now.given)
+    allowed_RV = _allowed(
+        logits_RWV.shape[-1], now.place, now.limit_R, eos, never, decoding.min_length
+    )
     score_RC, parent_RC, token_RC = _best(now.score_RW, logits_RWV, allowed_RV)
     ends_RC = (token_RC == eos) & (score_RC > -jnp.inf)
-    done, count_R = _finish(now, score_RC[:, :beams], parent_RC[:, :beams], ends_RC[:, :beams], eos, decoding)
+    done, count_R = _finish(
+        now, score_RC[:, :beams], parent_RC[:, :beams], ends_RC[:, :beams], eos, decoding
+    )
     go_on_RW = jnp.argsort(ends_RC, axis=1, stable=True)[:, :beams]
     parent_RW, last_RW = _pick(parent_RC, go_on_RW), _pick(token_RC, go_on_RW)
     return now._replace(
@@ -120,7 +136,9 @@ def _advance(now: _Beams, *, step: Step, eos: int, never: tuple[int, ...], decod
         last_RW=last_RW,
         token_RWT=_pick(now.token_RWT, parent_RW).at[:, :, now.place].set(last_RW),
         origin_RWT=jnp.where(
-            jnp.arange(now.origin_RWT.shape[2]) <= now.place, _pick(now.origin_RWT, parent_RW), now.origin_RWT
+            jnp.arange(now.origin_RWT.shape[2]) <= now.place,
+            _pick(now.origin_RWT, parent_RW),
+            now.origin_RWT,
         ),
         score_RW=_pick(score_RC, go_on_RW),
         done=done,
@@ -134,29 +152,53 @@ def _pick(x: jax.Array, index_RW: jax.Array) -> jax.Array:
     return jax.vmap(lambda x, index: x[index])(x, index_RW)
 
 
-def _allowed(vocab: int, place: jax.Array, limit_R: jax.Array, eos: int, never: tuple[int, ...], min_length: int) -> jax.Array:
-    """Which tokens may come next `[R, V]`: EOS alone at the limit, no EOS before the least length, some never."""
+def _allowed(
+    vocab: int,
+    place: jax.Array,
+    limit_R: jax.Array,
+    eos: int,
+    never: tuple[int, ...],
+    min_length: int,
+) -> jax.Array:
+    """Which tokens may come next `[R, V]`: EOS alone at the limit, no EOS before the least length,
+    some never."""
     is_eos_1V = (jnp.arange(vocab) == eos)[None]
-    good_1V = jnp.ones((1, vocab), bool).at[:, jnp.array(never, jnp.int32)].set(False) & ~(is_eos_1V & (place < min_length))
+    good_1V = jnp.ones((1, vocab), bool).at[:, jnp.array(never, jnp.int32)].set(False) & ~(
+        is_eos_1V & (place < min_length)
+    )
     return jnp.where((place < limit_R)[:, None], good_1V, is_eos_1V)
 
 
-def _best(score_RW: jax.Array, logits_RWV: jax.Array, allowed_RV: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Score, beam and token of the best 2W continuations, each `[R, C]`; of equal ones the lower beam and token.
+def _best(
+    score_RW: jax.Array, logits_RWV: jax.Array, allowed_RV: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Score, beam and token of the best 2W continuations, each `[R, C]`; of equal ones the lower
+    beam and token.
 
     One beam needs only its best: if that ends, the sentence is done.
     """
     rows, beams, vocab = logits_RWV.shape
     count = min(2 * beams, vocab) if beams > 1 else 1
-    logit_RWC, token_RWC = jax.lax.top_k(jnp.where(allowed_RV[:, None], logits_RWV, -jnp.inf), count)
+    logit_RWC, token_RWC = jax.lax.top_k(
+        jnp.where(allowed_RV[:, None], logits_RWV, -jnp.inf), count
+    )
     score_RWC = score_RW[..., None] + logit_RWC - jax.nn.logsumexp(logits_RWV, -1, keepdims=True)
     parent_RWC = jnp.broadcast_to(jnp.arange(beams)[None, :, None], token_RWC.shape)
     score_RC, at_RC = jax.lax.top_k(score_RWC.reshape(rows, -1), min(2 * beams, beams * count))
-    return score_RC, _pick(parent_RWC.reshape(rows, -1), at_RC), _pick(token_RWC.reshape(rows, -1), at_RC)
+    return (
+        score_RC,
+        _pick(parent_RWC.reshape(rows, -1), at_RC),
+        _pick(token_RWC.reshape(rows, -1), at_RC),
+    )
 
 
 def _finish(
-    now: _Beams, score_RW: jax.Array, parent_RW: jax.Array, ends_RW: jax.Array, eos: int, decoding: Decoding
+    now: _Beams,
+    score_RW: jax.Array,
+    parent_RW: jax.Array,
+    ends_RW: jax.Array,
+    eos: int,
+    decoding: Decoding,
 ) -> tuple[Hypotheses, jax.Array]:
     """The finished hypotheses with those that end here, as far as there is room."""
     slot_RW = now.count_R[:, None] + jnp.cumsum(ends_RW, axis=1) - 1

@@ -33,7 +33,8 @@ def residual(
     dropout: Callable[[jax.Array], jax.Array],
     place: Literal["post", "pre"],
 ) -> jax.Array:
-    """A sublayer with its residual connection, and LayerNorm after both (`post`) or before the sublayer (`pre`)."""
+    """A sublayer with its residual connection, and LayerNorm after both (`post`) or before the
+    sublayer (`pre`)."""
     if place == "post":
         return norm(x + dropout(sublayer(x)))
     return x + dropout(sublayer(norm(x)))
@@ -48,14 +49,17 @@ class Bias(nn.Module):
     def __call__(self, context_BT0K: jax.Array) -> jax.Array:
         """`[B, T, D]`, the same everywhere."""
         bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
-        return jnp.broadcast_to(bias_D.astype(context_BT0K.dtype), (*context_BT0K.shape[:2], self.width))
+        return jnp.broadcast_to(
+            bias_D.astype(context_BT0K.dtype), (*context_BT0K.shape[:2], self.width)
+        )
 
 
 class Attention(nn.Module):
     """Multi-head attention `sum_h gate_h Att_h(x, memory) + bias` (section 2.2 of the paper).
 
-    `gate` is broadcast to `[B, T, H]`. It multiplies each head's context before the output projection, so a gate of 0 is
-    the same as a model without that head, whichever kernel computed the attention.  With no heads it is its bias.
+    `gate` is broadcast to `[B, T, H]`. It multiplies each head's context before the output
+    projection, so a gate of 0 is the same as a model without that head, whichever kernel computed
+    the attention.  With no heads it is its bias.
     """
 
     width: int
@@ -72,10 +76,17 @@ class Attention(nn.Module):
         def project(name: str) -> Callable[[jax.Array], jax.Array]:
             if not self.heads:
                 return lambda x_BTD: jnp.zeros((*x_BTD.shape[:2], 0, self.head_width), self.dtype)
-            return nn.DenseGeneral((self.heads, self.head_width), dtype=self.dtype, kernel_init=self.kernel_init, name=name)
+            return nn.DenseGeneral(
+                (self.heads, self.head_width),
+                dtype=self.dtype,
+                kernel_init=self.kernel_init,
+                name=name,
+            )
 
         self.query, self.key, self.value = project("query"), project("key"), project("value")
-        dense = nn.DenseGeneral(self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.kernel_init)
+        dense = nn.DenseGeneral(
+            self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.kernel_init
+        )
         self.out = dense if self.heads else Bias(self.width)
         self.weight_dropout = nn.Dropout(self.dropout, deterministic=False)
 
@@ -83,16 +94,25 @@ class Attention(nn.Module):
         """What queries look at: keys and values of `memory`, each `[B, S, H, K]`."""
         return self.key(memory_BSD), self.value(memory_BSD)
 
-    def context(self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, *, train: bool = False) -> jax.Array:
-        """Each head's context `[B, T, H, K]` of queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
+    def context(
+        self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, *, train: bool = False
+    ) -> jax.Array:
+        """Each head's context `[B, T, H, K]` of queries `[B, T, D]` over `keys`; `attend` is True
+        where a query may look."""
         q_BTHK, (k_BSHK, v_BSHK) = self.query(x_BTD), keys
         if not self.heads:
             return q_BTHK
         if train and self.dropout:
             return self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
-        kernel = self.kernel if x_BTD.shape[1] > 1 else "xla"  # a single query is no work for a fused kernel
-        attend_B1TS = jnp.broadcast_to(attend_B1TS, (*q_BTHK.shape[:1], 1, q_BTHK.shape[1], k_BSHK.shape[1]))  # for cudnn
-        return jax.nn.dot_product_attention(q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel)
+        kernel = (
+            self.kernel if x_BTD.shape[1] > 1 else "xla"
+        )  # a single query is no work for a fused kernel
+        attend_B1TS = jnp.broadcast_to(
+            attend_B1TS, (*q_BTHK.shape[:1], 1, q_BTHK.shape[1], k_BSHK.shape[1])
+        )  # for cudnn
+        return jax.nn.dot_product_attention(
+            q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel
+        )
 
     def gated(self, context_BTHK: jax.Array, gate: jax.Array) -> jax.Array:
         """`[B, T, D]` from each head's context and its gate."""
@@ -101,26 +121,44 @@ class Attention(nn.Module):
         return self.out(context_BTHK)
 
     def __call__(
-        self, x_BTD: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, gate: jax.Array, *, train: bool = False
+        self,
+        x_BTD: jax.Array,
+        keys: KeyValue,
+        attend_B1TS: jax.Array,
+        gate: jax.Array,
+        *,
+        train: bool = False,
     ) -> jax.Array:
-        """`[B, T, D]` from queries `[B, T, D]` over `keys`; `attend` is True where a query may look."""
+        """`[B, T, D]` from queries `[B, T, D]` over `keys`; `attend` is True where a query may
+        look."""
         return self.gated(self.context(x_BTD, keys, attend_B1TS, train=train), gate)
 
     def context_of_past(
         self, x_BTD: jax.Array, keys_BHKS: jax.Array, values_BHKS: jax.Array, attend_B1TS: jax.Array
     ) -> jax.Array:
-        """The same over a decoder's cache, whose order of axes spares copies of it at every step."""
-        score_BHTS = jnp.einsum("BTHK,BHKS->BHTS", self.query(x_BTD), keys_BHKS, preferred_element_type=jnp.float32)
+        """The same over a decoder's cache, whose order of axes spares copies of it at every
+        step."""
+        score_BHTS = jnp.einsum(
+            "BTHK,BHKS->BHTS", self.query(x_BTD), keys_BHKS, preferred_element_type=jnp.float32
+        )
         return jnp.einsum("BHTS,BHKS->BTHK", self._weights(score_BHTS, attend_B1TS), values_BHKS)
 
-    def _with_dropout(self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
+    def _with_dropout(
+        self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array
+    ) -> jax.Array:
         """Attention with dropout on its weights, which no fused kernel offers."""
-        score_BHTS = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
-        return jnp.einsum("BHTS,BSHK->BTHK", self.weight_dropout(self._weights(score_BHTS, attend_B1TS)), v_BSHK)
+        score_BHTS = jnp.einsum(
+            "BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32
+        )
+        return jnp.einsum(
+            "BHTS,BSHK->BTHK", self.weight_dropout(self._weights(score_BHTS, attend_B1TS)), v_BSHK
+        )
 
     def _weights(self, score_BHTS: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
         """Softmax in float32."""
-        score_BHTS = jnp.where(attend_B1TS, score_BHTS * self.head_width**-0.5, jnp.finfo(jnp.float32).min)
+        score_BHTS = jnp.where(
+            attend_B1TS, score_BHTS * self.head_width**-0.5, jnp.finfo(jnp.float32).min
+        )
         return jax.nn.softmax(score_BHTS).astype(self.dtype)
 
 
@@ -135,6 +173,12 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """`[B, T, D]` from `[B, T, D]`."""
-        x_BTF = nn.Dense(self.width, dtype=self.dtype, kernel_init=self.kernel_init, name="inner")(x_BTD)
-        x_BTF = jax.checkpoint(ACTIVATIONS[self.activation])(x_BTF)  # a gradient keeps its input alone: a quarter less memory
-        return nn.Dense(x_BTD.shape[-1], dtype=self.dtype, kernel_init=self.kernel_init, name="outer")(x_BTF)
+        x_BTF = nn.Dense(self.width, dtype=self.dtype, kernel_init=self.kernel_init, name="inner")(
+            x_BTD
+        )
+        x_BTF = jax.checkpoint(ACTIVATIONS[self.activation])(
+            x_BTF
+        )  # a gradient keeps its input alone: a quarter less memory
+        return nn.Dense(
+            x_BTD.shape[-1], dtype=self.dtype, kernel_init=self.kernel_init, name="outer"
+        )(x_BTF)

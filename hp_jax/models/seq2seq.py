@@ -1,4 +1,5 @@
-"""Encoder-decoder Transformers with three kinds of attention; each attention module reads its own gate, by its row's name."""
+"""Encoder-decoder Transformers with three kinds of attention; each attention module reads its own
+gate, by its row's name."""
 
 from __future__ import annotations
 
@@ -21,18 +22,21 @@ Gates = Mapping[str, jax.Array]
 
 
 Cache = tuple[jax.Array, ...]
-"""What a decoder layer keeps of W beams' past: keys and values, each `[R, H, K, T * W]`, or the SSRU's cell `[R, W, D]`."""
+"""What a decoder layer keeps of W beams' past: keys and values, each `[R, H, K, T * W]`, or the
+SSRU's cell `[R, W, D]`."""
 
 
 class Memory(NamedTuple):
-    """What the decoder sees of the source: for each of its layers keys and values, and where it may look."""
+    """What the decoder sees of the source: for each of its layers keys and values, and where it may
+    look."""
 
     keys: tuple[KeyValue, ...]
     attend_B11S: jax.Array
 
 
 class Ssru(nn.Module):
-    """Marian's simpler simple recurrent unit (Kim et al. 2019): `c_t = f_t c_(t-1) + (1 - f_t) W x_t`, out `relu(c_t)`.
+    """Marian's simpler simple recurrent unit (Kim et al. 2019): `c_t = f_t c_(t-1) + (1 - f_t) W
+    x_t`, out `relu(c_t)`.
 
     `f_t = sigmoid(W_f x_t + b_f)`; c is 0 before the first position.
     """
@@ -41,7 +45,9 @@ class Ssru(nn.Module):
 
     def setup(self) -> None:
         """Names the projections."""
-        dense = functools.partial(nn.Dense, self.config.width, dtype=jnp.dtype(self.config.dtype), kernel_init=INIT)
+        dense = functools.partial(
+            nn.Dense, self.config.width, dtype=jnp.dtype(self.config.dtype), kernel_init=INIT
+        )
         self.value, self.forget = dense(use_bias=False), dense()
 
     def _terms(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -64,7 +70,8 @@ class Ssru(nn.Module):
 
 
 class Layer(nn.Module):
-    """What an encoder and a decoder layer have in common: LayerNorms, dropout and residual connections."""
+    """What an encoder and a decoder layer have in common: LayerNorms, dropout and residual
+    connections."""
 
     config: Seq2SeqConfig
     number: int
@@ -73,7 +80,9 @@ class Layer(nn.Module):
         c, row = self.config, f"{kind}.{self.number}"
         heads, head_width = c.heads_per_row[row], c.width // c.rows[row]
         dtype = jnp.dtype(c.dtype)
-        return Attention(c.width, heads, head_width, dtype, c.attention_dropout, c.attention, INIT, name=name)
+        return Attention(
+            c.width, heads, head_width, dtype, c.attention_dropout, c.attention, INIT, name=name
+        )
 
     def _feed_forward(self, width: int) -> FeedForward:
         return FeedForward(width, self.config.activation, jnp.dtype(self.config.dtype), INIT)
@@ -96,14 +105,18 @@ class EncoderLayer(Layer):
         self.ffn, self.ffn_norm = self._feed_forward(c.encoder_ffn), self._norm()
         self.dropout = nn.Dropout(c.dropout)
 
-    def look(self, x_BSD: jax.Array, attend_B11S: jax.Array, *, train: bool) -> jax.Array:
+    def context(self, x_BSD: jax.Array, attend_B11S: jax.Array, *, train: bool) -> jax.Array:
         """What each head sees `[B, S, H, K]`."""
         x_BSD = self.attention_norm(x_BSD) if self.config.norm == "pre" else x_BSD
         return self.attention.context(x_BSD, self.attention.keys(x_BSD), attend_B11S, train=train)
 
-    def advance(self, x_BSD: jax.Array, seen_BSHK: jax.Array, gate: jax.Array, *, train: bool) -> jax.Array:
+    def apply_row(
+        self, x_BSD: jax.Array, context_BSHK: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
         """The layer's output `[B, S, D]`."""
-        x_BSD = self._residual(x_BSD, lambda _: self.attention.gated(seen_BSHK, gate), self.attention_norm, train)
+        x_BSD = self._residual(
+            x_BSD, lambda _: self.attention.gated(context_BSHK, gate), self.attention_norm, train
+        )
         return self._residual(x_BSD, self.ffn, self.ffn_norm, train)
 
 
@@ -130,17 +143,27 @@ class DecoderLayer(Layer):
         def attended(x: jax.Array) -> jax.Array:
             return self.mixer(x, self.mixer.keys(x), attend_11TT, gate, train=train)
 
-        return self._residual(x_BTD, self.mixer if gate is None else attended, self.mixer_norm, train)
+        return self._residual(
+            x_BTD, self.mixer if gate is None else attended, self.mixer_norm, train
+        )
 
     def mix_step(
-        self, x_RWD: jax.Array, cache: Cache, place: jax.Array, origin_RWT: jax.Array, gate: jax.Array | None
+        self,
+        x_RWD: jax.Array,
+        cache: Cache,
+        place: jax.Array,
+        origin_RWT: jax.Array,
+        gate: jax.Array | None,
     ) -> tuple[jax.Array, Cache]:
-        """The same at `place` for W beams, each with the past that `origin` finds in `cache`; and the cache after it."""
+        """The same at `place` for W beams, each with the past that `origin` finds in `cache`; and
+        the cache after it."""
         after: list[jax.Array] = []
 
         def recurrent(x_RWD: jax.Array) -> jax.Array:
             cell_RWD, before_RW = cache[0], origin_RWT[:, :, jnp.maximum(place - 1, 0)]
-            out_RWD, cell_RWD = self.mixer.step(x_RWD, jnp.take_along_axis(cell_RWD, before_RW[..., None], axis=1))
+            out_RWD, cell_RWD = self.mixer.step(
+                x_RWD, jnp.take_along_axis(cell_RWD, before_RW[..., None], axis=1)
+            )
             after.append(cell_RWD)
             return out_RWD
 
@@ -148,17 +171,29 @@ class DecoderLayer(Layer):
             rows, beams, _ = origin_RWT.shape
             for past_RHKS, new_RWHK in zip(cache, self.mixer.keys(x_RWD), strict=True):
                 new_RHKW = jnp.moveaxis(new_RWHK, 1, -1)
-                after.append(jax.lax.dynamic_update_slice_in_dim(past_RHKS, new_RHKW, place * beams, 3))
+                after.append(
+                    jax.lax.dynamic_update_slice_in_dim(past_RHKS, new_RHKW, place * beams, 3)
+                )
             own_RWTV = origin_RWT[..., None] == jnp.arange(beams)[None, None, None]
             seen_RWTV = own_RWTV & (jnp.arange(own_RWTV.shape[2]) <= place)[None, None, :, None]
-            context_RWHK = self.mixer.context_of_past(x_RWD, *after, seen_RWTV.reshape(rows, 1, beams, -1))
+            context_RWHK = self.mixer.context_of_past(
+                x_RWD, *after, seen_RWTV.reshape(rows, 1, beams, -1)
+            )
             return self.mixer.gated(context_RWHK, gate)
 
-        x_RWD = self._residual(x_RWD, recurrent if gate is None else attended, self.mixer_norm, False)
+        x_RWD = self._residual(
+            x_RWD, recurrent if gate is None else attended, self.mixer_norm, False
+        )
         return x_RWD, tuple(after)
 
     def cross_attend(
-        self, x_BTD: jax.Array, keys: KeyValue, attend_B11S: jax.Array, gate: jax.Array, *, train: bool
+        self,
+        x_BTD: jax.Array,
+        keys: KeyValue,
+        attend_B11S: jax.Array,
+        gate: jax.Array,
+        *,
+        train: bool,
     ) -> jax.Array:
         """Cross-attention and the feed-forward layer, of any number of queries a sentence."""
 
@@ -179,12 +214,20 @@ class Seq2Seq(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
         embedding = functools.partial(
-            nn.Embed, features=c.width, dtype=dtype, embedding_init=nn.initializers.normal(c.width**-0.5)
+            nn.Embed,
+            features=c.width,
+            dtype=dtype,
+            embedding_init=nn.initializers.normal(c.width**-0.5),
         )
         self.target_embedding = embedding(c.target_vocab)
-        self.source_embedding = self.target_embedding if c.share_source else embedding(c.source_vocab)
+        self.source_embedding = (
+            self.target_embedding if c.share_source else embedding(c.source_vocab)
+        )
         if c.positions == "learned":
-            self.source_position, self.target_position = embedding(c.max_positions), embedding(c.max_positions)
+            self.source_position, self.target_position = (
+                embedding(c.max_positions),
+                embedding(c.max_positions),
+            )
         self.encoder = [EncoderLayer(c, i) for i in range(c.encoder_layers)]
         self.decoder = [DecoderLayer(c, i) for i in range(c.decoder_layers)]
         if c.norm == "pre":
@@ -201,13 +244,25 @@ class Seq2Seq(nn.Module):
         x_BSD = self._embed(source_BS, "source", jnp.arange(source_BS.shape[1]))
         return self.dropout(x_BSD, deterministic=not train)
 
-    def look(self, layer: int, x_BSD: jax.Array, length_B: jax.Array, *, train: bool = False) -> jax.Array:
-        """What the heads of an encoder layer see in the state before it: `[B, S, H, K]`, whatever their gates are."""
-        return self.encoder[layer].look(x_BSD, _attend(x_BSD, length_B), train=train)
+    def context(
+        self, layer: int, x_BSD: jax.Array, length_B: jax.Array, *, train: bool = False
+    ) -> jax.Array:
+        """What the heads of an encoder layer see in the state before it: `[B, S, H, K]`, whatever
+        their gates are."""
+        return self.encoder[layer].context(x_BSD, _attend(x_BSD, length_B), train=train)
 
-    def advance(self, layer: int, x_BSD: jax.Array, seen_BSHK: jax.Array, gate: jax.Array, *, train: bool = False) -> jax.Array:
-        """The encoder's state after a layer, from the one before it and what the layer's heads see there."""
-        return self.encoder[layer].advance(x_BSD, seen_BSHK, gate, train=train)
+    def apply_row(
+        self,
+        layer: int,
+        x_BSD: jax.Array,
+        context_BSHK: jax.Array,
+        gate: jax.Array,
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """The encoder's state after a layer, from the one before it and what the layer's heads see
+        there."""
+        return self.encoder[layer].apply_row(x_BSD, context_BSHK, gate, train=train)
 
     def memory(self, x_BSD: jax.Array, length_B: jax.Array) -> Memory:
         """The source as the decoder sees it, from the encoder's last state."""
@@ -216,21 +271,34 @@ class Seq2Seq(nn.Module):
             x_BSD = self.encoder_norm(x_BSD)
         return Memory(tuple(layer.keys(x_BSD) for layer in self.decoder), attend_B11S)
 
-    def encode(self, source_BS: jax.Array, length_B: jax.Array, gates: Gates, *, train: bool = False) -> Memory:
+    def encode(
+        self, source_BS: jax.Array, length_B: jax.Array, gates: Gates, *, train: bool = False
+    ) -> Memory:
         """The source as the decoder sees it."""
         x_BSD = self.embed(source_BS, train=train)
         for i in range(self.config.encoder_layers):
-            x_BSD = self.advance(i, x_BSD, self.look(i, x_BSD, length_B, train=train), gates[f"enc.{i}"], train=train)
+            x_BSD = self.apply_row(
+                i,
+                x_BSD,
+                self.context(i, x_BSD, length_B, train=train),
+                gates[f"enc.{i}"],
+                train=train,
+            )
         return self.memory(x_BSD, length_B)
 
-    def logits(self, target_BT: jax.Array, memory: Memory, gates: Gates, *, train: bool = False) -> jax.Array:
-        """Logits `[B, T, V]`, float32, of each target token given those before it (teacher forcing)."""
+    def logits(
+        self, target_BT: jax.Array, memory: Memory, gates: Gates, *, train: bool = False
+    ) -> jax.Array:
+        """Logits `[B, T, V]`, float32, of each target token given those before it (teacher
+        forcing)."""
         input_BT = jnp.pad(target_BT[:, :-1], ((0, 0), (1, 0)), constant_values=self.config.start)
         x_BTD = self._embed(input_BT, "target", jnp.arange(input_BT.shape[1]))
         x_BTD = self.dropout(x_BTD, deterministic=not train)
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
             x_BTD = layer.mix(x_BTD, gates.get(f"dec.{i}"), train=train)
-            x_BTD = layer.cross_attend(x_BTD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=train)
+            x_BTD = layer.cross_attend(
+                x_BTD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=train
+            )
         return self._readout(x_BTD)
 
     def cache(self, batch: int, beams: int, length: int) -> tuple[Cache, ...]:
@@ -239,7 +307,10 @@ class Seq2Seq(nn.Module):
         if c.decoder == "ssru":
             return ((jnp.zeros((batch, beams, c.width), dtype),),) * c.decoder_layers
         heads = [c.heads_per_row[f"dec.{i}"] for i in range(c.decoder_layers)]
-        pasts = [jnp.zeros((batch, count, c.width // c.decoder_heads, length * beams), dtype) for count in heads]
+        pasts = [
+            jnp.zeros((batch, count, c.width // c.decoder_heads, length * beams), dtype)
+            for count in heads
+        ]
         return tuple((past, past) for past in pasts)
 
     def step(
@@ -251,23 +322,32 @@ class Seq2Seq(nn.Module):
         memory: Memory,
         gates: Gates,
     ) -> tuple[jax.Array, tuple[Cache, ...]]:
-        """Logits `[R, W, V]` of the token at `place` (0 first) given the one before it, and the cache after it.
+        """Logits `[R, W, V]` of the token at `place` (0 first) given the one before it, and the
+        cache after it.
 
-        At each place beams go on from what the beams `origin` have written.  `memory` may have fewer sentences than R: each
-        serves as many successive rows.
+        At each place beams go on from what the beams `origin` have written.  `memory` may have
+        fewer sentences than R: each serves as many successive rows.
         """
         sentences = memory.attend_B11S.shape[0]
         x_RWD, after = self._embed(token_RW, "target", place), []
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
             x_RWD, past = layer.mix_step(x_RWD, cache[i], place, origin_RWT, gates.get(f"dec.{i}"))
-            gate_RWH = jnp.broadcast_to(gates[f"cross.{i}"], (*x_RWD.shape[:2], gates[f"cross.{i}"].shape[-1]))
+            gate_RWH = jnp.broadcast_to(
+                gates[f"cross.{i}"], (*x_RWD.shape[:2], gates[f"cross.{i}"].shape[-1])
+            )
             queries = x_RWD.shape[0] * x_RWD.shape[1] // sentences
-            x_BQD, gate_BQH = (part.reshape(sentences, queries, part.shape[-1]) for part in (x_RWD, gate_RWH))
-            x_RWD = layer.cross_attend(x_BQD, keys, memory.attend_B11S, gate_BQH, train=False).reshape(x_RWD.shape)
+            x_BQD, gate_BQH = (
+                part.reshape(sentences, queries, part.shape[-1]) for part in (x_RWD, gate_RWH)
+            )
+            x_RWD = layer.cross_attend(
+                x_BQD, keys, memory.attend_B11S, gate_BQH, train=False
+            ).reshape(x_RWD.shape)
             after.append(past)
         return self._readout(x_RWD), tuple(after)
 
-    def __call__(self, source_BS: jax.Array, length_B: jax.Array, target_BT: jax.Array, gates: Gates) -> jax.Array:
+    def __call__(
+        self, source_BS: jax.Array, length_B: jax.Array, target_BT: jax.Array, gates: Gates
+    ) -> jax.Array:
         """Logits `[B, T, V]` under teacher forcing."""
         return self.logits(target_BT, self.encode(source_BS, length_B, gates), gates)
 
@@ -280,18 +360,24 @@ class Seq2Seq(nn.Module):
         if c.positions == "learned":
             position = getattr(self, f"{side}_position")(c.first_position + place)
         else:
-            position = sinusoids(c.first_position + place, c.width, half=c.positions == "sinusoid_half").astype(x.dtype)
+            position = sinusoids(
+                c.first_position + place, c.width, half=c.positions == "sinusoid_half"
+            ).astype(x.dtype)
         return x + jnp.expand_dims(position, tuple(range(x.ndim - position.ndim)))
 
     def _readout(self, x: jax.Array) -> jax.Array:
         c = self.config
         if c.norm == "pre":
             x = self.decoder_norm(x)
-        if x.shape[:-1] == (1, 1) and c.share_output:  # for one token XLA on a CPU copies the table's transpose every time
+        if (
+            x.shape[:-1] == (1, 1) and c.share_output
+        ):  # for one token XLA on a CPU copies the table's transpose every time
             table, x = (part.astype(c.dtype) for part in (self.target_embedding.embedding, x))
             logits = jnp.einsum("VD,RWD->RWV", table, x).astype(jnp.float32)
         else:
-            logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(jnp.float32)
+            logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(
+                jnp.float32
+            )
         return logits + jnp.expand_dims(self.output_bias, (0, 1)) if c.output_bias else logits
 
 
@@ -301,7 +387,8 @@ def _attend(x_BSD: jax.Array, length_B: jax.Array) -> jax.Array:
 
 
 def sinusoids(position: jax.Array, width: int, *, half: bool) -> jax.Array:
-    """`[..., D]`: sines, then cosines, of positions `[...]` times D/2 frequencies; `half` as in `Seq2SeqConfig.positions`."""
+    """`[..., D]`: sines, then cosines, of positions `[...]` times D/2 frequencies; `half` as in
+    `Seq2SeqConfig.positions`."""
     count = width // 2
     exponent = jnp.arange(count, dtype=jnp.float32) / (count - 1 if half else count)
     angle = jnp.multiply.outer(position.astype(jnp.float32), jnp.exp(-exponent * jnp.log(10000.0)))

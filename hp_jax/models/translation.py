@@ -1,4 +1,5 @@
-"""Translation by an encoder-decoder model, as the `Task` that importance, ablation and pruning see."""
+"""Translation by an encoder-decoder model, as the `Task` that importance, ablation and pruning
+see."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import Decoding, Seq2SeqConfig, full_mask
+from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
 from hp_jax.models.decode import Hypotheses, beam_search, longest
 from hp_jax.models.seq2seq import Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Params
@@ -20,8 +21,8 @@ from hp_jax.task import Array, Batch, Params
 class Translation:
     """Cross-entropy under teacher forcing, and translations.
 
-    A batch has `source_BS`, `source_length_B`, `target_BT`, `target_length_B` (EOS at the end of each, padded on the
-    right), `weight_B` and `index_B`.
+    A batch has `source_BS`, `source_length_B`, `target_BT`, `target_length_B` (EOS at the end of
+    each, padded on the right), `weight_B` and `index_B`.
     """
 
     config: Seq2SeqConfig
@@ -34,9 +35,9 @@ class Translation:
         return tuple(self.config.rows)
 
     @property
-    def full_AH(self) -> np.ndarray:
+    def present_AH(self) -> np.ndarray:
         """The heads that the model has `[A, H]`, as wide as the widest row was."""
-        return full_mask(self.config)
+        return present_mask(self.config)
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
@@ -49,16 +50,27 @@ class Translation:
         return self._forced(params, batch, self._encode(params, batch, gates), gates)[0]
 
     def training_loss(
-        self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array, smoothing: float
+        self,
+        params: Params,
+        batch: Batch,
+        gates: Sequence[Array],
+        *,
+        dropout: jax.Array,
+        smoothing: float,
     ) -> tuple[jax.Array, jax.Array]:
-        """Summed cross-entropy with label smoothing `[B]` and the number of target tokens `[B]`; dropout is on."""
+        """Summed cross-entropy with label smoothing `[B]` and the number of target tokens `[B]`;
+        dropout is on."""
         encoding, decoding = jax.random.split(dropout)
         memory = self._encode(params, batch, gates, dropout=encoding)
-        logits_BTV = self._apply(params, "logits", batch["target_BT"], memory, self._named(gates), dropout=decoding)
+        logits_BTV = self._apply(
+            params, "logits", batch["target_BT"], memory, self._named(gates), dropout=decoding
+        )
         log_BTV = jax.nn.log_softmax(logits_BTV)
         gold_BT = jnp.take_along_axis(log_BTV, batch["target_BT"][..., None], -1)[..., 0]
         loss_BT = -(1 - smoothing) * gold_BT - smoothing * log_BTV.mean(-1)
-        return jnp.sum(loss_BT * _real(batch["target_BT"], batch["target_length_B"]), 1), jnp.asarray(batch["target_length_B"])
+        return jnp.sum(
+            loss_BT * _real(batch["target_BT"], batch["target_length_B"]), 1
+        ), jnp.asarray(batch["target_length_B"])
 
     @property
     def stages(self) -> int:
@@ -69,17 +81,30 @@ class Translation:
         """The source's embeddings `[B, S, D]`."""
         return self._apply(params, "embed", batch["source_BS"])
 
-    def look(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+    def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
         """What the row's heads see: `[B, S, H, K]`."""
-        return self._apply(params, "look", row, state, batch["source_length_B"])
+        return self._apply(params, "context", row, state, batch["source_length_B"])
 
-    def advance(self, params: Params, row: int, batch: Batch, state: jax.Array, seen: jax.Array, gate: Array) -> jax.Array:
+    def apply_row(
+        self,
+        params: Params,
+        row: int,
+        batch: Batch,
+        state: jax.Array,
+        context: jax.Array,
+        gate: Array,
+    ) -> jax.Array:
         """The encoder's state after the row `[B, S, D]`."""
-        return self._apply(params, "advance", row, state, seen, gate)
+        return self._apply(params, "apply_row", row, state, context, gate)
 
-    def evaluate(self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]) -> dict[str, jax.Array]:
-        """`loss` and `correct` (target tokens predicted, given those before) `[M, B]`, and `translation` `[M, B, T]`."""
-        memories = jax.vmap(lambda state: self._apply(params, "memory", state, batch["source_length_B"]))(states)
+    def evaluate(
+        self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]
+    ) -> dict[str, jax.Array]:
+        """`loss` and `correct` (target tokens predicted, given those before) `[M, B]`, and
+        `translation` `[M, B, T]`."""
+        memories = jax.vmap(
+            lambda state: self._apply(params, "memory", state, batch["source_length_B"])
+        )(states)
         masks = len(gates[0]) // len(states)
         gates_UGH = [jnp.reshape(gate, (len(states), masks, gate.shape[-1])) for gate in gates]
 
@@ -91,62 +116,110 @@ class Translation:
         loss_UGB, correct_UGB = jax.lax.map(under_each, (memories, gates_UGH))
         values = {"loss": loss_UGB, "correct": correct_UGB}
         if self.decoding is not None:
-            best_RT = self._search(params, batch, memories, gates_UGH, self.decoding).token_RWT[:, 0]
-            values["translation"] = best_RT.reshape(len(states), len(batch["index_B"]), masks, best_RT.shape[-1]).swapaxes(1, 2)
+            best_RT = self._search(params, batch, memories, gates_UGH, self.decoding).token_RWT[
+                :, 0
+            ]
+            values["translation"] = best_RT.reshape(
+                len(states), len(batch["index_B"]), masks, best_RT.shape[-1]
+            ).swapaxes(1, 2)
         return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
 
-    def translate(self, params: Params, batch: Batch, gates: Sequence[Array], decoding: Decoding) -> Hypotheses:
-        """The best `decoding.beam` translations of each sentence and their scores: `[B, W, T]`, `[B, W]`."""
+    def translate(
+        self, params: Params, batch: Batch, gates: Sequence[Array], decoding: Decoding
+    ) -> Hypotheses:
+        """The best `decoding.beam` translations of each sentence and their scores: `[B, W, T]`,
+        `[B, W]`."""
         memories = jax.tree.map(lambda leaf: leaf[None], self._encode(params, batch, gates))
-        return self._search(params, batch, memories, [jnp.asarray(gate)[None, None] for gate in gates], decoding)
+        return self._search(
+            params, batch, memories, [jnp.asarray(gate)[None, None] for gate in gates], decoding
+        )
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """Real query positions of each row: of the source `[B, S]` for `enc`, of the target `[B, T]` for `dec` and `cross`."""
+        """Real query positions of each row: of the source `[B, S]` for `enc`, of the target `[B,
+        T]` for `dec` and `cross`."""
         weight_B1 = batch["weight_B"][:, None]
         source_BS = _real(batch["source_BS"], batch["source_length_B"]) * weight_B1
         target_BT = _real(batch["target_BT"], batch["target_length_B"]) * weight_B1
         return tuple(source_BS if row.startswith("enc.") else target_BT for row in self.rows)
 
-    def _apply(self, params: Params, method: str, *args: Any, dropout: jax.Array | None = None) -> Any:
+    def _apply(
+        self, params: Params, method: str, *args: Any, dropout: jax.Array | None = None
+    ) -> Any:
         rngs = {} if dropout is None else {"dropout": dropout}
         options = {"train": dropout is not None} if method in ("encode", "logits") else {}
-        return Seq2Seq(self.config).apply({"params": params}, *args, method=method, rngs=rngs, **options)
+        return Seq2Seq(self.config).apply(
+            {"params": params}, *args, method=method, rngs=rngs, **options
+        )
 
     def _named(self, gates: Sequence[Array]) -> dict[str, Array]:
         return dict(zip(self.rows, gates, strict=True))
 
-    def _encode(self, params: Params, batch: Batch, gates: Sequence[Array], *, dropout: jax.Array | None = None) -> Memory:
+    def _encode(
+        self,
+        params: Params,
+        batch: Batch,
+        gates: Sequence[Array],
+        *,
+        dropout: jax.Array | None = None,
+    ) -> Memory:
         inputs = batch["source_BS"], batch["source_length_B"], self._named(gates)
         return self._apply(params, "encode", *inputs, dropout=dropout)
 
-    def _forced(self, params: Params, batch: Batch, memory: Memory, gates: Sequence[Array]) -> tuple[jax.Array, jax.Array]:
+    def _forced(
+        self, params: Params, batch: Batch, memory: Memory, gates: Sequence[Array]
+    ) -> tuple[jax.Array, jax.Array]:
         """Loss and number of tokens predicted right of each sentence `[B]`."""
         target_BT = batch["target_BT"]
         logits_BTV = self._apply(params, "logits", target_BT, memory, self._named(gates))
         gold_BT = jnp.take_along_axis(logits_BTV, target_BT[..., None], -1)[..., 0]
         real_BT = _real(target_BT, batch["target_length_B"])
         loss_B = jnp.sum((jax.nn.logsumexp(logits_BTV, -1) - gold_BT) * real_BT, 1)
-        return loss_B, jnp.sum((jnp.argmax(logits_BTV, -1) == target_BT) * real_BT, 1).astype(jnp.int32)
+        return loss_B, jnp.sum((jnp.argmax(logits_BTV, -1) == target_BT) * real_BT, 1).astype(
+            jnp.int32
+        )
 
     def _search(
-        self, params: Params, batch: Batch, memories: Memory, gates_UGH: Sequence[Array], decoding: Decoding
+        self,
+        params: Params,
+        batch: Batch,
+        memories: Memory,
+        gates_UGH: Sequence[Array],
+        decoding: Decoding,
     ) -> Hypotheses:
-        """Beam search over masks and sentences together, R = U * B * G: the G masks that share a memory lie side by side."""
+        """Beam search over masks and sentences together, R = U * B * G: the G masks that share a
+        memory lie side by side."""
         c, (sentences, width) = self.config, batch["source_BS"].shape
-        room = c.max_positions - c.first_position if c.positions == "learned" else longest(width, decoding)
+        room = (
+            c.max_positions - c.first_position
+            if c.positions == "learned"
+            else longest(width, decoding)
+        )
         (states, masks), length = gates_UGH[0].shape[:2], min(longest(width, decoding), room)
-        limit_B = jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32) + decoding.max_extra
-        limit_B = jnp.where(batch["weight_B"] > 0, limit_B, -1)  # rows of padding are done before they begin
+        limit_B = (
+            jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32)
+            + decoding.max_extra
+        )
+        limit_B = jnp.where(
+            batch["weight_B"] > 0, limit_B, -1
+        )  # rows of padding are done before they begin
 
         def in_rows(gate_UGH: Array) -> jax.Array:
-            gate_UBGH = jnp.broadcast_to(gate_UGH[:, None], (states, sentences, masks, gate_UGH.shape[-1]))
+            gate_UBGH = jnp.broadcast_to(
+                gate_UGH[:, None], (states, sentences, masks, gate_UGH.shape[-1])
+            )
             return gate_UBGH.reshape(states * sentences * masks, 1, gate_UGH.shape[-1])
 
         def step(
-            token_RW: jax.Array, place: jax.Array, origin_RWT: jax.Array, cache: Any, context: tuple[Memory, list[jax.Array]]
+            token_RW: jax.Array,
+            place: jax.Array,
+            origin_RWT: jax.Array,
+            cache: Any,
+            given: tuple[Memory, list[jax.Array]],
         ) -> Any:
-            memory, gates = context
-            return self._apply(params, "step", token_RW, place, origin_RWT, cache, memory, self._named(gates))
+            memory, gates = given
+            return self._apply(
+                params, "step", token_RW, place, origin_RWT, cache, memory, self._named(gates)
+            )
 
         return beam_search(
             step,

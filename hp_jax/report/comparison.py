@@ -1,4 +1,5 @@
-"""Every mask of a finished grid against the full model: the metric, what changes, and whether the change is significant."""
+"""Every mask of a finished grid against the full model: the metric, what changes, and whether the
+change is significant."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ OTHERS = {"bleu": "bleu", "chrf": "chrf", "token_accuracy": "correct"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
-    """A finished grid, each mask against the full model; NaN stands for what is not stored or cannot be told."""
+class Comparison:
+    """A finished grid, each mask against the full model; NaN stands for what is not stored or
+    cannot be told."""
 
     manifest: Mapping[str, Any]
     masks_MAH: np.ndarray
@@ -54,7 +56,8 @@ class Judged:
 
     @property
     def living(self) -> list[tuple[int, int]]:
-        """(row, head) of the heads whose own masks are 1, 2, ... in a set that takes them one by one."""
+        """(row, head) of the heads whose own masks are 1, 2, ... in a set that takes them one by
+        one."""
         return living_heads(self.part_AH)
 
     @property
@@ -68,7 +71,8 @@ class Judged:
         return [self.manifest["rows"][row] for row in np.flatnonzero(self.part_AH.any(1))]
 
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """One value for each head that the masks are about, as `[len(rows), H]`; NaN where the model has no head."""
+        """One value for each head that the masks are about, as `[len(rows), H]`; NaN where the
+        model has no head."""
         spread_AH = np.full(self.part_AH.shape, np.nan)
         spread_AH[self.part_AH] = values
         return spread_AH[self.part_AH.any(1)]
@@ -107,13 +111,22 @@ class Judged:
 
     @property
     def test(self) -> str:
-        """The test that decides: the exact one where the metric counts right answers, else the bootstrap."""
-        return "McNemar" if self.mcnemar_M is not None and self.manifest["metric"] == "accuracy" else "bootstrap"
+        """The test that decides: the exact one where the metric counts right answers, else the
+        bootstrap."""
+        return (
+            "McNemar"
+            if self.mcnemar_M is not None and self.manifest["metric"] == "accuracy"
+            else "bootstrap"
+        )
 
     @property
     def p_M(self) -> np.ndarray:
         """The p-values of that test."""
-        return self.mcnemar_M if self.mcnemar_M is not None and self.test == "McNemar" else self.change.p
+        return (
+            self.mcnemar_M
+            if self.mcnemar_M is not None and self.test == "McNemar"
+            else self.change.p
+        )
 
     @property
     def loss_change_M(self) -> np.ndarray:
@@ -121,7 +134,7 @@ class Judged:
         return self.loss_M - (math.nan if self.full is None else self.loss_M[self.full])
 
 
-def judge(store: Store, part_AH: np.ndarray | None = None) -> Judged:
+def compare(store: Store, part_AH: np.ndarray | None = None) -> Comparison:
     """Every mask of a finished grid against its full model, with 1,000 paired resamples.
 
     part_AH: the heads that the masks are about; default: those of all rows that some mask touches.
@@ -134,10 +147,15 @@ def judge(store: Store, part_AH: np.ndarray | None = None) -> Judged:
     full = int(places[0]) if len(places) else None
     change = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M)
     if full is not None:
-        measured, unit = paired_bootstrap(statistics_MNS, statistics_MNS[full], metric.score), points(manifest)
-        change = Bootstrap(unit * measured.difference, unit * measured.low, unit * measured.high, measured.p)
+        measured, unit = (
+            paired_bootstrap(statistics_MNS, statistics_MNS[full], metric.score),
+            points(manifest),
+        )
+        change = Bootstrap(
+            unit * measured.difference, unit * measured.low, unit * measured.high, measured.p
+        )
     labelled = "label" in values
-    return Judged(
+    return Comparison(
         manifest=manifest,
         masks_MAH=masks_MAH,
         part_AH=touched(masks_MAH, manifest) if part_AH is None else part_AH,
@@ -148,7 +166,9 @@ def judge(store: Store, part_AH: np.ndarray | None = None) -> Judged:
         loss_M=values["loss"].mean(1, dtype=np.float64) if "loss" in values else nothing_M,
         change=change,
         mcnemar_M=_mcnemar(values, full) if labelled else None,
-        constant=_best_constant(metric, values["label"], len(manifest["labels"])) if labelled else math.nan,
+        constant=_best_constant(metric, values["label"], len(manifest["labels"]))
+        if labelled
+        else math.nan,
     )
 
 
@@ -157,7 +177,9 @@ def _score(metric: Metric, statistics_MNS: np.ndarray) -> np.ndarray:
 
 
 def _others(manifest: Mapping[str, Any], values: Values) -> dict[str, np.ndarray]:
-    names = [name for name, array in OTHERS.items() if array in values and name != manifest["metric"]]
+    names = [
+        name for name, array in OTHERS.items() if array in values and name != manifest["metric"]
+    ]
     metrics = [metric_of({**manifest, "metric": name}) for name in names]
     return {metric.name: _score(metric, metric.statistics(values)) for metric in metrics}
 
@@ -169,7 +191,9 @@ def _mcnemar(values: Values, full: int | None) -> np.ndarray:
 
 def _best_constant(metric: Metric, label_N: np.ndarray, classes: int) -> float:
     answers_CN = np.repeat(np.arange(classes)[:, None], len(label_N), 1)
-    return float(_score(metric, metric.statistics({"label": label_N, "prediction": answers_CN})).max())
+    return float(
+        _score(metric, metric.statistics({"label": label_N, "prediction": answers_CN})).max()
+    )
 
 
 def points(manifest: Mapping[str, Any]) -> float:
@@ -178,17 +202,19 @@ def points(manifest: Mapping[str, Any]) -> float:
 
 
 def signatures(manifest: Mapping[str, Any], names: Iterable[str]) -> str:
-    """What sacreBLEU asks to have told with its scores, of those metrics that are its own; a sentence, or empty."""
+    """What sacreBLEU asks to have told with its scores, of those metrics that are its own; a
+    sentence, or empty."""
     known = manifest.get("signatures", {})
     told = [f"{METRICS.get(name, name)} {known[name]}" for name in names if name in known]
     return f"sacreBLEU: {'; '.join(told)}." if told else ""
 
 
-# --- which heads -----------------------------------------------------------------------------------------------------------
+# --- which heads ---------------------------------------------------------------------------------
 
 
 def present(manifest: Mapping[str, Any]) -> np.ndarray:
-    """Which heads of `[A, H]` the model has: rows may be narrower than the widest, and heads may have been removed."""
+    """Which heads of `[A, H]` the model has: rows may be narrower than the widest, and heads may
+    have been removed."""
     return np.array(manifest["heads"]) != 0
 
 
@@ -200,8 +226,8 @@ def part_of(manifest: Mapping[str, Any], names: Collection[str]) -> np.ndarray:
 def touched(masks_MAH: np.ndarray, manifest: Mapping[str, Any]) -> np.ndarray:
     """The heads `[A, H]` of the rows in which some mask lacks a head.
 
-    A set that leaves each head alone in its row cannot touch rows of one head: as many of these as it has more full masks
-    than the first are among them too.
+    A set that leaves each head alone in its row cannot touch rows of one head: as many of these as
+    it has more full masks than the first are among them too.
     """
     present_AH = present(manifest)
     touched_A = (present_AH & ~masks_MAH.astype(bool)).any((0, 2))

@@ -1,7 +1,8 @@
-"""A report is sections of paragraphs, pictures, tables and code; here they become text: one HTML page, CSV, aligned columns.
+"""A report is sections of paragraphs, pictures, tables and code; here they become text: one HTML
+page, CSV, aligned columns.
 
-`judging` and `tables` have the numbers, `heatmaps` and `plots` the pictures, `heads`, `subsets` and `pruning` the sections;
-`page` puts them together and writes the files.
+`judging` and `tables` have the numbers, `heatmaps` and `plots` the pictures, `heads`, `subsets` and
+`pruning` the sections; `page` puts them together and writes the files.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "spearman": ("Spearman ρ", "+.3f"),
     "p_spearman": ("p, Spearman", ".3f"),
 }
-"""Heading, with its unit, and number format of each column; columns not named here are shown as they are."""
+"""Heading, with its unit, and number format of each column; columns not named here are shown as
+they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """A table; a folded one opens on a click, and of one that is not for people only the CSV is written."""
+    """A table; a folded one opens on a click, and of one that is not for people only the CSV is
+    written."""
 
     name: str
     rows: Rows
@@ -97,7 +100,8 @@ class Code:
 
 
 Item = str | Picture | Listing | Code
-"""What a section shows; strings are paragraphs.  All text is plain: it is escaped here and nowhere else."""
+"""What a section shows; strings are paragraphs.  All text is plain: it is escaped here and nowhere
+else."""
 Section = tuple[str, Sequence[Item]]
 
 
@@ -127,25 +131,36 @@ def as_csv(rows: Rows) -> str:
 
 def as_text(listing: Listing) -> str:
     """The caption, the note, and the rows in aligned columns."""
-    cells: Sequence[list[str]] = [listing.headings, *([show(*cell) for cell in row.items()] for row in listing.shown)]
+    cells: Sequence[list[str]] = [
+        listing.headings,
+        *([show(*cell) for cell in row.items()] for row in listing.shown),
+    ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]
     return "\n".join([f"{listing.caption} {listing.note}".rstrip(), "", *lines]) + "\n"
 
 
 def to_html(title: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
     """The whole page, pictures embedded: it needs no other file, no network and no script."""
-    links = "".join(f'<a href="#s{place}">{_text(name)}</a>' for place, (name, _) in enumerate(sections))
+    links = "".join(
+        f'<a href="#s{place}">{_text(name)}</a>' for place, (name, _) in enumerate(sections)
+    )
     notes = "".join(f'<p class="warning">{_text(warning)}</p>' for warning in warnings)
     body = "\n".join(
-        f'<section id="s{place}"><h2>{_text(name)}</h2>\n' + "\n".join(map(_item, items)) + "</section>"
+        f'<section id="s{place}"><h2>{_text(name)}</h2>\n'
+        + "\n".join(map(_item, items))
+        + "</section>"
         for place, (name, items) in enumerate(sections)
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_text(title)}</title>\n<style>{_CSS}</style></head>\n<body><main>\n<h1>{_text(title)}</h1>\n"
-        f"<p class=note>Rows go by name and heads count from 0, as in the library; the paper counts both from 1.</p>\n"
+        "<p class=note>Rows go by name and heads count from 0, as in the library; the paper "
+        "counts both from 1.</p>\n"
         f"<nav>{links}</nav>\n{notes}\n{body}\n</main></body></html>\n"
     )
 
@@ -175,7 +190,10 @@ def _table(listing: Listing) -> str:
     rows = listing.shown
     words = [name for name in rows[0] if isinstance(rows[0][name], str) and not name.isdigit()]
     left = {name: ' class="w"' if name in words else "" for name in rows[0]}
-    head = "".join(f"<th{left[name]}>{_text(words)}</th>" for name, words in zip(rows[0], listing.headings, strict=True))
+    head = "".join(
+        f"<th{left[name]}>{_text(words)}</th>"
+        for name, words in zip(rows[0], listing.headings, strict=True)
+    )
     lines = []
     for row in rows:
         cells = []

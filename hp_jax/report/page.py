@@ -1,4 +1,5 @@
-"""One self-contained HTML page from an experiment's folder, with its pictures and tables as files beside it."""
+"""One self-contained HTML page from an experiment's folder, with its pictures and tables as files
+beside it."""
 
 from __future__ import annotations
 
@@ -9,8 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from hp_jax.report import tables
-from hp_jax.report.comparison import Judged, judge, present, signatures
-from hp_jax.report.html import Code, Item, Listing, Picture, Section, as_csv, as_text, heading, to_html
+from hp_jax.report.comparison import Comparison, compare, present, signatures
+from hp_jax.report.html import (
+    Code,
+    Item,
+    Listing,
+    Picture,
+    Section,
+    as_csv,
+    as_text,
+    heading,
+    to_html,
+)
 from hp_jax.report.row_types import NAMES, by_type
 from hp_jax.report.sections import heads, pruning, recovery, subsets
 from hp_jax.storage.files import write_whole
@@ -18,10 +29,10 @@ from hp_jax.storage.store import Store
 
 MOST = 5
 """Heads that the summary names."""
-SETS: Mapping[str, Callable[[Store], Judged]] = {
-    "one_off": judge,
-    "one_on": judge,
-    "pairs": judge,
+SETS: Mapping[str, Callable[[Store], Comparison]] = {
+    "one_off": compare,
+    "one_on": compare,
+    "pairs": compare,
     "rows_off": subsets.read,
     "prefixes": subsets.read,
     "random": subsets.read,
@@ -31,16 +42,22 @@ SETS: Mapping[str, Callable[[Store], Judged]] = {
 
 
 def write_report(folder: Path) -> Path:
-    """Writes folder/report: index.html, each picture as PNG and SVG, each table as CSV, and all tables as text; its path.
+    """Writes folder/report: index.html, each picture as PNG and SVG, each table as CSV, and all
+    tables as text; its path.
 
     FileNotFoundError if there are no results; stores that are not finished are named and left out.
     """
     folder = Path(folder)
     stores, model = tables.stores_below(folder), tables.model_about(folder)
-    stores = {name: store for name, store in stores.items() if store.manifest["kind"] in ("importance", "grid", "ranking")}
+    stores = {
+        name: store
+        for name, store in stores.items()
+        if store.manifest["kind"] in ("importance", "grid", "ranking")
+    }
     if not stores and "training" not in model:
         raise FileNotFoundError(
-            f"{folder} holds no results to report: no importance, ablation, pruning or trained model is below it"
+            f"{folder} holds no results to report: no importance, ablation, pruning or trained "
+            "model is below it"
         )
     progress = {name: tables.progress(store) for name, store in stores.items()}
     finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
@@ -57,7 +74,9 @@ def write_report(folder: Path) -> Path:
                 write_whole(report / f"{item.name}.csv", as_csv(item.rows).encode())
                 text += [as_text(item)] if item.shown else []
     write_whole(report / "tables.txt", "\n\n".join(text).encode())
-    page = to_html(f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections)
+    page = to_html(
+        f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections
+    )
     write_whole(report / "index.html", page.encode())
     return report / "index.html"
 
@@ -65,19 +84,30 @@ def write_report(folder: Path) -> Path:
 def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[str]:
     units = {"grid": "masks", "importance": "parts", "ranking": "steps"}
     lines = [
-        f"{name} is not finished and not shown: {done} of {total} {units[stores[name].manifest['kind']]} done."
+        f"{name} is not finished and not shown: {done} of {total} "
+        f"{units[stores[name].manifest['kind']]} done."
         for name, (done, total) in progress.items()
         if done < total
     ]
     if len({store.manifest["fingerprint"].get("model") for store in stores.values()}) > 1:
-        lines.append("These results come from different models: they must not be compared with each other.")
+        lines.append(
+            "These results come from different models: they must not be compared with each other."
+        )
     return lines
 
 
 def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[Section]:
     """All sections for which there are results, the summary first."""
-    grids = {name: read(finished[f"ablation/{name}"]) for name, read in SETS.items() if f"ablation/{name}" in finished}
-    importance, one_off, curves = finished.get("importance"), grids.get("one_off"), pruning.read_curves(finished)
+    grids = {
+        name: read(finished[f"ablation/{name}"])
+        for name, read in SETS.items()
+        if f"ablation/{name}" in finished
+    }
+    importance, one_off, curves = (
+        finished.get("importance"),
+        grids.get("one_off"),
+        pruning.read_curves(finished),
+    )
     sections: list[Section] = []
     if importance:
         sections.append(("Importance", heads.importance(importance)))
@@ -86,7 +116,9 @@ def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[S
     if one_on := grids.get("one_on"):
         sections.append(("One head alone in its row", heads.one_on(one_on)))
     if importance and one_off:
-        sections.append(("Does importance foretell the damage?", heads.agreement(importance, one_off)))
+        sections.append(
+            ("Does importance foretell the damage?", heads.agreement(importance, one_off))
+        )
     if pairs := grids.get("pairs"):
         stores = finished["ablation/pairs"], finished.get("ablation/one_off")
         sections.append(("Pairs of heads", heads.pairs(pairs, *stores)))
@@ -108,31 +140,46 @@ def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[S
     return [("Summary", summary), *sections] if summary else sections
 
 
-def _summary(grids: Mapping[str, Judged], curves: pruning.Curves) -> list[Item]:
+def _summary(grids: Mapping[str, Comparison], curves: pruning.Curves) -> list[Item]:
     one_off = grids.get("one_off")
-    pruned = [judged for parts in curves.values() for judged in parts.values() if judged.full is not None]
-    judged = one_off or next(iter([*pruned, *grids.values()]), None)
-    if not judged:
+    pruned = [
+        comparison
+        for parts in curves.values()
+        for comparison in parts.values()
+        if comparison.full is not None
+    ]
+    comparison = one_off or next(iter([*pruned, *grids.values()]), None)
+    if not comparison:
         return []
-    rows = judged.manifest["rows"]
+    rows = comparison.manifest["rows"]
     kinds = "; ".join(f"{kind}: {NAMES.get(kind, kind)}" for kind in by_type(rows))
-    heads_of_model = f"{present(judged.manifest).sum()} heads in {len(rows)} rows" + f" ({kinds})" * (";" in kinds)
-    full = f"the full model has {judged.metric_name} {judged.metric_M[judged.full or 0]:#.4g} {judged.where}."
-    sentences: list[Item] = [" ".join(filter(None, [f"{heads_of_model}; {full}", judged.signature]))]
+    heads_of_model = (
+        f"{present(comparison.manifest).sum()} heads in {len(rows)} rows"
+        + f" ({kinds})" * (";" in kinds)
+    )
+    full = (
+        f"the full model has {comparison.metric_name} "
+        f"{comparison.metric_M[comparison.full or 0]:#.4g} {comparison.where}."
+    )
+    sentences: list[Item] = [
+        " ".join(filter(None, [f"{heads_of_model}; {full}", comparison.signature]))
+    ]
     return sentences + (_without_one(one_off) if one_off else []) + pruning.how_far(curves)
 
 
-def _without_one(judged: Judged) -> list[Item]:
-    change, drops = judged.change.difference[1:], tables.greatest_drops(judged)
-    only = f" of {judged.about}" if judged.about else ""
+def _without_one(comparison: Comparison) -> list[Item]:
+    change, drops = comparison.change.difference[1:], tables.greatest_drops(comparison)
+    only = f" of {comparison.about}" if comparison.about else ""
     sentences: list[Item] = [
-        f"Removing one head{only} alone changes {judged.metric_name} by {change.min():+.2f} to {change.max():+.2f} points. "
-        + heads.count(judged)
+        f"Removing one head{only} alone changes {comparison.metric_name} by {change.min():+.2f} "
+        f"to {change.max():+.2f} points. " + heads.count(comparison)
     ]
     if drops:
         named = ", ".join(f"{drop['head']} ({drop['change']:+.2f})" for drop in drops[:MOST])
         first = f"the first {MOST} of {len(drops)}" if len(drops) > MOST else "all"
-        sentences.append(f"The heads that matter most, {first} with a significant drop: {named}; in points.")
+        sentences.append(
+            f"The heads that matter most, {first} with a significant drop: {named}; in points."
+        )
     return sentences
 
 
@@ -142,7 +189,12 @@ def _training(model: Mapping[str, Any]) -> list[Item]:
     caption += ", training loss per target token." if unit == "sentence" else "."
     final = model["training"].get("final", {})
     told = ", ".join(f"{heading(name)} {value:#.4g}" for name, value in final.items())
-    listing = Listing("training", model["training"]["history"], caption, note=signatures(model, model.get("signatures", {})))
+    listing = Listing(
+        "training",
+        model["training"]["history"],
+        caption,
+        note=signatures(model, model.get("signatures", {})),
+    )
     return [f"The model that was kept: {told}.", listing] if final else [listing]
 
 
@@ -152,6 +204,12 @@ def _provenance(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, i
     for name, store in stores.items():
         told = {key: store.manifest[key] for key in keys if key in store.manifest}
         command = shlex.join(map(str, store.manifest.get("command", [])))
-        codes.append(Code(f"{name}: versions, seed, config", f"{command}\n\n{json.dumps(told, indent=1)}"))
+        codes.append(
+            Code(f"{name}: versions, seed, config", f"{command}\n\n{json.dumps(told, indent=1)}")
+        )
     caption = "The results on this page, and the splits that each step looked at."
-    return [Listing("results", tables.results_table(stores, progress), caption), *codes] if stores else []
+    return (
+        [Listing("results", tables.results_table(stores, progress), caption), *codes]
+        if stores
+        else []
+    )

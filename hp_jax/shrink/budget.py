@@ -1,4 +1,5 @@
-"""Which heads to keep within a budget of heads, parameters, FLOPs, or latency as `hp-jax speed` measured it; NumPy alone."""
+"""Which heads to keep within a budget of heads, parameters, FLOPs, or latency as `hp-jax speed`
+measured it; NumPy alone."""
 
 from __future__ import annotations
 
@@ -32,29 +33,31 @@ class Measure:
     """A cost that is a sum over heads and what is always there."""
 
     whole: float
-    full_AH: np.ndarray
+    present_AH: np.ndarray
     """The heads that `whole` is the cost of."""
     head_AH: np.ndarray
     """What goes with each of them."""
 
     def of(self, mask_AH: np.ndarray) -> float:
         """What the model costs with the heads of a mask."""
-        return self.whole - self.head_AH[self.full_AH & ~mask_AH].sum().item()
+        return self.whole - self.head_AH[self.present_AH & ~mask_AH].sum().item()
 
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
     """Milliseconds a batch by linear interpolation between FLOPs at which it was measured.
 
-    With fewer FLOPs than were measured it stays what it was at the fewest.  Where more FLOPs were faster, the longer time of
-    the fewer counts for both (but no more than the whole model's): a budget does not rely on noise.
+    With fewer FLOPs than were measured it stays what it was at the fewest.  Where more FLOPs were
+    faster, the longer time of the fewer counts for both (but no more than the whole model's): a
+    budget does not rely on noise.
     """
 
     flops: Measure
     milliseconds: float
     """Of the whole model."""
     shares: tuple[tuple[float, float], ...]
-    """(share of the whole model's FLOPs, share of its time) of each side that was measured, (1, 1) included."""
+    """(share of the whole model's FLOPs, share of its time) of each side that was measured, (1, 1)
+    included."""
 
     @property
     def whole(self) -> float:
@@ -65,7 +68,9 @@ class Latency:
         """Milliseconds with the heads of a mask."""
         flops, times = np.array(sorted(self.shares)).T
         share = self.flops.of(mask_AH) / self.flops.whole
-        return self.milliseconds * float(np.interp(share, flops, np.minimum(np.maximum.accumulate(times), 1)))
+        return self.milliseconds * float(
+            np.interp(share, flops, np.minimum(np.maximum.accumulate(times), 1))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +86,15 @@ class Solution:
     def __str__(self) -> str:
         of, most = self.target
         parts = [
-            f"{name} {show(cost['kept'])} of {show(cost['whole'])} ({cost['share']:.1%})" for name, cost in self.reached.items()
+            f"{name} {show(cost['kept'])} of {show(cost['whole'])} ({cost['share']:.1%})"
+            for name, cost in self.reached.items()
         ]
         return f"target: at most {show(most)} {of}; reached: {', '.join(parts)}"
 
 
 def share_of(cost: Cost, share: float) -> Fraction:
-    """A share of what the whole model costs, read as the decimal that was written: 0.7 of 10 heads is 7."""
+    """A share of what the whole model costs, read as the decimal that was written: 0.7 of 10 heads
+    is 7."""
     if not 0 <= share <= 1:
         raise ValueError(f"a share lies between 0 and 1, but got {share}")
     return Fraction(str(share)) * Fraction(cost.whole)
@@ -95,7 +102,7 @@ def share_of(cost: Cost, share: float) -> Fraction:
 
 def solve(
     order: Order,
-    full_AH: np.ndarray,
+    present_AH: np.ndarray,
     costs: Mapping[str, Cost],
     of: str,
     most: float | Fraction,
@@ -103,27 +110,33 @@ def solve(
     floor: int = 0,
     multiple: int = 1,
 ) -> Solution:
-    """The heads of `full_AH` to keep so that `costs[of]` is at most `most`: the first of `order` go, as few as will do.
+    """The heads of `present_AH` to keep so that `costs[of]` is at most `most`: the first of `order`
+    go, as few as will do.
 
-    Heads that are not in the order stay, and so do the last `floor` of each row that has so many.  With a `multiple` every
-    row's number of heads is one of 0, `multiple`, 2 `multiple`, ...: a row first loses what it has too many, then whole groups
-    of successive heads of its own order, the group of the least mean place in the order first.  So a row with a rest is
-    rounded down if the group is less important than other rows' groups, and up if not, and the budget holds in any case.
+    Heads that are not in the order stay, and so do the last `floor` of each row that has so many.
+    With a `multiple` every row's number of heads is one of 0, `multiple`, 2 `multiple`, ...: a row
+    first loses what it has too many, then whole groups of successive heads of its own order, the
+    group of the least mean place in the order first.  So a row with a rest is rounded down if the
+    group is less important than other rows' groups, and up if not, and the budget holds in any
+    case.
 
-    ValueError for an order that does not fit, and for a budget or a multiple that cannot be had: the sentence names the least
-    that can.
+    ValueError for an order that does not fit, and for a budget or a multiple that cannot be had:
+    the sentence names the least that can.
     """
-    full_AH = np.asarray(full_AH) != 0
-    groups = _groups(_checked(order, full_AH), full_AH, floor, multiple)
-    mask_AH = full_AH.copy()
+    present_AH = np.asarray(present_AH) != 0
+    groups = _groups(_checked(order, present_AH), present_AH, floor, multiple)
+    mask_AH = present_AH.copy()
     for place, heads in groups:
         if place >= 0 and costs[of].of(mask_AH) <= most:
             break
         mask_AH[tuple(np.array(heads).T)] = False
     if costs[of].of(mask_AH) > most:
-        bounds = f" with at least {floor} heads a row" * (floor > 0) + f" and multiples of {multiple}" * (multiple > 1)
+        bounds = f" with at least {floor} heads a row" * (
+            floor > 0
+        ) + f" and multiples of {multiple}" * (multiple > 1)
         raise ValueError(
-            f"at most {show(most)} {of} cannot be reached: the least{bounds} is {show(costs[of].of(mask_AH))} "
+            f"at most {show(most)} {of} cannot be reached: the least{bounds} is "
+            f"{show(costs[of].of(mask_AH))} "
             f"of {show(costs[of].whole)}"
         )
     reached = {}
@@ -133,34 +146,43 @@ def solve(
     return Solution(mask_AH, (of, float(most)), reached)
 
 
-def _checked(order: Order, full_AH: np.ndarray) -> list[tuple[int, int]]:
+def _checked(order: Order, present_AH: np.ndarray) -> list[tuple[int, int]]:
     found = [(int(row), int(head)) for row, head in order]
     seen: set[tuple[int, int]] = set()
     for row, head in found:
-        inside = 0 <= row < full_AH.shape[0] and 0 <= head < full_AH.shape[1]
-        if not inside or not full_AH[row, head]:
-            raise ValueError(f"the order names head {head} of row {row}, which the model does not have")
+        inside = 0 <= row < present_AH.shape[0] and 0 <= head < present_AH.shape[1]
+        if not inside or not present_AH[row, head]:
+            raise ValueError(
+                f"the order names head {head} of row {row}, which the model does not have"
+            )
         if (row, head) in seen:
             raise ValueError(f"the order names head {head} of row {row} twice")
         seen.add((row, head))
     return found
 
 
-def _groups(order: Order, full_AH: np.ndarray, floor: int, multiple: int) -> list[tuple[float, list[tuple[int, int]]]]:
-    """What goes together, in the order in which it goes, each with its place; -1: it goes in any case."""
+def _groups(
+    order: Order, present_AH: np.ndarray, floor: int, multiple: int
+) -> list[tuple[float, list[tuple[int, int]]]]:
+    """What goes together, in the order in which it goes, each with its place; -1: it goes in any
+    case."""
     if floor < 0 or multiple < 1:
-        raise ValueError(f"expected a floor of 0 or more and a multiple of 1 or more, but got {floor} and {multiple}")
-    of_row: list[list[int]] = [[] for _ in full_AH]
+        raise ValueError(
+            f"expected a floor of 0 or more and a multiple of 1 or more, but got {floor} and "
+            f"{multiple}"
+        )
+    of_row: list[list[int]] = [[] for _ in present_AH]
     for place, (row, _) in enumerate(order):
         of_row[row].append(place)
     groups: list[tuple[float, list[tuple[int, int]]]] = []
     for row, places in enumerate(of_row):
-        count = int(full_AH[row].sum())
+        count = int(present_AH[row].sum())
         least = -(-max(min(floor, count), count - len(places)) // multiple) * multiple
         rest = count % multiple
         if least > count - rest:
             raise ValueError(
-                f"row {row} keeps at least {max(min(floor, count), count - len(places))} of its {count} heads, "
+                f"row {row} keeps at least {max(min(floor, count), count - len(places))} of its "
+                f"{count} heads, "
                 f"but has no multiple of {multiple} between"
             )
         if rest:
@@ -180,17 +202,29 @@ def show(amount: float | Fraction) -> str:
     return f"{amount:.0f}" if amount == round(amount) else f"{amount:.4g}"
 
 
-def read_latency(path: Path, flops: Measure, *, batch: int, length: int, mode: str = "forward") -> Latency:
-    """The latency at a batch and a length from the speed.json that `hp-jax speed` wrote; `mode`: `forward`, `beam 1`, ...
+def read_latency(
+    path: Path, flops: Measure, *, batch: int, length: int, mode: str = "forward"
+) -> Latency:
+    """The latency at a batch and a length from the speed.json that `hp-jax speed` wrote; `mode`:
+    `forward`, `beam 1`, ...
 
-    `flops` are those of the model that the budget is for.  FileNotFoundError, or ValueError if the file has no such
-    measurement.
+    `flops` are those of the model that the budget is for.  FileNotFoundError, or ValueError if the
+    file has no such measurement.
     """
     rows: list[dict[str, Any]] = read_json(path).get("rows", [])
-    chosen = [row for row in rows if (row["mode"], row["batch"], row["length"]) == (mode, batch, length)]
+    chosen = [
+        row for row in rows if (row["mode"], row["batch"], row["length"]) == (mode, batch, length)
+    ]
     if not chosen:
-        there = ", ".join(dict.fromkeys(f"{row['mode']} of {row['batch']} x {row['length']}" for row in rows)) or "nothing"
-        raise ValueError(f"{path} has no {mode} of {batch} x {length} (examples x tokens), but {there}")
+        there = (
+            ", ".join(
+                dict.fromkeys(f"{row['mode']} of {row['batch']} x {row['length']}" for row in rows)
+            )
+            or "nothing"
+        )
+        raise ValueError(
+            f"{path} has no {mode} of {batch} x {length} (examples x tokens), but {there}"
+        )
     shares = tuple((row["flops_share"], 1 / row["ratio"]["median"]) for row in chosen)
     original = next(row for row in chosen if row["side"] == "original")
     return Latency(flops, original["milliseconds"]["p50"], shares)

@@ -1,4 +1,5 @@
-"""What a model costs by the compiler's account, and what of it each attention head does, by arithmetic."""
+"""What a model costs by the compiler's account, and what of it each attention head does, by
+arithmetic."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import BertConfig, Seq2SeqConfig, full_mask
+from hp_jax.architecture import BertConfig, Seq2SeqConfig, present_mask
 from hp_jax.grid.chunks import needed_bytes
 from hp_jax.heads import gates
 from hp_jax.models.classification import Classification
@@ -31,10 +32,11 @@ class Sizes:
     bytes: int
     """Of the parameters, as they are held."""
     flops: float
-    """Over the whole batch, as XLA counts them before it optimizes anything: a multiplication and an addition are two.  A
-    loop's body counts once."""
+    """Over the whole batch, as XLA counts them before it optimizes anything: a multiplication and
+    an addition are two.  A loop's body counts once."""
     temp_bytes: int
-    """What the compiled program needs besides arguments, results and code: the activations that live at the same time."""
+    """What the compiled program needs besides arguments, results and code: the activations that
+    live at the same time."""
     program_bytes: int
     """All of it: arguments (parameters and batch), results, temporaries and code."""
 
@@ -48,7 +50,8 @@ class Program(NamedTuple):
 
 
 def sizes(task: AnyTask, params: Params, batch: Batch) -> Sizes:
-    """What `forward` takes on this machine's first device; of `params` and `batch` only shapes count."""
+    """What `forward` takes on this machine's first device; of `params` and `batch` only shapes
+    count."""
     return compiled(functools.partial(forward, task), params, batch).sizes
 
 
@@ -73,13 +76,19 @@ def forward(task: AnyTask, params: Params, batch: Batch) -> jax.Array:
 
     All heads that the model has are on; the gates are constant ones, which the compiler removes.
     """
-    ones = gates(task.full_AH, task.full_AH)
-    return task.logits(params, batch, ones) if isinstance(task, Classification) else task.loss(params, batch, ones)
+    ones = gates(task.present_AH, task.present_AH)
+    return (
+        task.logits(params, batch, ones)
+        if isinstance(task, Classification)
+        else task.loss(params, batch, ones)
+    )
 
 
 def forward_flops(task: AnyTask, params: Params, batch: Batch) -> float:
     """The FLOPs of `sizes`, without compiling."""
-    return _flops(jax.jit(functools.partial(forward, task)).lower(*shapes_of((params, dict(batch)))))
+    return _flops(
+        jax.jit(functools.partial(forward, task)).lower(*shapes_of((params, dict(batch))))
+    )
 
 
 def _flops(lowered: jax.stages.Lowered) -> float:
@@ -96,28 +105,44 @@ def shapes_of(tree: Params) -> Params:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), tree)
 
 
-def batch_shapes(task: AnyTask, examples: int, length: int, target: int | None = None) -> dict[str, Any]:
-    """A batch of `examples` of `length` tokens; `target`: those of a pair's other side, by default as many."""
+def batch_shapes(
+    task: AnyTask, examples: int, length: int, target: int | None = None
+) -> dict[str, Any]:
+    """A batch of `examples` of `length` tokens; `target`: those of a pair's other side, by default
+    as many."""
     if isinstance(task, Translation):
-        text, numbers = {"source_BS": length, "target_BT": target or length}, ("source_length_B", "target_length_B", "index_B")
+        text, numbers = (
+            {"source_BS": length, "target_BT": target or length},
+            ("source_length_B", "target_length_B", "index_B"),
+        )
     else:
-        text, numbers = {"tokens_BT": length, "types_BT": length}, ("length_B", "label_B", "index_B")
-    batch = {name: jax.ShapeDtypeStruct((examples, width), jnp.int32) for name, width in text.items()}
+        text, numbers = (
+            {"tokens_BT": length, "types_BT": length},
+            ("length_B", "label_B", "index_B"),
+        )
+    batch = {
+        name: jax.ShapeDtypeStruct((examples, width), jnp.int32) for name, width in text.items()
+    }
     batch |= {name: jax.ShapeDtypeStruct((examples,), jnp.int32) for name in numbers}
     return batch | {"weight_B": jax.ShapeDtypeStruct((examples,), jnp.float32)}
 
 
 def head_parameters(config: BertConfig | Seq2SeqConfig) -> np.ndarray:
-    """How many parameters leave with each head `[A, H]`: 4 D K of its kernels, 3 K of its biases; 0 for heads not there."""
+    """How many parameters leave with each head `[A, H]`: 4 D K of its kernels, 3 K of its biases; 0
+    for heads not there."""
     head_width_A = config.width // np.array(list(config.rows.values()))
-    return (4 * config.width * head_width_A + 3 * head_width_A)[:, None] * full_mask(config)
+    return (4 * config.width * head_width_A + 3 * head_width_A)[:, None] * present_mask(config)
 
 
-def head_flops(config: BertConfig | Seq2SeqConfig, length: int, target: int | None = None) -> np.ndarray:
-    """FLOPs of each head's matrix products for one example of `length` tokens (a pair: and `target` tokens) `[A, H]`.
+def head_flops(
+    config: BertConfig | Seq2SeqConfig, length: int, target: int | None = None
+) -> np.ndarray:
+    """FLOPs of each head's matrix products for one example of `length` tokens (a pair: and `target`
+    tokens) `[A, H]`.
 
-    That is query, key, value and output projections, scores and weighted sum, under teacher forcing; what is not a matrix
-    product (softmax, biases) is left out, less than 1 % of a head at BERT-base's shape.  0 for heads that are not there.  (Not
+    That is query, key, value and output projections, scores and weighted sum, under teacher
+    forcing; what is not a matrix product (softmax, biases) is left out, less than 1 % of a head at
+    BERT-base's shape.  0 for heads that are not there.  (Not
     counted either: without any cross-attention head a model needs no encoder.)
     """
     target = target or length
@@ -129,23 +154,26 @@ def head_flops(config: BertConfig | Seq2SeqConfig, length: int, target: int | No
         if isinstance(config, BertConfig) and place == config.layers - 1:
             queries = 1  # [CLS] alone
         flops_A.append(4 * head_width * (config.width * (queries + keys) + queries * keys))
-    return np.array(flops_A)[:, None] * full_mask(config)
+    return np.array(flops_A)[:, None] * present_mask(config)
 
 
-def measures(task: AnyTask, params: Params, length: int, target: int | None = None) -> dict[str, Measure]:
-    """What a budget can be of, for examples of `length` tokens (a pair: and `target`): heads, parameters, FLOPs of an example.
+def measures(
+    task: AnyTask, params: Params, length: int, target: int | None = None
+) -> dict[str, Measure]:
+    """What a budget can be of, for examples of `length` tokens (a pair: and `target`): heads,
+    parameters, FLOPs of an example.
 
     Only shapes of `params` count; nothing is compiled.
     """
-    full_AH = task.full_AH
+    present_AH = task.present_AH
     of_head_AH = {
-        "heads": full_AH.astype(int),
+        "heads": present_AH.astype(int),
         "parameters": head_parameters(task.config),
         "flops": head_flops(task.config, length, target),
     }
     whole = {
-        "heads": int(full_AH.sum()),
+        "heads": int(present_AH.sum()),
         "parameters": parameters(params),
         "flops": forward_flops(task, params, batch_shapes(task, 1, length, target)),
     }
-    return {name: Measure(whole[name], full_AH, cost_AH) for name, cost_AH in of_head_AH.items()}
+    return {name: Measure(whole[name], present_AH, cost_AH) for name, cost_AH in of_head_AH.items()}

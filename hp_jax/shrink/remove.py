@@ -1,4 +1,5 @@
-"""A model made smaller on disk: which heads go, by name, by a mask or within a budget; and what that saves."""
+"""A model made smaller on disk: which heads go, by name, by a mask or within a budget; and what
+that saves."""
 
 from __future__ import annotations
 
@@ -44,16 +45,17 @@ class Budget:
 
 
 def named_heads(model: Model, text: str) -> np.ndarray:
-    """The mask `[A, H]` without the heads that `text` names in the authors' notation, by the numbers that they had at first."""
-    full_AH = jnp.asarray(model.task.full_AH)
-    return np.asarray(heads.remove(full_AH, heads.parse_descriptor(text), model.task.rows))
+    """The mask `[A, H]` without the heads that `text` names in the authors' notation, by the
+    numbers that they had at first."""
+    present_AH = jnp.asarray(model.task.present_AH)
+    return np.asarray(heads.remove(present_AH, heads.parse_descriptor(text), model.task.rows))
 
 
 def mask_of_file(model: Model, path: str) -> np.ndarray:
     """The one mask `[A, H]` of a .npy file, or of a text file (see `hp_jax.sets.file_masks`)."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"the mask file {path} does not exist")
-    masks = file_masks(Path(path), jnp.asarray(model.task.full_AH), model.task.rows)
+    masks = file_masks(Path(path), jnp.asarray(model.task.present_AH), model.task.rows)
     if len(masks) != 1:
         raise ValueError(f"{path} has {len(masks)} masks, but one was expected")
     return np.asarray(masks[0][1])
@@ -65,13 +67,21 @@ def within_budget(model: Model, budget: Budget, length: int) -> Solution:
     measures = costs.measures(task, model.params, length)
     known: dict[str, Cost] = dict(measures)
     if budget.table:
-        known["milliseconds"] = read_latency(Path(budget.table), measures["flops"], batch=budget.batch, length=length)
+        known["milliseconds"] = read_latency(
+            Path(budget.table), measures["flops"], batch=budget.batch, length=length
+        )
     of = "milliseconds" if budget.of == "latency" else budget.of
     if of not in known:
-        raise ValueError(f"a budget of {budget.of} needs a table of `hp-jax speed`, but none was given")
-    order = read_order(budget.order, task.full_AH, task.rows, model=fingerprint.of_arrays(model.params))
+        raise ValueError(
+            f"a budget of {budget.of} needs a table of `hp-jax speed`, but none was given"
+        )
+    order = read_order(
+        budget.order, task.present_AH, task.rows, model=fingerprint.of_arrays(model.params)
+    )
     most = share_of(known[of], budget.most) if budget.most <= 1 else budget.most
-    return solve(order, task.full_AH, known, of, most, floor=budget.floor, multiple=budget.multiple)
+    return solve(
+        order, task.present_AH, known, of, most, floor=budget.floor, multiple=budget.multiple
+    )
 
 
 def without_heads(model: Model, mask_AH: np.ndarray) -> Model:
@@ -90,22 +100,27 @@ def remove(
     length: int = 128,
     force: bool = False,
 ) -> str:
-    """Writes the model `name` without some heads as a model folder of hp_jax; a table of what that saves.
+    """Writes the model `name` without some heads as a model folder of hp_jax; a table of what that
+    saves.
 
-    off: their names; mask: a file with what stays; or a budget.  ValueError if nothing would be left, or if there is something
-    in `folder` already (unless `force`).
+    off: their names; mask: a file with what stays; or a budget.  ValueError if nothing would be
+    left, or if there is something in `folder` already (unless `force`).
     """
     with new_folder(folder, force=force) as new:
         model = load_model(name)
         small, solution = _smaller(model, name, off, mask, budget, length)
         before, after = (_amounts(one, length) for one in (model, small))
         gone = heads.removed(
-            small.task.full_AH, heads.all_on(len(model.config.rows), [*model.config.rows.values()]), model.task.rows
+            small.task.present_AH,
+            heads.all_on(len(model.config.rows), [*model.config.rows.values()]),
+            model.task.rows,
         )
         about: dict[str, Any] = {
             "removed from": name,
             "version of hp_jax": importlib.metadata.version("hp_jax"),
-            "heads removed": heads.format_descriptor(gone, types=isinstance(model.config, Seq2SeqConfig)),
+            "heads removed": heads.format_descriptor(
+                gone, types=isinstance(model.config, Seq2SeqConfig)
+            ),
             "before": before,
             "after": after,
             "budget": budget and dataclasses.asdict(budget),
@@ -113,12 +128,18 @@ def remove(
         small.save(new, about)
     lines = [f"{'':<36}{'before':>12}{'after':>12}"]
     for what, amount in before.items():
-        lines.append(f"{what:<36}{show(amount):>12}{show(after[what]):>12}{after[what] / amount:>9.1%}")
+        lines.append(
+            f"{what:<36}{show(amount):>12}{show(after[what]):>12}{after[what] / amount:>9.1%}"
+        )
     counts = ", ".join(f"{row} {count}" for row, count in small.config.heads_per_row.items())
-    return "\n".join([*lines, f"heads left: {counts}", *([str(solution)] if solution else []), str(folder)])
+    return "\n".join(
+        [*lines, f"heads left: {counts}", *([str(solution)] if solution else []), str(folder)]
+    )
 
 
-def _smaller(model: Model, name: str, off: str, mask: str, budget: Budget | None, length: int) -> tuple[Model, Solution | None]:
+def _smaller(
+    model: Model, name: str, off: str, mask: str, budget: Budget | None, length: int
+) -> tuple[Model, Solution | None]:
     """What `remove` writes, and how the budget was met if there is one."""
     solution = within_budget(model, budget, length) if budget else None
     if solution:
@@ -126,7 +147,10 @@ def _smaller(model: Model, name: str, off: str, mask: str, budget: Budget | None
     else:
         mask_AH = mask_of_file(model, mask) if mask else named_heads(model, off)
     if not mask_AH.any():
-        raise ValueError(f"this would remove all {model.task.full_AH.sum()} heads of {name}: expected at least one to stay")
+        raise ValueError(
+            f"this would remove all {model.task.present_AH.sum()} heads of {name}: expected at "
+            "least one to stay"
+        )
     return without_heads(model, mask_AH), solution
 
 
@@ -134,7 +158,7 @@ def _amounts(model: Model, length: int) -> dict[str, float]:
     """Heads, parameters, their bytes, and FLOPs."""
     leaves = jax.tree.leaves(model.params)
     return {
-        "heads": int(model.task.full_AH.sum()),
+        "heads": int(model.task.present_AH.sum()),
         "parameters": costs.parameters(model.params),
         "bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in leaves),
         f"FLOPs (1 example, {length} tokens)": costs.forward_flops(

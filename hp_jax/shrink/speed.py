@@ -1,4 +1,5 @@
-"""What removed heads save: a model timed beside itself with fewer heads, in one process; and what the compiler says."""
+"""What removed heads save: a model timed beside itself with fewer heads, in one process; and what
+the compiler says."""
 
 from __future__ import annotations
 
@@ -37,14 +38,30 @@ LEAST = 0.05
 """Seconds that a side is timed for in a round: so many calls as that takes."""
 DRAWS = 2000
 """Resamples of the rounds for an interval."""
-VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "XLA_FLAGS", "LIBTPU_INIT_ARGS")
+VARIABLES = (
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "XLA_FLAGS",
+    "LIBTPU_INIT_ARGS",
+)
 """Of the environment, those that change times."""
 PACKAGES = ("hp_jax", "jax", "jaxlib", "flax", "numpy")
 
 
 def _bert(layers: int, heads: int, width: int) -> BertConfig:
     ffn, labels = 4 * width, ("a", "b")
-    return BertConfig("bert", labels, 30522, positions=512, types=2, layers=layers, heads=heads, width=width, ffn=ffn)
+    return BertConfig(
+        "bert",
+        labels,
+        30522,
+        positions=512,
+        types=2,
+        layers=layers,
+        heads=heads,
+        width=width,
+        ffn=ffn,
+    )
 
 
 SHAPES: dict[str, BertConfig | Seq2SeqConfig] = {
@@ -56,7 +73,8 @@ SHAPES: dict[str, BertConfig | Seq2SeqConfig] = {
     "base": _bert(12, 12, 768),
     "transformer": Seq2SeqConfig(source_vocab=32000, target_vocab=32000, eos=2, pad=1, start=2),
 }
-"""Google's BERT models, MiniLM with 6 layers, and Vaswani et al.'s translation model (6 + 6 layers, 8 heads, width 512)."""
+"""Google's BERT models, MiniLM with 6 layers, and Vaswani et al.'s translation model (6 + 6 layers,
+8 heads, width 512)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +84,13 @@ class Setting:
     model: str = ""
     """A model's folder."""
     removed: str = ""
-    """The folder of the same model with fewer heads; without it, `shares` of the heads are removed at random."""
+    """The folder of the same model with fewer heads; without it, `shares` of the heads are removed
+    at random."""
     shape: str = ""
     """Random weights of one of the SHAPES."""
     shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    """Of all heads, the least of one random order: rows lose different numbers, as when a model is pruned."""
+    """Of all heads, the least of one random order: rows lose different numbers, as when a model is
+    pruned."""
     multiple: int = 1
     """Rows keep multiples of so many heads, and no more heads in all than without that."""
     batch: tuple[int, ...] = (1, 4, 16, 64)
@@ -86,18 +106,30 @@ class Setting:
 
     def __post_init__(self) -> None:
         if bool(self.model) == bool(self.shape):
-            raise ValueError(f"expected a model's folder or --shape, one of the two, but got {self.model!r} and {self.shape!r}")
+            raise ValueError(
+                f"expected a model's folder or --shape, one of the two, but got {self.model!r} "
+                f"and {self.shape!r}"
+            )
         if self.shape and self.removed:
-            raise ValueError(f"{self.removed} is the same model with fewer heads, but --shape has random weights")
+            raise ValueError(
+                f"{self.removed} is the same model with fewer heads, but --shape has random weights"
+            )
         if self.shape and self.shape not in SHAPES:
-            raise ValueError(f"there is no shape {self.shape!r}; the shapes are {', '.join(SHAPES)}")
+            raise ValueError(
+                f"there is no shape {self.shape!r}; the shapes are {', '.join(SHAPES)}"
+            )
         for name in ("batch", "length", "beam"):
             if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(f"--{name} is {getattr(self, name)}, but numbers of 1 or more were expected")
+                raise ValueError(
+                    f"--{name} is {getattr(self, name)}, but numbers of 1 or more were expected"
+                )
         if self.rounds < 1:
             raise ValueError(f"--rounds is {self.rounds}, but 1 or more were expected")
         if not self.removed and not (self.shares and all(0 < share <= 1 for share in self.shares)):
-            raise ValueError(f"--shares is {self.shares}, but shares of the heads above 0, up to 1, were expected")
+            raise ValueError(
+                f"--shares is {self.shares}, but shares of the heads above 0, up to 1, were "
+                "expected"
+            )
 
 
 class Side(NamedTuple):
@@ -108,7 +140,7 @@ class Side(NamedTuple):
 
     def about(self, whole: int) -> dict[str, Any]:
         """How many heads it has of `whole`, and how large it is."""
-        left = int(self.task.full_AH.sum())
+        left = int(self.task.present_AH.sum())
         return {
             "heads": left,
             "heads_removed": whole - left,
@@ -131,9 +163,9 @@ def sides_of(setting: Setting) -> dict[str, Side]:
         sides["removed"] = other = _loaded(setting.removed, setting.dtype)
         _check_same(original.task, other.task, setting)
     else:
-        order = random_order(original.task.full_AH, setting.seed)
+        order = random_order(original.task.present_AH, setting.seed)
         for share in sorted(set(setting.shares)):
-            mask_AH = without_share(original.task.full_AH, order, share, setting.multiple)
+            mask_AH = without_share(original.task.present_AH, order, share, setting.multiple)
             config, params = remove_heads(original.task.config, original.params, mask_AH)
             sides[f"{100 * share:.4g} %"] = Side(task_of(config), jax.device_put(params))
     return sides
@@ -147,34 +179,50 @@ def _loaded(folder: str, dtype: str) -> Side:
 def _check_same(original: costs.AnyTask, other: costs.AnyTask, setting: Setting) -> None:
     whole: Any = original.config
     differ = "they differ in more than their heads"
-    if type(original) is type(other) and dataclasses.replace(other.config, kept=whole.kept) == whole:
-        if not (other.full_AH & ~original.full_AH).any():
+    if (
+        type(original) is type(other)
+        and dataclasses.replace(other.config, kept=whole.kept) == whole
+    ):
+        if not (other.present_AH & ~original.present_AH).any():
             return
         differ = "it has heads that the other has not"
     raise ValueError(f"{setting.removed} is not {setting.model} with fewer heads: {differ}")
 
 
-def random_order(full_AH: np.ndarray, seed: int) -> Order:
-    """All heads in a random order; any number of the first of it is a sample without replacement."""
-    heads = living_heads(full_AH)
+def random_order(present_AH: np.ndarray, seed: int) -> Order:
+    """All heads in a random order; any number of the first of it is a sample without
+    replacement."""
+    heads = living_heads(present_AH)
     return [heads[place] for place in np.random.default_rng(seed).permutation(len(heads))]
 
 
-def without_share(full_AH: np.ndarray, order: Order, share: float, multiple: int = 1) -> np.ndarray:
-    """The mask `[A, H]` without the first of an order: a share of all heads, as their number rounded down."""
-    heads = Measure(int(full_AH.sum()), full_AH, full_AH.astype(int))
+def without_share(
+    present_AH: np.ndarray, order: Order, share: float, multiple: int = 1
+) -> np.ndarray:
+    """The mask `[A, H]` without the first of an order: a share of all heads, as their number
+    rounded down."""
+    heads = Measure(int(present_AH.sum()), present_AH, present_AH.astype(int))
     (count,) = removal_counts(int(heads.whole), [share])
-    return solve(order, full_AH, {"heads": heads}, "heads", heads.whole - count, multiple=multiple).mask_AH
+    return solve(
+        order, present_AH, {"heads": heads}, "heads", heads.whole - count, multiple=multiple
+    ).mask_AH
 
 
-def random_batch(task: costs.AnyTask, examples: int, length: int, seed: int) -> dict[str, np.ndarray]:
-    """Random tokens without padding, of a pair on both sides; ValueError for more positions than the model has."""
+def random_batch(
+    task: costs.AnyTask, examples: int, length: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Random tokens without padding, of a pair on both sides; ValueError for more positions than
+    the model has."""
     config = task.config
     if isinstance(config, BertConfig):
         vocab, room = config.vocab, config.positions - config.first_position
     else:
         vocab = min(config.source_vocab, config.target_vocab)
-        room = config.max_positions - config.first_position if config.positions == "learned" else length
+        room = (
+            config.max_positions - config.first_position
+            if config.positions == "learned"
+            else length
+        )
     if length > room:
         raise ValueError(f"--length is {length}, but the model has {room} positions")
     random, batch = np.random.default_rng(seed), {}
@@ -189,30 +237,37 @@ def random_batch(task: costs.AnyTask, examples: int, length: int, seed: int) -> 
 
 
 def fixed_length(beam: int, length: int) -> Decoding:
-    """A search in which every translation has as many tokens as its source, EOS counted: random weights never end alike."""
+    """A search in which every translation has as many tokens as its source, EOS counted: random
+    weights never end alike."""
     return Decoding(beam=beam, max_ratio=1.0, max_extra=-1, min_length=length - 1)
 
 
 def translate(decoding: Decoding, task: Translation, params: Params, batch: Batch) -> Any:
     """The translations of a batch with all heads that the model has."""
-    return task.translate(params, batch, gates(task.full_AH, task.full_AH), decoding)
+    return task.translate(params, batch, gates(task.present_AH, task.present_AH), decoding)
 
 
 def modes_of(task: costs.AnyTask, setting: Setting, length: int) -> dict[str, Callable[..., Any]]:
     """What is timed, by name: functions of a task, its parameters and a batch."""
     modes: dict[str, Callable[..., Any]] = {FORWARD: costs.forward}
     if isinstance(task, Translation):
-        modes |= {f"beam {beam}": functools.partial(translate, fixed_length(beam, length)) for beam in setting.beam}
+        modes |= {
+            f"beam {beam}": functools.partial(translate, fixed_length(beam, length))
+            for beam in setting.beam
+        }
     return modes
 
 
-# --- timing --------------------------------------------------------------------------------------------------------------
+# --- timing --------------------------------------------------------------------------------------
 
 
-def alternate(calls: Mapping[str, Callable[[], Any]], rounds: int, least: float) -> dict[str, list[list[float]]]:
+def alternate(
+    calls: Mapping[str, Callable[[], Any]], rounds: int, least: float
+) -> dict[str, list[list[float]]]:
     """Seconds of every single call of each side in each round.
 
-    Each side has been called before, and in a round is called as often as the first side takes `least` seconds.
+    Each side has been called before, and in a round is called as often as the first side takes
+    `least` seconds.
     """
     for call in calls.values():
         jax.block_until_ready(call())
@@ -232,29 +287,43 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def ratio_of(original: Sequence[Sequence[float]], other: Sequence[Sequence[float]], seed: int) -> dict[str, Any]:
-    """How many times as fast as the original in the same round: median, its 95 % bootstrap interval over rounds, the rounds."""
+def ratio_of(
+    original: Sequence[Sequence[float]], other: Sequence[Sequence[float]], seed: int
+) -> dict[str, Any]:
+    """How many times as fast as the original in the same round: median, its 95 % bootstrap interval
+    over rounds, the rounds."""
     rounds_n = np.array([sum(a) / sum(b) for a, b in zip(original, other, strict=True)])
     draws = np.random.default_rng(seed).integers(0, len(rounds_n), (DRAWS, len(rounds_n)))
     low, high = np.quantile(np.median(rounds_n[draws], 1), [0.025, 0.975])
-    return {"median": float(np.median(rounds_n)), "low": float(low), "high": float(high), "rounds": rounds_n.tolist()}
+    return {
+        "median": float(np.median(rounds_n)),
+        "low": float(low),
+        "high": float(high),
+        "rounds": rounds_n.tolist(),
+    }
 
 
 def rows_of(sides: Mapping[str, Side], setting: Setting) -> Iterator[dict[str, Any]]:
     """A row for each length, batch, mode and side, as speed.json has them."""
     task = sides[ORIGINAL].task
-    whole = int(task.full_AH.sum())
+    whole = int(task.present_AH.sum())
     abouts = {name: side.about(whole) for name, side in sides.items()}
     for length, examples in itertools.product(setting.length, setting.batch):
         batch = jax.device_put(random_batch(task, examples, length, setting.seed))
         flops: dict[str, float] = {}
         for mode, of in modes_of(task, setting, length).items():
-            log.info("%s, %d x %d tokens: compiling %d programs", mode, examples, length, len(sides))
+            log.info(
+                "%s, %d x %d tokens: compiling %d programs", mode, examples, length, len(sides)
+            )
             programs = {
-                name: costs.compiled(functools.partial(of, side.task), side.params, batch) for name, side in sides.items()
+                name: costs.compiled(functools.partial(of, side.task), side.params, batch)
+                for name, side in sides.items()
             }
             flops = flops or {name: program.sizes.flops for name, program in programs.items()}
-            calls = {name: functools.partial(programs[name].run, side.params, batch) for name, side in sides.items()}
+            calls = {
+                name: functools.partial(programs[name].run, side.params, batch)
+                for name, side in sides.items()
+            }
             times = alternate(calls, setting.rounds, LEAST)
             for name, program in programs.items():
                 ratio = ratio_of(times[ORIGINAL], times[name], setting.seed)
@@ -264,24 +333,35 @@ def rows_of(sides: Mapping[str, Side], setting: Setting) -> Iterator[dict[str, A
                     | abouts[name]
                     | _rates(times[name], examples, length if isinstance(task, Translation) else 0)
                     | {"ratio": ratio, "flops_share": flops[name] / flops[ORIGINAL], "bound": bound}
-                    | {"gain_reached": (ratio["median"] - 1) / (bound - 1) if bound and bound > 1 else None}
+                    | {
+                        "gain_reached": (ratio["median"] - 1) / (bound - 1)
+                        if bound and bound > 1
+                        else None
+                    }
                     | {"flops": program.sizes.flops if mode == FORWARD else None}
-                    | {"temp_bytes": program.sizes.temp_bytes, "program_bytes": program.sizes.program_bytes}
+                    | {
+                        "temp_bytes": program.sizes.temp_bytes,
+                        "program_bytes": program.sizes.program_bytes,
+                    }
                 )
 
 
 def _rates(times: Sequence[Sequence[float]], examples: int, tokens: int) -> dict[str, Any]:
-    """Examples a second, of a pair tokens too: median of the rounds, and the rounds; milliseconds of single calls."""
+    """Examples a second, of a pair tokens too: median of the rounds, and the rounds; milliseconds
+    of single calls."""
     rates = [examples * len(calls) / sum(calls) for calls in times]
     singles = [1000 * seconds for calls in times for seconds in calls]
     found: dict[str, Any] = {"per_second": float(np.median(rates)), "per_second_rounds": rates}
     if tokens:
         found["tokens_per_second"] = found["per_second"] * tokens
     percentiles = np.percentile(singles, [50, 90, 99]).tolist()
-    return found | {"milliseconds": dict(zip(("p50", "p90", "p99"), percentiles, strict=True)) | {"calls": len(singles)}}
+    return found | {
+        "milliseconds": dict(zip(("p50", "p90", "p99"), percentiles, strict=True))
+        | {"calls": len(singles)}
+    }
 
 
-# --- what is shown -------------------------------------------------------------------------------------------------------
+# --- what is shown -------------------------------------------------------------------------------
 
 
 def speed(setting: Setting, out: Path, *, force: bool = False) -> str:
@@ -308,10 +388,12 @@ def about(setting: Setting, sides: Mapping[str, Side]) -> dict[str, Any]:
     return {
         "command": " ".join(["hp-jax", *words]),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "setting": dataclasses.asdict(setting) | {name: Path(getattr(setting, name)).name for name in ("model", "removed")},
+        "setting": dataclasses.asdict(setting)
+        | {name: Path(getattr(setting, name)).name for name in ("model", "removed")},
         "original": dataclasses.asdict(sides[ORIGINAL].task.config),
         "tokens": "random, without padding; a translation has as many as its source",
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
         "device": jax.devices()[0].device_kind,
         "cores": len(os.sched_getaffinity(0)),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},

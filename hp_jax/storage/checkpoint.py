@@ -20,10 +20,14 @@ from hp_jax.task import Params
 FORMAT = "hp_jax model 1"
 
 
-def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: dict[str, Any]) -> None:
-    """A model folder: `params/` (Orbax) and, written last, `config.json`; of several processes all call it.
+def save_model(
+    folder: Path, config: dict[str, Any], params: Params, *, about: dict[str, Any]
+) -> None:
+    """A model folder: `params/` (Orbax) and, written last, `config.json`; of several processes all
+    call it.
 
-    config.json holds the config, `about`, and what is needed to tell damaged parameters: their hash and the size of every file.
+    config.json holds the config, `about`, and what is needed to tell damaged parameters: their hash
+    and the size of every file.
     """
     first = jax.process_index() == 0
     if first:
@@ -33,10 +37,15 @@ def save_model(folder: Path, config: dict[str, Any], params: Params, *, about: d
         ocp.save(folder.absolute() / "params", params, overwrite=True)
     if first:
         sizes = {
-            str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.glob("params/**/*")) if file.is_file()
+            str(file.relative_to(folder)): file.stat().st_size
+            for file in sorted(folder.glob("params/**/*"))
+            if file.is_file()
         }
         described = {"format": FORMAT, "config": config, **about}
-        write_json(folder / "config.json", described | {"params": fingerprint.of_arrays(params), "files": sizes})
+        write_json(
+            folder / "config.json",
+            described | {"params": fingerprint.of_arrays(params), "files": sizes},
+        )
     wait_for_all(str(folder))
 
 
@@ -47,28 +56,40 @@ def is_model(folder: Path) -> bool:
 
 
 def load_params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:
-    """The parameters of a model folder, with the shapes of `abstract`; `described` is its config.json.
+    """The parameters of a model folder, with the shapes of `abstract`; `described` is its
+    config.json.
 
-    ValueError, before Orbax reads anything, if a file is missing or has another size or a parameter another shape than
-    expected.
+    ValueError, before Orbax reads anything, if a file is missing or has another size or a parameter
+    another shape than expected.
     """
     for name, size in described["files"].items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != size:
-            raise ValueError(f"{folder / name} is damaged: {size} bytes were written, {found or 'none'} are there")
+            raise ValueError(
+                f"{folder / name} is damaged: {size} bytes were written, {found or 'none'} are "
+                "there"
+            )
     path = folder.absolute() / "params"
     saved = _shapes(ocp.metadata(path).metadata)
     for name, shape in _shapes(abstract).items():
         if saved.get(name) != shape:
-            raise ValueError(f"{folder}: parameter {name} has shape {saved.get(name)}, but config.json implies {shape}")
+            raise ValueError(
+                f"{folder}: parameter {name} has shape {saved.get(name)}, but config.json implies "
+                f"{shape}"
+            )
     params = jax.tree.map(jnp.asarray, ocp.load(path, _on_host(abstract)))
     if fingerprint.of_arrays(params) != described["params"]:
-        raise ValueError(f"{path} is damaged: its parameters are not those that were saved (their hashes differ)")
+        raise ValueError(
+            f"{path} is damaged: its parameters are not those that were saved (their hashes differ)"
+        )
     return params
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return {
+        jax.tree_util.keystr(path): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _on_host(abstract: Any) -> Any:
@@ -78,15 +99,19 @@ def _on_host(abstract: Any) -> Any:
 
 @contextmanager
 def _one_sentence(what: str) -> Iterator[None]:
-    """Orbax's and tensorstore's errors of many types as one OSError that says what could not be done."""
+    """Orbax's and tensorstore's errors of many types as one OSError that says what could not be
+    done."""
     try:
         yield
     except Exception as error:
-        raise OSError(f"{what}: {str(error).partition('[os_error_code')[0].strip().splitlines()[0]}") from error
+        raise OSError(
+            f"{what}: {str(error).partition('[os_error_code')[0].strip().splitlines()[0]}"
+        ) from error
 
 
 class TrainingStates:
-    """The last states of a training run, one folder a step; a save is whole or absent.  Use as a context manager."""
+    """The last states of a training run, one folder a step; a save is whole or absent.  Use as a
+    context manager."""
 
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         policy = ocp.training.preservation_policies.LatestN(keep)
@@ -98,13 +123,19 @@ class TrainingStates:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with nullcontext() if kind is None else suppress(Exception):  # a failed save fails once more when it is closed
+        with (
+            nullcontext() if kind is None else suppress(Exception)
+        ):  # a failed save fails once more when it is closed
             self._checkpointer.close()
 
     def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
-        """Writes the state after `step` steps with a small JSON object beside it; nothing if that step is there already."""
+        """Writes the state after `step` steps with a small JSON object beside it; nothing if that
+        step is there already."""
         if self._checkpointer.latest is None or self._checkpointer.latest.step != step:
-            with _one_sentence(f"cannot save step {step} in {self._checkpointer.directory} (earlier steps are kept)"):
+            with _one_sentence(
+                f"cannot save step {step} in {self._checkpointer.directory} (earlier steps are "
+                "kept)"
+            ):
                 self._checkpointer.save(step, state, custom_metadata=about, force=True)
 
     def restore(self, abstract: Any) -> tuple[Any, dict[str, Any]] | None:

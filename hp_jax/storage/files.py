@@ -22,11 +22,14 @@ def local_folder(name: str) -> Path:
 
 
 def check_free(folder: Path, *, force: bool = False) -> None:
-    """ValueError if there is something at `folder` that would be overwritten; with `force` it may be a folder."""
+    """ValueError if there is something at `folder` that would be overwritten; with `force` it may
+    be a folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, but a folder to write to was expected")
     if not force and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty; choose another folder, delete it, or overwrite it with --force")
+        raise ValueError(
+            f"{folder} is not empty; choose another folder, delete it, or overwrite it with --force"
+        )
 
 
 @contextmanager
@@ -35,9 +38,14 @@ def new_folder(folder: Path, *, force: bool) -> Iterator[Path]:
     check_free(folder, force=force)
     old = folder.exists() and any(folder.iterdir())
     if old and not any((folder / name).is_file() for name in _MARKS):
-        raise ValueError(f"{folder} is not replaced, since it has no model ({', '.join(_MARKS)}); choose another folder")
+        raise ValueError(
+            f"{folder} is not replaced, since it has no model ({', '.join(_MARKS)}); choose "
+            "another folder"
+        )
     folder = folder.absolute()
-    new, away = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old"))
+    new, away = (
+        folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("new", "old")
+    )
     new.mkdir(parents=True)
     try:
         yield new
@@ -67,7 +75,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; FileNotFoundError or ValueError names the file if there is none."""
+    """The JSON object in `path`; FileNotFoundError or ValueError names the file if there is
+    none."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}")
     try:

@@ -18,8 +18,11 @@ def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str
 
 
 def of_json(value: Any) -> str:
-    """SHA-256 (first 16 hex digits) of plain data and config dataclasses; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=dataclasses.asdict).encode()).hexdigest()[:16]
+    """SHA-256 (first 16 hex digits) of plain data and config dataclasses; the order of keys does
+    not matter."""
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, default=dataclasses.asdict).encode()
+    ).hexdigest()[:16]
 
 
 def of_arrays(tree: Any) -> str:

@@ -1,4 +1,5 @@
-"""What a folder of results holds: which stores there are, what is done and what is missing in each, and how it came about."""
+"""What a folder of results holds: which stores there are, what is done and what is missing in each,
+and how it came about."""
 
 from __future__ import annotations
 
@@ -19,13 +20,17 @@ WIDTH = 120
 
 
 def statuses(folder: str, *, verify: bool = False) -> list[dict[str, Any]]:
-    """One dict for each store in `folder` and below, with `error` if it is damaged.  FileNotFoundError if there is none.
+    """One dict for each store in `folder` and below, with `error` if it is damaged.
+    FileNotFoundError if there is none.
 
-    verify: reads every array, so that all damage is found; otherwise only the manifest and what is marked as done are read.
+    verify: reads every array, so that all damage is found; otherwise only the manifest and what is
+    marked as done are read.
     """
     paths = find_folders(folder)
     if not paths:
-        raise FileNotFoundError(f"{folder} holds no results: no folder in it has a manifest.json of hp_jax")
+        raise FileNotFoundError(
+            f"{folder} holds no results: no folder in it has a manifest.json of hp_jax"
+        )
     return [_status(path, verify) for path in paths]
 
 
@@ -71,19 +76,29 @@ def _size(path: str) -> int | None:
     return size
 
 
-# --- as text -------------------------------------------------------------------------------------------------------------
+# --- as text -------------------------------------------------------------------------------------
 
 
 def as_text(found: Sequence[dict[str, Any]], folder: str) -> str:
-    """A line for each store with what is there, and indented ones below with what is missing and how it was made."""
+    """A line for each store with what is there, and indented ones below with what is missing and
+    how it was made."""
     names = [status["path"].removeprefix(folder.rstrip("/")).strip("/") or "." for status in found]
     cells = [[name, *_cells(status)] for name, status in zip(names, found, strict=True)]
     widths = [max(map(len, column)) for column in itertools.zip_longest(*cells, fillvalue="")]
     lines = []
     for row, status in zip(cells, found, strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
+        lines.append(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+        )
         for label, text in _details(status):
-            lines.append(textwrap.fill(f"    {label:<8}{text}", WIDTH, subsequent_indent=" " * 12, break_on_hyphens=False))
+            lines.append(
+                textwrap.fill(
+                    f"    {label:<8}{text}",
+                    WIDTH,
+                    subsequent_indent=" " * 12,
+                    break_on_hyphens=False,
+                )
+            )
     return "\n".join(lines)
 
 
@@ -98,11 +113,21 @@ def _cells(status: dict[str, Any]) -> list[str]:
 def _details(status: dict[str, Any]) -> list[tuple[str, str]]:
     if "error" in status:
         return [("error", status["error"])]
-    missing = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in status["missing"])
+    missing = ", ".join(
+        str(first) if first == last else f"{first}-{last}" for first, last in status["missing"]
+    )
     devices = ", ".join(f"{count} x {name}" for name, count in Counter(status["devices"]).items())
-    short = [f"{name} {status['fingerprint'][name][:8]}" for name in ("model", "data") if name in status["fingerprint"]]
+    short = [
+        f"{name} {status['fingerprint'][name][:8]}"
+        for name in ("model", "data")
+        if name in status["fingerprint"]
+    ]
     made = "; ".join(part for part in (status["created"], devices, *short) if part)
-    return [(label, text) for label, text in (("missing", missing), ("made", made), ("by", status["command"])) if text]
+    return [
+        (label, text)
+        for label, text in (("missing", missing), ("made", made), ("by", status["command"]))
+        if text
+    ]
 
 
 def _bytes(size: float) -> str:

@@ -1,14 +1,17 @@
-"""A computation's results on disk: Zarr arrays, filled item by item, and a JSON manifest of how they came about.
+"""A computation's results on disk: Zarr arrays, filled item by item, and a JSON manifest of how
+they came about.
 
 Layout of a folder (or bucket path), a Zarr v3 group:
 
-    manifest.json   {"format", "kind", "fingerprint", "arrays": {name: axes}, "items": n, "chunk": k, ...}, written last
+    manifest.json   {"format", "kind", "fingerprint", "arrays": {name: axes}, "items": n,
+                    "chunk": k, ...}, written last
     zarr.json       the Zarr group
     NAME/           an array; fixed ones (labels, masks) are whole from the start,
                     the others have the items (masks, steps) as first axis, k items in a file
     done/           [items] uint8, 1 where an item's values are all there; written after them
 
-All files are written whole or not at all (tensorstore) and carry checksums.  Several jobs may create and fill one store at the
+All files are written whole or not at all (tensorstore) and carry checksums.  Several jobs may
+create and fill one store at the
 same time: the first manifest stays, and each job writes whole files.
 """
 
@@ -36,7 +39,8 @@ Axes = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """One array that is filled item by item: its axes, the first being the items', its shape and dtype."""
+    """One array that is filled item by item: its axes, the first being the items', its shape and
+    dtype."""
 
     axes: Axes
     shape: tuple[int, ...]
@@ -61,31 +65,50 @@ class Store:
             return _open(self.path, "done").read().result() != 0
 
     def write(self, start: int, values: Mapping[str, np.ndarray]) -> None:
-        """Puts the values of the items from `start` on, every item array at once, and then marks these items as done.
+        """Puts the values of the items from `start` on, every item array at once, and then marks
+        these items as done.
 
         ValueError if they do not fill whole chunks: another job may be writing the rest of a file.
         """
         if set(values) != set(self.manifest["filled"]):
-            raise ValueError(f"{self.path} holds {sorted(self.manifest['filled'])}, but {sorted(values)} were given")
+            raise ValueError(
+                f"{self.path} holds {sorted(self.manifest['filled'])}, but {sorted(values)} were "
+                "given"
+            )
         count, items = len(next(iter(values.values()))), self.manifest["items"]
         if start % self.chunk or (count % self.chunk and start + count != items):
             raise ValueError(
-                f"{self.path} is written in whole chunks of {self.chunk} of its {items} items, but got {count} from {start} on"
+                f"{self.path} is written in whole chunks of {self.chunk} of its {items} items, "
+                f"but got {count} from {start} on"
             )
         with _clear_errors(self.path, "write"):
-            writes = [_open(self.path, name)[start : start + count].write(value) for name, value in values.items()]
+            writes = [
+                _open(self.path, name)[start : start + count].write(value)
+                for name, value in values.items()
+            ]
             for write in writes:
                 write.result()
             _open(self.path, "done")[start : start + count].write(np.ones(count, np.uint8)).result()
 
     def read(self, name: str) -> np.ndarray:
-        """One whole array; items that are not done hold zeros.  OSError names a file that is damaged or lost."""
+        """One whole array; items that are not done hold zeros.  OSError names a file that is
+        damaged or lost."""
         if name not in self.manifest["arrays"]:
-            raise ValueError(f"{self.path} has no array {name!r}; it has {', '.join(self.manifest['arrays'])}")
-        whole = [0] if name not in self.manifest["filled"] else np.unique(np.flatnonzero(self.done()) // self.chunk)
+            raise ValueError(
+                f"{self.path} has no array {name!r}; it has {', '.join(self.manifest['arrays'])}"
+            )
+        whole = (
+            [0]
+            if name not in self.manifest["filled"]
+            else np.unique(np.flatnonzero(self.done()) // self.chunk)
+        )
         with _clear_errors(self.path, "read"):
             array = _open(self.path, name).read().result()
-            files = ["/".join(["c", *[str(first), *["0"] * (array.ndim - 1)][: array.ndim]]) for first in whole if array.size]
+            files = [
+                "/".join(["c", *[str(first), *["0"] * (array.ndim - 1)][: array.ndim]])
+                for first in whole
+                if array.size
+            ]
             lost = set(files) - {key.decode() for key in _folder(self.path, name).list().result()}
         if lost:
             raise OSError(f"cannot read {self.path}: {name}/{min(lost)} is missing")
@@ -95,7 +118,10 @@ class Store:
         """All arrays that are filled item by item; ValueError if items are missing."""
         missing = int((~self.done()).sum())
         if missing:
-            raise ValueError(f"{self.path} is not finished: {missing} of {self.manifest['items']} items are missing")
+            raise ValueError(
+                f"{self.path} is not finished: {missing} of {self.manifest['items']} items are "
+                "missing"
+            )
         return {name: self.read(name) for name in self.manifest["filled"]}
 
 
@@ -111,9 +137,9 @@ def create_store(
 ) -> Store:
     """A new store, or the one that is there if it has the same fingerprint.
 
-    `fingerprint` names what the results depend on (config, params, data, ...); ValueError names the parts that differ.
-    `about` goes into the manifest as it is. `chunk` items share a file; a store that is there keeps its own, and a function is
-    asked for it only if there is none.
+    `fingerprint` names what the results depend on (config, params, data, ...); ValueError names the
+    parts that differ. `about` goes into the manifest as it is. `chunk` items share a file; a store
+    that is there keeps its own, and a function is asked for it only if there is none.
     """
     path = str(path)
     if _read_manifest(path) is None:
@@ -127,7 +153,10 @@ def create_store(
     differ = differing(store.manifest["fingerprint"], fingerprint)
     if store.manifest["kind"] != kind or differ:
         what = ", ".join(differ) or f"kind {store.manifest['kind']!r}, not {kind!r}"
-        raise ValueError(f"{path} holds results of another computation (different {what}); choose another folder or delete it")
+        raise ValueError(
+            f"{path} holds results of another computation (different {what}); choose another "
+            "folder or delete it"
+        )
     return store
 
 
@@ -145,15 +174,20 @@ def find_stores(path: str | Path) -> Sequence[Store]:
 
 
 def find_folders(path: str | Path) -> Sequence[str]:
-    """Where the stores in `path` and below it are, readable or not; other programs' manifests are passed over."""
+    """Where the stores in `path` and below it are, readable or not; other programs' manifests are
+    passed over."""
     with _clear_errors(str(path), "read"):
         below = _folder(str(path))
-        names = [key.decode() for key in below.list().result() if key == b"manifest.json" or key.endswith(b"/manifest.json")]
+        names = [
+            key.decode()
+            for key in below.list().result()
+            if key == b"manifest.json" or key.endswith(b"/manifest.json")
+        ]
         ours = [name for name in names if FORMAT.encode() in below.read(name).result().value]
     return sorted(f"{str(path).rstrip('/')}/{name}".removesuffix("/manifest.json") for name in ours)
 
 
-# --- making a store ------------------------------------------------------------------------------------------------------
+# --- making a store ------------------------------------------------------------------------------
 
 
 def _make(
@@ -166,24 +200,42 @@ def _make(
 ) -> None:
     """The arrays, and then the manifest: `own`, which is in every array too, and `about`.
 
-    Other jobs may be making the same: who makes `done` first decides the chunk, and the first manifest stays.
+    Other jobs may be making the same: who makes `done` first decides the chunk, and the first
+    manifest stays.
     """
     first = next(iter(items.values()))
     with _clear_errors(path, "write"):
-        done = _make_array(path, "done", Items(first.axes[:1], first.shape[:1], "uint8"), (min(chunk, first.shape[0]),), own)
+        done = _make_array(
+            path,
+            "done",
+            Items(first.axes[:1], first.shape[:1], "uint8"),
+            (min(chunk, first.shape[0]),),
+            own,
+        )
         chunk = int(done.chunk_layout.write_chunk_template.shape[0])
         for name, (axes, array) in fixed.items():
-            _make_array(path, name, Items(axes, array.shape, str(array.dtype)), array.shape, own).write(array).result()
+            _make_array(
+                path, name, Items(axes, array.shape, str(array.dtype)), array.shape, own
+            ).write(array).result()
         for name, item in items.items():
             _make_array(path, name, item, (chunk, *item.shape[1:]), own)
-        _write_json(path, "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {"kind": own["kind"]}})
+        _write_json(
+            path,
+            "zarr.json",
+            {"zarr_format": 3, "node_type": "group", "attributes": {"kind": own["kind"]}},
+        )
         arrays = {name: list(axes) for name, (axes, _) in fixed.items()} | {
             name: list(item.axes) for name, item in items.items()
         }
         counts = {"items": first.shape[0], "chunk": chunk, "filled": list(items), "arrays": arrays}
         absent = _folder(path).read("manifest.json").result()
         if absent.state == "missing":
-            _write_json(path, "manifest.json", {"format": FORMAT, **own, **counts, **about}, if_equal=absent.stamp.generation)
+            _write_json(
+                path,
+                "manifest.json",
+                {"format": FORMAT, **own, **counts, **about},
+                if_equal=absent.stamp.generation,
+            )
 
 
 def _metadata(item: Items, chunk: Sequence[int], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +245,10 @@ def _metadata(item: Items, chunk: Sequence[int], own: Mapping[str, Any]) -> dict
         "node_type": "array",
         "shape": list(item.shape),
         "data_type": item.dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(size, 1) for size in chunk]}},
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [max(size, 1) for size in chunk]},
+        },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "dimension_names": list(item.axes),
         "fill_value": False if item.dtype == "bool" else 0,
@@ -206,8 +261,11 @@ def _metadata(item: Items, chunk: Sequence[int], own: Mapping[str, Any]) -> dict
     }
 
 
-def _make_array(path: str, name: str, item: Items, chunk: Sequence[int], own: Mapping[str, Any]) -> ts.TensorStore:
-    """Opens or creates an array; one of another computation, whose creation was interrupted, becomes this one."""
+def _make_array(
+    path: str, name: str, item: Items, chunk: Sequence[int], own: Mapping[str, Any]
+) -> ts.TensorStore:
+    """Opens or creates an array; one of another computation, whose creation was interrupted,
+    becomes this one."""
     metadata = _metadata(item, chunk, own)
     any_chunk = {key: value for key, value in metadata.items() if key != "chunk_grid"}
     try:
@@ -221,12 +279,15 @@ def _make_array(path: str, name: str, item: Items, chunk: Sequence[int], own: Ma
         if _folder(path).read("manifest.json").result().state != "missing":
             raise
         if filled:
-            raise OSError(f"{path} holds other results without a manifest.json; choose another folder or delete it") from None
+            raise OSError(
+                f"{path} holds other results without a manifest.json; choose another folder or "
+                "delete it"
+            ) from None
         _write_json(path, f"{name}/zarr.json", metadata, if_equal=found.stamp.generation)
         return _open(path, name, metadata=any_chunk)
 
 
-# --- tensorstore ---------------------------------------------------------------------------------------------------------
+# --- tensorstore ---------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -247,8 +308,15 @@ def _folder(path: str, name: str = "") -> ts.KvStore:
 
 
 def _open(path: str, name: str, **more: Any) -> ts.TensorStore:
-    """An array, whose files are written even if they hold nothing but zeros, so that a lost one can be told."""
-    spec = {"driver": "zarr3", "kvstore": _location(path, name), "store_data_equal_to_fill_value": True, "open": True, **more}
+    """An array, whose files are written even if they hold nothing but zeros, so that a lost one can
+    be told."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": _location(path, name),
+        "store_data_equal_to_fill_value": True,
+        "open": True,
+        **more,
+    }
     return ts.open(spec, context=_context()).result()
 
 
@@ -263,14 +331,18 @@ def _read_manifest(path: str) -> dict[str, Any] | None:
         raise ValueError(f"{path}/manifest.json is not valid JSON: {error}") from error
     kind = manifest.get("format") if isinstance(manifest, dict) else None
     if kind != FORMAT:
-        raise ValueError(f"{path}/manifest.json has the format {kind!r}, but {FORMAT!r} was expected")
+        raise ValueError(
+            f"{path}/manifest.json has the format {kind!r}, but {FORMAT!r} was expected"
+        )
     lacking = [key for key in KEYS if key not in manifest]
     if lacking:
         raise ValueError(f"{path}/manifest.json has no {', '.join(map(repr, lacking))}")
     return manifest
 
 
-def _write_json(path: str, name: str, value: Mapping[str, Any], if_equal: bytes | None = None) -> None:
+def _write_json(
+    path: str, name: str, value: Mapping[str, Any], if_equal: bytes | None = None
+) -> None:
     """Writes a file; if_equal: only if it is still of this generation."""
     _folder(path).write(name, json.dumps(value, indent=1), if_equal=if_equal).result()
 
@@ -281,6 +353,10 @@ def _clear_errors(path: str, verb: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        sentence = re.sub(r"^[A-Z_]+: ", "", re.split(r" \[[\w ]+='", " ".join(str(error).split()))[0])
-        sentence = re.sub(r"\\x(..)", lambda code: chr(int(code[1], 16) or ord("/")), sentence)  # /a/b may be "/a\x00\x62"
+        sentence = re.sub(
+            r"^[A-Z_]+: ", "", re.split(r" \[[\w ]+='", " ".join(str(error).split()))[0]
+        )
+        sentence = re.sub(
+            r"\\x(..)", lambda code: chr(int(code[1], 16) or ord("/")), sentence
+        )  # /a/b may be "/a\x00\x62"
         raise OSError(f"cannot {verb} {path}: {sentence}") from error

@@ -17,7 +17,8 @@ NAME = "text.json"
 
 
 class Codec(Protocol):
-    """How a model reads and writes text.  Vocabularies are numbers of ids, `pad` is at best one that no text has."""
+    """How a model reads and writes text.  Vocabularies are numbers of ids, `pad` is at best one
+    that no text has."""
 
     @property
     def source_vocab(self) -> int:
@@ -53,12 +54,20 @@ class Codec(Protocol):
 
 
 def save_codec(codec: Any, folder: Path) -> None:
-    """Writes the fields that `codec.files` names as files, and the others with these names as text.json."""
+    """Writes the fields that `codec.files` names as files, and the others with these names as
+    text.json."""
     folder.mkdir(parents=True, exist_ok=True)
     for field, name in codec.files.items():
         write_whole(folder / name, getattr(codec, field))
     fields = (field.name for field in dataclasses.fields(codec) if field.name not in codec.files)
-    write_json(folder / NAME, {"kind": codec.kind, "files": codec.files, **{name: getattr(codec, name) for name in fields}})
+    write_json(
+        folder / NAME,
+        {
+            "kind": codec.kind,
+            "files": codec.files,
+            **{name: getattr(codec, name) for name in fields},
+        },
+    )
 
 
 def read_bytes(path: Path) -> bytes:
@@ -73,7 +82,7 @@ def before_eos(ids: np.ndarray | Sequence[int], eos: int) -> list[int]:
     return list(itertools.takewhile(lambda token: token != eos, np.asarray(ids).tolist()))
 
 
-# --- SentencePiece --------------------------------------------------------------------------------------------------------
+# --- SentencePiece -------------------------------------------------------------------------------
 
 
-# --- Marian of Hugging Face -----------------------------------------------------------------------------------------------
+# --- Marian of Hugging Face ----------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Text to token ids and back as fairseq's translation models have it: Moses tokens, BPE, and a dictionary a side."""
+"""Text to token ids and back as fairseq's translation models have it: Moses tokens, BPE, and a
+dictionary a side."""
 
 from __future__ import annotations
 
@@ -22,12 +23,16 @@ _JOIN = "@@"
 class Fairseq:
     """Ids 0 `<s>`, 1 `<pad>`, 2 `</s>`, 3 `<unk>`, then the dictionary's lines in order.
 
-    The defaults are those of fairseq's own `translate`; its recipes also clean the text (WMT'14 English-French), or do not
-    split dashes and lower-case (IWSLT'14).
+    The defaults are those of fairseq's own `translate`; its recipes also clean the text (WMT'14
+    English-French), or do not split dashes and lower-case (IWSLT'14).
     """
 
     kind: ClassVar = "fairseq"
-    files: ClassVar = {"codes": "bpecodes", "source_dict": "dict.source.txt", "target_dict": "dict.target.txt"}
+    files: ClassVar = {
+        "codes": "bpecodes",
+        "source_dict": "dict.source.txt",
+        "target_dict": "dict.target.txt",
+    }
 
     source: str
     """Language code, for Moses."""
@@ -47,7 +52,8 @@ class Fairseq:
     lowercase: bool = False
     """Tokens in lower case."""
     tokenized: bool = False
-    """Text comes as Moses tokens, and translations stay so (their BLEU is counted with tokenize `none`)."""
+    """Text comes as Moses tokens, and translations stay so (their BLEU is counted with tokenize
+    `none`)."""
 
     @cached_property
     def _bpe(self) -> Any:
@@ -107,19 +113,30 @@ class Fairseq:
         from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
         index = {symbol: i for i, symbol in enumerate(symbols)}
-        normalizer, tokenizer = MosesPunctNormalizer(language, perl_parity=True), MosesTokenizer(language)
+        normalizer, tokenizer = (
+            MosesPunctNormalizer(language, perl_parity=True),
+            MosesTokenizer(language),
+        )
         encoded = []
         for line in lines:
             if self.clean:
                 line = regex.sub(r"\p{C}", " ", normalizer.normalize(line))
             if not self.tokenized:
-                line = tokenizer.tokenize(line, aggressive_dash_splits=self.dash_splits, return_str=True, escape=self.escape)
+                line = tokenizer.tokenize(
+                    line,
+                    aggressive_dash_splits=self.dash_splits,
+                    return_str=True,
+                    escape=self.escape,
+                )
             pieces = self._bpe.process_line(line.lower() if self.lowercase else line).split()
-            encoded.append(np.array([*(index.get(piece, self.unk) for piece in pieces), self.eos], np.int32))
+            encoded.append(
+                np.array([*(index.get(piece, self.unk) for piece in pieces), self.eos], np.int32)
+            )
         return encoded
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
-        """Pieces joined to words; unless text is `tokenized`, escapes undone and words joined as Moses does."""
+        """Pieces joined to words; unless text is `tokenized`, escapes undone and words joined as
+        Moses does."""
         pieces = [self._target_symbols[i] for i in before_eos(ids, self.eos) if i > self.pad]
         text = (" ".join(pieces) + " ").replace(f"{_JOIN} ", "")
         return text.rstrip() if self.tokenized else self._detokenizer.detokenize(text.split())
@@ -129,8 +146,11 @@ class Fairseq:
         save_codec(self, folder)
 
 
-def read_fairseq(folder: str | Path, source: str, target: str, *, codes: str = "bpecodes", **settings: bool) -> Fairseq:
-    """The codec of a folder with BPE codes, dict.<source>.txt and dict.<target>.txt; for `settings` see `Fairseq`.
+def read_fairseq(
+    folder: str | Path, source: str, target: str, *, codes: str = "bpecodes", **settings: bool
+) -> Fairseq:
+    """The codec of a folder with BPE codes, dict.<source>.txt and dict.<target>.txt; for `settings`
+    see `Fairseq`.
 
     FileNotFoundError for a file that is not there, ValueError for one that is broken.
     """
@@ -138,7 +158,12 @@ def read_fairseq(folder: str | Path, source: str, target: str, *, codes: str = "
     merges = read_bytes(folder / codes)
     _check_codes(merges, folder / codes)
     return Fairseq(
-        source, target, merges, _read_dict(folder / f"dict.{source}.txt"), _read_dict(folder / f"dict.{target}.txt"), **settings
+        source,
+        target,
+        merges,
+        _read_dict(folder / f"dict.{source}.txt"),
+        _read_dict(folder / f"dict.{target}.txt"),
+        **settings,
     )
 
 
@@ -154,19 +179,28 @@ def _check_codes(codes: bytes, path: Path) -> None:
     for number, line in enumerate(lines, 1):
         fields = line.strip("\r\n ").split(" ")
         if len(fields) != 2:
-            raise ValueError(f"{path}:{number}: expected the codes of subword-nmt, two symbols a line, but found {line!r}")
+            raise ValueError(
+                f"{path}:{number}: expected the codes of subword-nmt, two symbols a line, but "
+                f"found {line!r}"
+            )
 
 
 def _symbols(content: bytes, file: str) -> list[str]:
     """The symbols of a dictionary in the order of their ids, special ones first."""
     symbols, known = list(_SPECIAL), set(_SPECIAL)
-    for number, line in enumerate(content.decode(errors="replace").removesuffix("\n").split("\n"), 1):
+    for number, line in enumerate(
+        content.decode(errors="replace").removesuffix("\n").split("\n"), 1
+    ):
         entry = line.rstrip().removesuffix(" #fairseq:overwrite")
         symbol, _, count = entry.rpartition(" ")
         if not symbol or not count.isdecimal():
-            raise ValueError(f"{file}:{number}: expected a symbol and its count, but found {line!r}")
+            raise ValueError(
+                f"{file}:{number}: expected a symbol and its count, but found {line!r}"
+            )
         if symbol in known and entry == line.rstrip():
-            raise ValueError(f"{file}:{number}: expected each symbol once, but found {symbol!r} again")
+            raise ValueError(
+                f"{file}:{number}: expected each symbol once, but found {symbol!r} again"
+            )
         symbols.append(symbol)
         known.add(symbol)
     return symbols

@@ -12,7 +12,8 @@ from hp_jax.text.sentencepiece import SentencePiece
 
 
 def load_codec(folder: str | Path) -> Codec:
-    """The codec that `save` wrote; FileNotFoundError or ValueError names the file that is missing or broken."""
+    """The codec that `save` wrote; FileNotFoundError or ValueError names the file that is missing
+    or broken."""
     from hp_jax.text.fairseq import Fairseq
 
     folder = Path(folder).expanduser()
@@ -20,9 +21,14 @@ def load_codec(folder: str | Path) -> Codec:
     kinds: dict[str, Any] = {made.kind: made for made in (SentencePiece, Marian, Fairseq)}
     kind, files = settings.pop("kind", None), settings.pop("files", None)
     if kind not in kinds or not isinstance(files, dict):
-        raise ValueError(f"{folder / NAME}: expected files and a kind of {', '.join(kinds)}, but found {files!r} and {kind!r}")
+        raise ValueError(
+            f"{folder / NAME}: expected files and a kind of {', '.join(kinds)}, but found "
+            f"{files!r} and {kind!r}"
+        )
     contents = {field: read_bytes(folder / name) for field, name in files.items()}
     try:
         return kinds[kind](**contents, **settings)
     except TypeError as error:
-        raise ValueError(f"{folder / NAME}: expected the settings of the kind {kind}, but {error}") from error
+        raise ValueError(
+            f"{folder / NAME}: expected the settings of the kind {kind}, but {error}"
+        ) from error

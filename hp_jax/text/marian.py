@@ -31,9 +31,11 @@ _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Marian:
-    """Hugging Face's MarianTokenizer: a SentencePiece model a side, and a vocabulary of pieces for both or for each.
+    """Hugging Face's MarianTokenizer: a SentencePiece model a side, and a vocabulary of pieces for
+    both or for each.
 
-    As there, a source that starts with `>>fra<<` has that as its first token, and special tokens in the text are read as such.
+    As there, a source that starts with `>>fra<<` has that as its first token, and special tokens in
+    the text are read as such.
     """
 
     kind: ClassVar = "marian"
@@ -51,7 +53,8 @@ class Marian:
     target_pieces: bytes
     """The same as `source_pieces` where both sides have one vocabulary."""
     clean_up: bool = False
-    """Decoded text loses spaces before punctuation and English clitics (Hugging Face's clean_up_tokenization_spaces)."""
+    """Decoded text loses spaces before punctuation and English clitics (Hugging Face's
+    clean_up_tokenization_spaces)."""
 
     @cached_property
     def _models(self) -> tuple[Any, Any]:
@@ -116,8 +119,12 @@ class Marian:
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """As MarianTokenizer with `skip_special_tokens=True`."""
         skipped = {self.unk, self.pad}
-        pieces = (self._target_of_id.get(i, _UNK) for i in before_eos(ids, self.eos) if i not in skipped)
-        text = self._models[1].decode_pieces([piece for piece in pieces if not _SPECIAL.fullmatch(piece)])
+        pieces = (
+            self._target_of_id.get(i, _UNK) for i in before_eos(ids, self.eos) if i not in skipped
+        )
+        text = self._models[1].decode_pieces(
+            [piece for piece in pieces if not _SPECIAL.fullmatch(piece)]
+        )
         text = text.replace("\u2581", " ").strip()
         for part in _CLEAN_UP if self.clean_up else ():
             text = text.replace(part, part.strip())
@@ -129,21 +136,40 @@ class Marian:
 
 
 def read_marian(folder: str | Path) -> Marian:
-    """The codec of a Hugging Face folder with source.spm, target.spm, vocab.json and possibly target_vocab.json.
+    """The codec of a Hugging Face folder with source.spm, target.spm, vocab.json and possibly
+    target_vocab.json.
 
-    FileNotFoundError for a file that is not there; ValueError for one that is broken or a vocabulary without special tokens.
+    FileNotFoundError for a file that is not there; ValueError for one that is broken or a
+    vocabulary without special tokens.
     """
     folder = Path(folder).expanduser()
-    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    settings = (
+        read_json(folder / "tokenizer_config.json")
+        if (folder / "tokenizer_config.json").is_file()
+        else {}
+    )
     source = _read_pieces(folder / "vocab.json", (_EOS, _UNK, _PAD))
-    target = _read_pieces(folder / "target_vocab.json", (_EOS, _UNK)) if settings.get("separate_vocabs") else source
+    target = (
+        _read_pieces(folder / "target_vocab.json", (_EOS, _UNK))
+        if settings.get("separate_vocabs")
+        else source
+    )
     clean_up = bool(settings.get("clean_up_tokenization_spaces", False))
-    return Marian(_read_model(folder / "source.spm"), _read_model(folder / "target.spm"), source, target, clean_up)
+    return Marian(
+        _read_model(folder / "source.spm"),
+        _read_model(folder / "target.spm"),
+        source,
+        target,
+        clean_up,
+    )
 
 
 def _read_pieces(path: Path, needed: Iterable[str]) -> bytes:
     pieces = read_json(path)
     missing = [piece for piece in needed if piece not in pieces]
     if missing:
-        raise ValueError(f"{path}: expected the pieces {', '.join(missing)}, but the vocabulary of {len(pieces)} has none")
+        raise ValueError(
+            f"{path}: expected the pieces {', '.join(missing)}, but the vocabulary of "
+            f"{len(pieces)} has none"
+        )
     return read_bytes(path)

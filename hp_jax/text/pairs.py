@@ -17,7 +17,8 @@ log = logging.getLogger("hp_jax")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
-    """N encoded pairs; `source[n]` is `[S_n]` and `target[n]` `[T_n]`, int32, unpadded, each with EOS at the end."""
+    """N encoded pairs; `source[n]` is `[S_n]` and `target[n]` `[T_n]`, int32, unpadded, each with
+    EOS at the end."""
 
     name: str
     """The data."""
@@ -38,12 +39,16 @@ class Pairs:
     @property
     def length_N(self) -> np.ndarray:
         """Tokens of the longer side of each pair; int32."""
-        return np.array([max(len(s), len(t)) for s, t in zip(self.source, self.target, strict=True)], np.int32)
+        return np.array(
+            [max(len(s), len(t)) for s, t in zip(self.source, self.target, strict=True)], np.int32
+        )
 
     def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
-        """The pairs at `index`: `source_BS`, `target_BT`, `source_length_B`, `target_length_B`, `weight_B` and `index_B`.
+        """The pairs at `index`: `source_BS`, `target_BT`, `source_length_B`, `target_length_B`,
+        `weight_B` and `index_B`.
 
-        S and T are both `length`. All are int32, `weight_B` float32; a row of padding has lengths 1, weight 0 and index 0.
+        S and T are both `length`. All are int32, `weight_B` float32; a row of padding has lengths
+        1, weight 0 and index 0.
         """
         source, target = ([side[n] for n in index] for side in (self.source, self.target))
         return {
@@ -55,7 +60,8 @@ class Pairs:
         }
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of all ids and references, in order: equal exactly if models are given and compared with the same."""
+        """sha256 (hex) of all ids and references, in order: equal exactly if models are given and
+        compared with the same."""
         text = [np.frombuffer(reference.encode(), np.uint8) for reference in self.reference]
         digest = hashlib.sha256()
         for side in (self.source, self.target, text):
@@ -65,9 +71,11 @@ class Pairs:
 
 
 def encode_pairs(codec: Codec, parallel: Parallel, max_length: int, *, drop: bool) -> Pairs:
-    """Token ids of both sides, each with EOS at the end and of at most `max_length` tokens, EOS included.
+    """Token ids of both sides, each with EOS at the end and of at most `max_length` tokens, EOS
+    included.
 
-    drop: pairs with a longer side are left out, as for training; otherwise that side is cut before EOS, as for evaluation.
+    drop: pairs with a longer side are left out, as for training; otherwise that side is cut before
+    EOS, as for evaluation.
         Either way their number is in a warning.
 
     ValueError for a max_length without room for a token and EOS, and if no pair is left.
@@ -75,13 +83,24 @@ def encode_pairs(codec: Codec, parallel: Parallel, max_length: int, *, drop: boo
     if max_length < 2:
         raise ValueError(f"max_length is {max_length}, but a token and EOS need at least 2")
     source, target = codec.encode_source(parallel.source), codec.encode_target(parallel.target)
-    long_N = np.array([max(len(s), len(t)) > max_length for s, t in zip(source, target, strict=True)], bool)
+    long_N = np.array(
+        [max(len(s), len(t)) > max_length for s, t in zip(source, target, strict=True)], bool
+    )
     if long_N.any():
         done = "dropped" if drop else "cut"
-        log.warning("%s: pairs of more than %d tokens, %s: %d", parallel.file, max_length, done, long_N.sum())
+        log.warning(
+            "%s: pairs of more than %d tokens, %s: %d",
+            parallel.file,
+            max_length,
+            done,
+            long_N.sum(),
+        )
     kept = np.flatnonzero(~long_N) if drop else np.arange(len(parallel))
     if not len(kept):
-        raise ValueError(f"{parallel.file}: expected pairs of at most {max_length} tokens a side, but there are none")
+        raise ValueError(
+            f"{parallel.file}: expected pairs of at most {max_length} tokens a side, but there "
+            "are none"
+        )
     return Pairs(
         name=parallel.name,
         split=parallel.split,

@@ -15,7 +15,8 @@ from hp_jax.text.codec import before_eos, read_bytes, save_codec
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SentencePiece:
-    """One SentencePiece model for both sides, with its own ids: Marian's `vocab.*.spm`, or a model of one's own."""
+    """One SentencePiece model for both sides, with its own ids: Marian's `vocab.*.spm`, or a model
+    of one's own."""
 
     kind: ClassVar = "sentencepiece"
     files: ClassVar = {"model": "vocab.spm"}
@@ -64,10 +65,14 @@ class SentencePiece:
 
 
 def read_sentencepiece(path: str | Path) -> SentencePiece:
-    """The codec of a SentencePiece model; FileNotFoundError or ValueError for a file that is not there or is no such model."""
+    """The codec of a SentencePiece model; FileNotFoundError or ValueError for a file that is not
+    there or is no such model."""
     codec = SentencePiece(_read_model(Path(path).expanduser()))
     if codec.eos < 0:
-        raise ValueError(f"{path}: expected a SentencePiece model with an end of the sentence (EOS), but it has none")
+        raise ValueError(
+            f"{path}: expected a SentencePiece model with an end of the sentence (EOS), but it "
+            "has none"
+        )
     return codec
 
 
@@ -82,5 +87,7 @@ def _read_model(path: Path) -> bytes:
     try:
         _processor(model)
     except RuntimeError as error:
-        raise ValueError(f"{path}: expected a SentencePiece model, but the file of {len(model)} bytes is none") from error
+        raise ValueError(
+            f"{path}: expected a SentencePiece model, but the file of {len(model)} bytes is none"
+        ) from error
     return model

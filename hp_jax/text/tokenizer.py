@@ -1,4 +1,5 @@
-"""Text to token ids: a Hugging Face folder's tokenizer, and whole sets of labelled text encoded with it."""
+"""Text to token ids: a Hugging Face folder's tokenizer, and whole sets of labelled text encoded
+with it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 
 from hp_jax.data.batching import Batch, in_rows, padded, places
 from hp_jax.data.labelled import Labelled
@@ -21,7 +30,8 @@ _CHUNK = 4096
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """N encoded examples; `tokens[n]` and `types[n]` are `[T_n]` int32, unpadded, special tokens included."""
+    """N encoded examples; `tokens[n]` and `types[n]` are `[T_n]` int32, unpadded, special tokens
+    included."""
 
     name: str
     """The task."""
@@ -43,7 +53,8 @@ class Examples:
         return np.array([len(tokens) for tokens in self.tokens], np.int32)
 
     def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
-        """The examples at `index`, padded: `tokens_BT`, `types_BT`, `length_B`, `label_B`, `weight_B` and `index_B`."""
+        """The examples at `index`, padded: `tokens_BT`, `types_BT`, `length_B`, `label_B`,
+        `weight_B` and `index_B`."""
         return {
             "tokens_BT": padded([self.tokens[n] for n in index], rows, length),
             "types_BT": padded([self.types[n] for n in index], rows, length),
@@ -53,31 +64,48 @@ class Examples:
         }
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of all ids, types and labels, in order: equal exactly if a model is given the same."""
+        """sha256 (hex) of all ids, types and labels, in order: equal exactly if a model is given
+        the same."""
         digest = hashlib.sha256()
         for array in (np.array(len(self)), self.length_N, *self.tokens, *self.types, self.label_N):
             digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
-def encode(tokenizer: Tokenizer, labelled: Labelled, labels: Sequence[str], max_length: int, *, types: int = 2) -> Examples:
+def encode(
+    tokenizer: Tokenizer,
+    labelled: Labelled,
+    labels: Sequence[str],
+    max_length: int,
+    *,
+    types: int = 2,
+) -> Examples:
     """Token ids as Hugging Face's fast tokenizers give them with `truncation="longest_first"`.
 
     labels: the model's label names in order; an example's label becomes its place there.
-    max_length: tokens an example, special tokens included; of a pair the longer text loses tokens first.
-    types: token types that the model has (`BertConfig.types`); with fewer than 2 (RoBERTa, DistilBERT) all are 0.
+    max_length: tokens an example, special tokens included; of a pair the longer text loses tokens
+    first.
+    types: token types that the model has (`BertConfig.types`); with fewer than 2 (RoBERTa,
+    DistilBERT) all are 0.
 
-    ValueError for a label that the model does not have, and for a max_length without room for any token of the text.
+    ValueError for a label that the model does not have, and for a max_length without room for any
+    token of the text.
     """
     index = {label: i for i, label in enumerate(labels)}
     unknown = [i for i, label in enumerate(labelled.label) if label not in index]
     if unknown:
         found = labelled.label[unknown[0]]
-        raise ValueError(f"{labelled.where(unknown[0])}: the model has no label {found!r}; its labels are {', '.join(labels)}")
+        raise ValueError(
+            f"{labelled.where(unknown[0])}: the model has no label {found!r}; its labels are "
+            f"{', '.join(labels)}"
+        )
     pairs = len(labelled.text[0]) == 2 if len(labelled) else False
     special = tokenizer.num_special_tokens_to_add(pairs)
     if max_length <= special:
-        raise ValueError(f"max_length is {max_length}, but the {special} special tokens leave no room for text: expected more")
+        raise ValueError(
+            f"max_length is {max_length}, but the {special} special tokens leave no room for "
+            "text: expected more"
+        )
     own = _unpadded(Tokenizer.from_str(tokenizer.to_str()))
     own.enable_truncation(max_length, strategy="longest_first")
     tokens: list[np.ndarray] = []
@@ -88,21 +116,29 @@ def encode(tokenizer: Tokenizer, labelled: Labelled, labels: Sequence[str], max_
             tokens.append(np.array(encoding.ids, np.int32))
             kinds.append(np.array(encoding.type_ids, np.int32) * (types > 1))
     label_N = np.array([index[label] for label in labelled.label], np.int32)
-    return Examples(labelled.name, labelled.split, tuple(tokens), tuple(kinds), label_N, labelled.origin_N)
+    return Examples(
+        labelled.name, labelled.split, tuple(tokens), tuple(kinds), label_N, labelled.origin_N
+    )
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, with padding and truncation off.
 
-    From tokenizer.json; else from BERT's vocab.txt (WordPiece); else from RoBERTa's vocab.json and merges.txt (byte-level BPE).
-    What tokenizer_config.json says of case, accents and special tokens holds, as in Hugging Face.
+    From tokenizer.json; else from BERT's vocab.txt (WordPiece); else from RoBERTa's vocab.json and
+    merges.txt (byte-level BPE). What tokenizer_config.json says of case, accents and special tokens
+    holds, as in Hugging Face.
 
-    FileNotFoundError if there is none of these; ValueError for a file that cannot be read or lacks a special token.
+    FileNotFoundError if there is none of these; ValueError for a file that cannot be read or lacks
+    a special token.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with a tokenizer")
-    settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    settings = (
+        read_json(folder / "tokenizer_config.json")
+        if (folder / "tokenizer_config.json").is_file()
+        else {}
+    )
     if (folder / "tokenizer.json").is_file():
         return _unpadded(_from_json(folder / "tokenizer.json", settings))
     if (folder / "vocab.txt").is_file():
@@ -110,7 +146,10 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return _byte_level(folder, settings)
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise FileNotFoundError(f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but found {found}")
+    raise FileNotFoundError(
+        f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but found "
+        f"{found}"
+    )
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
@@ -144,8 +183,11 @@ def _bert_normalizer(settings: Mapping[str, Any], default: Any) -> Any:
     )
 
 
-def _special(settings: Mapping[str, Any], names: Mapping[str, str], vocab: Mapping[str, int], file: Path) -> dict[str, str]:
-    """`{"cls": "[CLS]", ...}`: what the settings say, or the default; the mask token may be missing from the vocabulary."""
+def _special(
+    settings: Mapping[str, Any], names: Mapping[str, str], vocab: Mapping[str, int], file: Path
+) -> dict[str, str]:
+    """`{"cls": "[CLS]", ...}`: what the settings say, or the default; the mask token may be missing
+    from the vocabulary."""
     chosen = {}
     for kind, default in names.items():
         value = settings.get(f"{kind}_token") or default
@@ -154,7 +196,8 @@ def _special(settings: Mapping[str, Any], names: Mapping[str, str], vocab: Mappi
             chosen[kind] = token
         elif kind != "mask":
             raise ValueError(
-                f"{file}: expected the special token {token!r} ({kind}), but the vocabulary of {len(vocab)} has none"
+                f"{file}: expected the special token {token!r} ({kind}), but the vocabulary of "
+                f"{len(vocab)} has none"
             )
     return chosen
 
@@ -166,7 +209,9 @@ def _word_piece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     names = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
     special = _special(settings, names, vocab, file)
     cls, sep = special["cls"], special["sep"]
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=special["unk"], max_input_chars_per_word=100))
+    tokenizer = Tokenizer(
+        models.WordPiece(vocab, unk_token=special["unk"], max_input_chars_per_word=100)
+    )
     tokenizer.normalizer = _bert_normalizer(settings, normalizers.BertNormalizer())
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
@@ -185,14 +230,30 @@ def _byte_level(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
     names = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
     special = _special(settings, names, vocab, folder / "vocab.json")
     space = bool(settings.get("add_prefix_space", False))
-    merges = [line.split(" ") for line in (folder / "merges.txt").read_text(encoding="utf-8").split("\n")]
+    merges = [
+        line.split(" ") for line in (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    ]
     pairs = [(line[0], line[1]) for line in merges if len(line) == 2 and line[0] != "#version:"]
-    tokenizer = Tokenizer(models.BPE(vocab, pairs, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False))
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab, pairs, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False
+        )
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     tokenizer.decoder = decoders.ByteLevel()
     cls, sep = special["cls"], special["sep"]
-    tokenizer.post_processor = processors.RobertaProcessing((sep, vocab[sep]), (cls, vocab[cls]), add_prefix_space=space)
-    plain = [AddedToken(token, normalized=False, special=True) for kind, token in special.items() if kind != "mask"]
-    mask = [AddedToken(special["mask"], lstrip=True, normalized=False, special=True)] if "mask" in special else []
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (sep, vocab[sep]), (cls, vocab[cls]), add_prefix_space=space
+    )
+    plain = [
+        AddedToken(token, normalized=False, special=True)
+        for kind, token in special.items()
+        if kind != "mask"
+    ]
+    mask = (
+        [AddedToken(special["mask"], lstrip=True, normalized=False, special=True)]
+        if "mask" in special
+        else []
+    )
     tokenizer.add_special_tokens(plain + mask)
     return tokenizer

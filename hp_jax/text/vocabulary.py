@@ -11,10 +11,14 @@ _TOO_LARGE = re.compile(r"Vocabulary size too high \((\d+)\)\. Please set it to 
 _TOO_SMALL = re.compile(r"Vocabulary size is smaller than required_chars\. (\d+) vs (\d+)")
 
 
-def train_sentencepiece(lines: Iterable[str], size: int, *, kind: Literal["unigram", "bpe"] = "unigram") -> bytes:
-    """A SentencePiece model of `size` pieces that covers every character of `lines`; the same for the same lines.
+def train_sentencepiece(
+    lines: Iterable[str], size: int, *, kind: Literal["unigram", "bpe"] = "unigram"
+) -> bytes:
+    """A SentencePiece model of `size` pieces that covers every character of `lines`; the same for
+    the same lines.
 
-    Ids 0 `<pad>`, 1 `</s>` and 2 `<unk>`, as T5's; there is no `<s>`.  ValueError if the text does not yield that size.
+    Ids 0 `<pad>`, 1 `</s>` and 2 `<unk>`, as T5's; there is no `<s>`.  ValueError if the text does
+    not yield that size.
     """
     import sentencepiece
 
@@ -42,9 +46,18 @@ def train_sentencepiece(lines: Iterable[str], size: int, *, kind: Literal["unigr
 
 def _reason(message: str, size: int) -> str:
     if match := _TOO_LARGE.search(message):
-        return f"a vocabulary of {match[1]} pieces is too large for this text: expected at most {match[2]}"
+        return (
+            f"a vocabulary of {match[1]} pieces is too large for this text: expected at most "
+            f"{match[2]}"
+        )
     if match := _TOO_SMALL.search(message):
-        return f"a vocabulary of {match[1]} pieces is too small for this text: expected more than its {match[2]} characters"
+        return (
+            f"a vocabulary of {match[1]} pieces is too small for this text: expected more than "
+            f"its {match[2]} characters"
+        )
     if "sentences_.empty" in message:
         return "expected text to make a vocabulary from, but there is none"
-    return f"SentencePiece could not make a vocabulary of {size} pieces from this text: {message.strip()}"
+    return (
+        f"SentencePiece could not make a vocabulary of {size} pieces from this text: "
+        f"{message.strip()}"
+    )

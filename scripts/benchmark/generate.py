@@ -1,4 +1,5 @@
-"""transformers' side of the translation benchmark: `generate` under head masks, by beam search as in fairseq."""
+"""transformers' side of the translation benchmark: `generate` under head masks, by beam search as
+in fairseq."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from hp_jax.models.translation import Translation
 
 
 class Layers(tuple[torch.Tensor, ...]):
-    """A decoder's head mask, one row a layer, which `generate` does not repeat for every beam and then refuse."""
+    """A decoder's head mask, one row a layer, which `generate` does not repeat for every beam and
+    then refuse."""
 
     def size(self) -> tuple[int]:
         """What the model compares with its number of layers."""
@@ -28,11 +30,15 @@ def head_masks(task: Translation, mask_AH: np.ndarray) -> dict[str, Any]:
         for row, mask_H in zip(task.rows, mask_AH, strict=True)
     }
     names = {"head_mask": "enc.", "decoder_head_mask": "dec.", "cross_attn_head_mask": "cross."}
-    return {name: Layers(row for key, row in rows.items() if key.startswith(kind)) for name, kind in names.items()}
+    return {
+        name: Layers(row for key, row in rows.items() if key.startswith(kind))
+        for name, kind in names.items()
+    }
 
 
 def end_at(limit: int, eos: int) -> transformers.LogitsProcessorList:
-    """Only EOS may come after `limit` tokens, at its price, as in fairseq; transformers' own forced EOS is free."""
+    """Only EOS may come after `limit` tokens, at its price, as in fairseq; transformers' own forced
+    EOS is free."""
 
     def processor(ids: torch.Tensor, score_BV: torch.Tensor) -> torch.Tensor:
         if ids.shape[1] <= limit:  # the decoder's start is one of them
@@ -45,10 +51,15 @@ def end_at(limit: int, eos: int) -> transformers.LogitsProcessorList:
 
 
 @torch.inference_mode()
-def generate(model: Any, task: Translation, sources: Sequence[np.ndarray], mask_AH: np.ndarray) -> np.ndarray:
-    """Ids `[B, T]` of the best translation of every source, in one batch; early stopping is fairseq's rule, and ours."""
+def generate(
+    model: Any, task: Translation, sources: Sequence[np.ndarray], mask_AH: np.ndarray
+) -> np.ndarray:
+    """Ids `[B, T]` of the best translation of every source, in one batch; early stopping is
+    fairseq's rule, and ours."""
     decoding, pad = task.decoding, task.config.pad
-    ids_BS = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids).long() for ids in sources], batch_first=True, padding_value=pad)
+    ids_BS = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(ids).long() for ids in sources], batch_first=True, padding_value=pad
+    )
     ids_BS = ids_BS.to(torch_device())
     found = model.generate(
         input_ids=ids_BS,

@@ -43,38 +43,56 @@ class Grid(Text):
 def transformers_values(model: Any, batch: Inputs, mask_AH: np.ndarray) -> Values:
     """One batch with `head_mask`."""
     words = {name: array for name, array in batch.items() if name != "labels"}
-    logits_BC = model(**words, head_mask=torch.tensor(mask_AH, dtype=torch.float32, device=torch_device())).logits
+    logits_BC = model(
+        **words, head_mask=torch.tensor(mask_AH, dtype=torch.float32, device=torch_device())
+    ).logits
     loss_B = torch.nn.functional.cross_entropy(logits_BC, batch["labels"], reduction="none")
     return {"loss": loss_B.cpu().numpy(), "prediction": logits_BC.argmax(-1).cpu().numpy()}
 
 
 @functools.partial(jax.jit, static_argnames="task")
-def our_values(task: Classification, params: Params, batch: Batch, mask_AH: Array) -> dict[str, jax.Array]:
+def our_values(
+    task: Classification, params: Params, batch: Batch, mask_AH: Array
+) -> dict[str, jax.Array]:
     """One batch under one mask."""
-    logits_BC = task.logits(params, batch, heads.gates(mask_AH, task.full_AH))
+    logits_BC = task.logits(params, batch, heads.gates(mask_AH, task.present_AH))
     loss_B = optax.softmax_cross_entropy_with_integer_labels(logits_BC, batch["label_B"])
     return {"loss": loss_B, "prediction": jnp.argmax(logits_BC, -1)}
 
 
 def one_by_one(
-    values: Callable[[Any, Array], Any], batches: Sequence[Batch], placed: Sequence[Any], masks_MAH: np.ndarray
+    values: Callable[[Any, Array], Any],
+    batches: Sequence[Batch],
+    placed: Sequence[Any],
+    masks_MAH: np.ndarray,
 ) -> Values:
     """One pass over the data for each mask, in the order of `index_B`."""
     real = [np.flatnonzero(batch["weight_B"]) for batch in batches]
-    order_N = np.argsort(np.concatenate([batch["index_B"][rows] for batch, rows in zip(batches, real, strict=True)]))
+    order_N = np.argsort(
+        np.concatenate([batch["index_B"][rows] for batch, rows in zip(batches, real, strict=True)])
+    )
     passes = jax.device_get([[values(batch, mask_AH) for batch in placed] for mask_AH in masks_MAH])
 
     def of_pass(parts: list[Values], name: str) -> np.ndarray:
-        return np.concatenate([part[name][: len(rows)] for part, rows in zip(parts, real, strict=True)])[order_N]
+        return np.concatenate(
+            [part[name][: len(rows)] for part, rows in zip(parts, real, strict=True)]
+        )[order_N]
 
-    return {name: np.stack([of_pass(parts, name) for parts in passes]) for name in ("loss", "prediction")}
+    return {
+        name: np.stack([of_pass(parts, name) for parts in passes])
+        for name in ("loss", "prediction")
+    }
 
 
 def agreement(found: Values, expected: Values) -> dict[str, Any]:
-    """Losses and predictions of all sides; SystemExit too if the masks change nothing that could be compared."""
+    """Losses and predictions of all sides; SystemExit too if the masks change nothing that could be
+    compared."""
     change = float(np.abs(expected["loss"] - expected["loss"][:1]).max())
     if change < 1e-2:
-        raise SystemExit(f"the masks change the loss by at most {change:.3g}: too little to compare the two sides")
+        raise SystemExit(
+            f"the masks change the loss by at most {change:.3g}: too little to compare the two "
+            "sides"
+        )
     same = float((found["prediction"] == expected["prediction"]).mean())
     if same < 0.99:
         raise SystemExit(f"only {same:.1%} of the predictions are the same, and nothing was timed")
@@ -82,31 +100,53 @@ def agreement(found: Values, expected: Values) -> dict[str, Any]:
     return {"loss": loss | {"largest change by a mask": change}, "equal predictions": same}
 
 
-def ways(setting: Grid, pair: Pair, examples: Examples) -> dict[str, Callable[[np.ndarray], Values]]:
+def ways(
+    setting: Grid, pair: Pair, examples: Examples
+) -> dict[str, Callable[[np.ndarray], Values]]:
     """The sides, each from masks `[M, A, H]` to values; ours is the first."""
-    ours, padded = in_buckets(examples, setting.batch), in_order(examples, setting.batch, length=BUCKETS[-1])
+    ours, padded = (
+        in_buckets(examples, setting.batch),
+        in_order(examples, setting.batch, length=BUCKETS[-1]),
+    )
     here = functools.partial(our_values, pair.task, pair.params)
     theirs = functools.partial(transformers_values, pair.theirs)
     return {
-        "our grid": lambda masks_MAH: evaluate_grid(pair.task, pair.params, ours, masks_MAH, chunk=setting.chunk),
+        "our grid": lambda masks_MAH: evaluate_grid(
+            pair.task, pair.params, ours, masks_MAH, chunk=setting.chunk
+        ),
         "our plain loop": functools.partial(one_by_one, here, ours, jax.device_put(ours)),
-        "authors' way": functools.partial(one_by_one, theirs, padded, [inputs(batch) for batch in padded]),
-        "transformers, our batches": functools.partial(one_by_one, theirs, ours, [inputs(batch) for batch in ours]),
+        "authors' way": functools.partial(
+            one_by_one, theirs, padded, [inputs(batch) for batch in padded]
+        ),
+        "transformers, our batches": functools.partial(
+            one_by_one, theirs, ours, [inputs(batch) for batch in ours]
+        ),
     }
 
 
 def main(setting: Grid) -> None:
     prepare()
     pair, examples = load_pair(setting), read_examples(setting, setting.examples)
-    full_AH = pair.task.full_AH
-    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
+    present_AH = pair.task.present_AH
+    masks_MAH = np.concatenate([present_AH[None], heads.one_off(present_AH)])
     few_MAH = spread_over(masks_MAH, setting.sample)
     ours, *others = (all_ways := ways(setting, pair, examples))
     found = all_ways[ours](few_MAH)
     agree = {name: agreement(found, all_ways[name](few_MAH)) for name in others}
     sides = {ours: sample(all_ways[ours], masks_MAH, setting.ours, setting.chunk)}
     sides |= {name: sample(all_ways[name], masks_MAH, setting.sample) for name in others}
-    ratios = [Ratio("authors' way", ours, ">= 12"), Ratio(ours, "our plain loop", "<= 0.5"), Ratio(others[-1], ours)]
-    unit = f"{len(masks_MAH)} masks (the whole model, and each head off) on {len(examples)} examples"
-    about = {"model": sizes(pair.task.config), "lengths": lengths(examples), "masks": len(masks_MAH), "agreement": agree}
+    ratios = [
+        Ratio("authors' way", ours, ">= 12"),
+        Ratio(ours, "our plain loop", "<= 0.5"),
+        Ratio(others[-1], ours),
+    ]
+    unit = (
+        f"{len(masks_MAH)} masks (the whole model, and each head off) on {len(examples)} examples"
+    )
+    about = {
+        "model": sizes(pair.task.config),
+        "lengths": lengths(examples),
+        "masks": len(masks_MAH),
+        "agreement": agree,
+    }
     compare(setting, unit, sides, ratios, about)

@@ -24,13 +24,16 @@ from hp_jax.text.tokenizer import Examples
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Importance(Text):
-    """Exact head importance of every token, against a forward pass and against run_bertology's way."""
+    """Exact head importance of every token, against a forward pass and against run_bertology's
+    way."""
 
 
 @functools.partial(jax.jit, static_argnames="task")
 def summed_loss(task: Task, params: Params, batch: Batch, mask_AH: Array) -> jax.Array:
     """The forward pass of `head_importance`."""
-    return jnp.sum(task.loss(params, batch, heads.gates(mask_AH, task.full_AH)) * batch["weight_B"])
+    return jnp.sum(
+        task.loss(params, batch, heads.gates(mask_AH, task.present_AH)) * batch["weight_B"]
+    )
 
 
 def forward(pair: Pair, batches: Sequence[Batch], mask_AH: Array) -> list[jax.Array]:
@@ -39,13 +42,17 @@ def forward(pair: Pair, batches: Sequence[Batch], mask_AH: Array) -> list[jax.Ar
 
 
 def run_bertology(model: Any, batches: Sequence[Inputs], *, frozen: bool) -> np.ndarray:
-    """Importance `[A, H]` as transformers' run_bertology computes it: |dL/dmask| of each batch's mean loss, averaged.
+    """Importance `[A, H]` as transformers' run_bertology computes it: |dL/dmask| of each batch's
+    mean loss, averaged.
 
-    Its defect of never clearing the mask's gradient is left out. It does not clear those of the weights either, which has no
-    effect on the scores; `frozen`: the weights get none, which is faster.
+    Its defect of never clearing the mask's gradient is left out. It does not clear those of the
+    weights either, which has no effect on the scores; `frozen`: the weights get none, which is
+    faster.
     """
     model.requires_grad_(not frozen)
-    mask_AH = torch.ones(model.config.num_hidden_layers, model.config.num_attention_heads, device=torch_device())
+    mask_AH = torch.ones(
+        model.config.num_hidden_layers, model.config.num_attention_heads, device=torch_device()
+    )
     total_AH = torch.zeros_like(mask_AH)
     mask_AH.requires_grad_(True)
     for batch in batches:
@@ -55,19 +62,25 @@ def run_bertology(model: Any, batches: Sequence[Inputs], *, frozen: bool) -> np.
     return total_AH.cpu().numpy() / len(batches)
 
 
-def agreement(pair: Pair, examples: Examples, size: int, full_AH: Array) -> dict[str, Any]:
-    """run_bertology's scores of the first batch against ours with the same reduction, one example or one batch at a time.
+def agreement(pair: Pair, examples: Examples, size: int, present_AH: Array) -> dict[str, Any]:
+    """run_bertology's scores of the first batch against ours with the same reduction, one example
+    or one batch at a time.
 
     Scores of every token, which it does not have, are compared in tests/test_reference_bert.py.
     """
-    first = examples.pad(np.arange(min(size, len(examples))), min(size, len(examples)), int(examples.length_N[:size].max()))
+    first = examples.pad(
+        np.arange(min(size, len(examples))),
+        min(size, len(examples)),
+        int(examples.length_N[:size].max()),
+    )
     found = {}
     for reduction, rows in (("example", 1), ("batch", size)):
         batches = [
-            inputs({name: array[i : i + rows] for name, array in first.items()}) for i in range(0, len(first["label_B"]), rows)
+            inputs({name: array[i : i + rows] for name, array in first.items()})
+            for i in range(0, len(first["label_B"]), rows)
         ]
         expected_AH = run_bertology(pair.theirs, batches, frozen=True)
-        score_AH = head_importance(pair.task, pair.params, [first], full_AH, per=reduction)
+        score_AH = head_importance(pair.task, pair.params, [first], present_AH, per=reduction)
         floor = 1e-4 * float(expected_AH.max())
         found[f"importance, per {reduction}"] = check(
             f"importance per {reduction}", score_AH, expected_AH, relative=1e-3, absolute=floor
@@ -78,12 +91,12 @@ def agreement(pair: Pair, examples: Examples, size: int, full_AH: Array) -> dict
 def main(setting: Importance) -> None:
     prepare()
     pair, examples = load_pair(setting), read_examples(setting, setting.examples)
-    full_AH = pair.task.full_AH
-    agree = agreement(pair, examples, setting.batch, full_AH)
+    present_AH = pair.task.present_AH
+    agree = agreement(pair, examples, setting.batch, present_AH)
     ours = in_buckets(examples, setting.batch)
     sides = {
-        "our importance": Side(lambda: head_importance(pair.task, pair.params, ours, full_AH)),
-        "our forward": Side(lambda: forward(pair, ours, full_AH)),
+        "our importance": Side(lambda: head_importance(pair.task, pair.params, ours, present_AH)),
+        "our forward": Side(lambda: forward(pair, ours, present_AH)),
     }
     for size in (1, setting.batch):
         theirs = [inputs(batch) for batch in in_order(examples, size)]

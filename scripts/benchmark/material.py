@@ -17,7 +17,13 @@ from hp_jax.text.tokenizer import Examples, encode, load_tokenizer
 
 LABELS = ("entailment", "neutral", "contradiction")
 BUCKETS = Data().buckets
-SHAPES = {"tiny": (2, 2, 128), "mini": (4, 4, 256), "small": (4, 8, 512), "medium": (8, 8, 512), "base": (12, 12, 768)}
+SHAPES = {
+    "tiny": (2, 2, 128),
+    "mini": (4, 4, 256),
+    "small": (4, 8, 512),
+    "medium": (8, 8, 512),
+    "base": (12, 12, 768),
+}
 """Layers, heads and width of Google's BERT models; the feed-forward layer is four times as wide."""
 
 
@@ -52,8 +58,13 @@ def in_buckets(examples: Examples, size: int) -> list[Batch]:
 def in_order(examples: Examples, size: int, *, length: int = 0) -> list[Batch]:
     """Batches in the order of the file, padded to `length`, or to the longest of each batch."""
     length_N = examples.length_N
-    parts = [np.arange(start, min(start + size, len(examples))) for start in range(0, len(examples), size)]
-    return [examples.pad(index, len(index), length or int(length_N[index].max())) for index in parts]
+    parts = [
+        np.arange(start, min(start + size, len(examples)))
+        for start in range(0, len(examples), size)
+    ]
+    return [
+        examples.pad(index, len(index), length or int(length_N[index].max())) for index in parts
+    ]
 
 
 def lengths(examples: Examples) -> dict[str, float]:

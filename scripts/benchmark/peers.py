@@ -44,7 +44,8 @@ def torch_device() -> torch.device:
 
 
 def draw(model: torch.nn.Module, seed: int, width: int, *, but: Sequence[str] = ()) -> None:
-    """Random weights large enough that every head matters, but for parameters whose name has one of the words."""
+    """Random weights large enough that every head matters, but for parameters whose name has one of
+    the words."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -54,8 +55,12 @@ def draw(model: torch.nn.Module, seed: int, width: int, *, but: Sequence[str] = 
 
 
 def load_pair(text: Text) -> Pair:
-    """The classifier that `text` asks for. Attention is eager: transformers' other kernels have no head masks."""
-    names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    """The classifier that `text` asks for. Attention is eager: transformers' other kernels have no
+    head masks."""
+    names = {
+        "id2label": dict(enumerate(LABELS)),
+        "label2id": {label: i for i, label in enumerate(LABELS)},
+    }
     options = names | {"attn_implementation": "eager"}
     torch.manual_seed(text.seed)
     if text.shape == "own":
@@ -70,11 +75,15 @@ def load_pair(text: Text) -> Pair:
             "hidden_size": width,
             "intermediate_size": 4 * width,
         }
-        model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, **options))
+        model = transformers.BertForSequenceClassification(
+            transformers.BertConfig(**sizes, **options)
+        )
         draw(model, text.seed, width)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        config, params = load_hf_bert(Path(folder), labels=LABELS, key=jax.random.key(0), fresh=False)
+        config, params = load_hf_bert(
+            Path(folder), labels=LABELS, key=jax.random.key(0), fresh=False
+        )
     return Pair(model.eval().to(torch_device()), Classification(config), jax.device_put(params))
 
 
@@ -88,4 +97,6 @@ def inputs(batch: Batch) -> Inputs:
         "attention_mask": attend_BT,
         "labels": batch["label_B"],
     }
-    return {name: torch.tensor(array[real]).long().to(torch_device()) for name, array in arrays.items()}
+    return {
+        name: torch.tensor(array[real]).long().to(torch_device()) for name, array in arrays.items()
+    }

@@ -51,9 +51,12 @@ class Work(NamedTuple):
 
 
 def make_work(setting: Scaling) -> Work:
-    """The model, and masks of which every four in turn are without one head and without a quarter, half and three quarters."""
+    """The model, and masks of which every four in turn are without one head and without a quarter,
+    half and three quarters."""
     if setting.shape == "own":
-        config, params, _ = load_classifier(str(setting.model), labels=LABELS, seed=setting.seed, fresh=True)
+        config, params, _ = load_classifier(
+            str(setting.model), labels=LABELS, seed=setting.seed, fresh=True
+        )
     else:
         layers, count, width = SHAPES[setting.shape]
         shape = {"layers": layers, "heads": count, "width": width, "ffn": 4 * width}
@@ -61,11 +64,11 @@ def make_work(setting: Scaling) -> Work:
         config = BertConfig("bert", LABELS, vocab=vocab, positions=BUCKETS[-1], types=2, **shape)
         params = jax.jit(Classification(config).init)(jax.random.key(setting.seed))
     task = Classification(config)
-    full_AH, total = task.full_AH, int(task.full_AH.sum())
+    present_AH, total = task.present_AH, int(task.present_AH.sum())
     random, most = np.random.default_rng(setting.seed), max(*setting.masks, setting.shared)
     order_MN = random.permuted(np.tile(np.arange(total), (most, 1)), axis=1)
     off_M = np.resize((1, total // 4, total // 2, 3 * total // 4), most)
-    return Work(task, params, (order_MN >= off_M[:, None]).reshape(most, *full_AH.shape))
+    return Work(task, params, (order_MN >= off_M[:, None]).reshape(most, *present_AH.shape))
 
 
 def evaluate(work: Work, batches: Sequence[Batch], start: int, stop: int, chunk: int) -> None:
@@ -73,12 +76,16 @@ def evaluate(work: Work, batches: Sequence[Batch], start: int, stop: int, chunk:
     evaluate_grid(work.task, work.params, batches, work.masks_MAH[start:stop], chunk=chunk)
 
 
-# --- pinned processes ----------------------------------------------------------------------------------------------------
+# --- pinned processes ----------------------------------------------------------------------------
 
 
 def serve(setting: Scaling) -> None:
-    """A pinned process: evaluates masks START to STOP for each line `START STOP` on standard input, and says when it has."""
-    work, batches = make_work(setting), in_buckets(read_examples(setting, setting.examples), setting.batch)
+    """A pinned process: evaluates masks START to STOP for each line `START STOP` on standard input,
+    and says when it has."""
+    work, batches = (
+        make_work(setting),
+        in_buckets(read_examples(setting, setting.examples), setting.batch),
+    )
     for line in sys.stdin:
         start, stop = map(int, line.split())
         evaluate(work, batches, start, stop, setting.chunk)
@@ -87,7 +94,8 @@ def serve(setting: Scaling) -> None:
 
 @contextlib.contextmanager
 def pinned(setting: Scaling, cores: Sequence[int]) -> Iterator[list[subprocess.Popen[str]]]:
-    """A process on each core; they have it to themselves from their start, so that JAX starts one thread."""
+    """A process on each core; they have it to themselves from their start, so that JAX starts one
+    thread."""
     before, raw = os.sched_getaffinity(0), json.dumps(dataclasses.asdict(setting), default=str)
     started = []
     for core in cores:
@@ -113,7 +121,7 @@ def share_out(processes: Sequence[subprocess.Popen[str]], masks: int) -> None:
             raise SystemExit("a pinned process failed; see above")
 
 
-# --- the command ---------------------------------------------------------------------------------------------------------
+# --- the command ---------------------------------------------------------------------------------
 
 
 def main(setting: Scaling) -> None:
@@ -121,10 +129,15 @@ def main(setting: Scaling) -> None:
     if len(cores) < 2:
         raise SystemExit("two processes need two cores, but only one is available")
     work, few = make_work(setting), setting.masks[0]
-    examples = {times: read_examples(setting, times * setting.examples) for times in (1, *setting.times)}
+    examples = {
+        times: read_examples(setting, times * setting.examples) for times in (1, *setting.times)
+    }
     data = {times: in_buckets(some, setting.batch) for times, some in examples.items()}
     sides = {}
-    for masks, times in [*((masks, 1) for masks in setting.masks), *((few, times) for times in setting.times)]:
+    for masks, times in [
+        *((masks, 1) for masks in setting.masks),
+        *((few, times) for times in setting.times),
+    ]:
         run = functools.partial(evaluate, work, data[times], 0, masks, setting.chunk)
         sides[f"{masks} masks, {times} x data"] = Side(run, masks * times)
     first, *others = sides
@@ -135,7 +148,13 @@ def main(setting: Scaling) -> None:
         one, two = list(sides)[-2:]
         ratios = [*(Ratio(name, first) for name in others), Ratio(one, two, ">= 1.8")]
         unit = f"one mask on {setting.examples} examples"
-        compare(setting, unit, sides, ratios, {"model": sizes(work.task.config), "lengths": lengths(examples[1])})
+        compare(
+            setting,
+            unit,
+            sides,
+            ratios,
+            {"model": sizes(work.task.config), "lengths": lengths(examples[1])},
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Several sides of one piece of work, timed in turn: seconds, paired ratios, the table and the JSON file."""
+"""Several sides of one piece of work, timed in turn: seconds, paired ratios, the table and the JSON
+file."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ import numpy as np
 
 from hp_jax.storage.files import write_json
 
-VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS", "XLA_FLAGS")
+VARIABLES = (
+    "MALLOC_ARENA_MAX",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "OMP_NUM_THREADS",
+    "XLA_FLAGS",
+)
 """Of the environment, those that change times."""
 PACKAGES = ("hp_jax", "jax", "jaxlib", "torch", "transformers", "numpy")
 
@@ -51,7 +58,8 @@ class Ratio(NamedTuple):
 
 
 def spread_over(masks_MAH: np.ndarray, count: int, block: int = 1) -> np.ndarray:
-    """About `count` of the masks, in whole blocks of neighbours that are spread evenly over all; all if there are no more."""
+    """About `count` of the masks, in whole blocks of neighbours that are spread evenly over all;
+    all if there are no more."""
     if count >= len(masks_MAH):
         return masks_MAH
     starts = np.arange(0, len(masks_MAH) - block + 1, block)
@@ -59,11 +67,17 @@ def spread_over(masks_MAH: np.ndarray, count: int, block: int = 1) -> np.ndarray
     return np.concatenate([masks_MAH[start : start + block] for start in starts[chosen]])
 
 
-def sample(run: Callable[[np.ndarray], Any], masks_MAH: np.ndarray, count: int, block: int = 1) -> Side:
+def sample(
+    run: Callable[[np.ndarray], Any], masks_MAH: np.ndarray, count: int, block: int = 1
+) -> Side:
     """A side that does about `count` of the masks, in blocks of neighbours."""
     few_MAH = spread_over(masks_MAH, count, block)
     part, whole = len(few_MAH), len(masks_MAH)
-    return Side(lambda: run(few_MAH), part / whole, "" if part == whole else f"sample of {part} of {whole} masks")
+    return Side(
+        lambda: run(few_MAH),
+        part / whole,
+        "" if part == whole else f"sample of {part} of {whole} masks",
+    )
 
 
 class Times(NamedTuple):
@@ -71,14 +85,15 @@ class Times(NamedTuple):
 
     wall: list[float]
     processor: list[float]
-    """Of all threads of this process. Much less than the wall times by its number of cores: something else ran as well."""
+    """Of all threads of this process. Much less than the wall times by its number of cores:
+    something else ran as well."""
 
 
 def alternate(sides: Mapping[str, Side], rounds: int) -> dict[str, Times]:
     """Times of each side.
 
-    Each side runs once before, uncounted, so that no compilation is timed. Every other round goes backwards. JAX's results are
-    waited for; PyTorch's must have come to the host.
+    Each side runs once before, uncounted, so that no compilation is timed. Every other round goes
+    backwards. JAX's results are waited for; PyTorch's must have come to the host.
     """
     for side in sides.values():
         jax.block_until_ready(side.run())
@@ -98,7 +113,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(np.median(values)), "min": min(values), "max": max(values)}
 
 
-def compare(run: Run, unit: str, sides: Mapping[str, Side], ratios: Sequence[Ratio], about: Mapping[str, Any]) -> None:
+def compare(
+    run: Run,
+    unit: str,
+    sides: Mapping[str, Side],
+    ratios: Sequence[Ratio],
+    about: Mapping[str, Any],
+) -> None:
     """Times the sides, prints the table and writes `run.out`; `about` says what was measured."""
     times = alternate(sides, run.rounds)
     seconds = {
@@ -109,10 +130,16 @@ def compare(run: Run, unit: str, sides: Mapping[str, Side], ratios: Sequence[Rat
     for top, bottom, goal in ratios:
         rounds = [a / b for a, b in zip(times[top].wall, times[bottom].wall, strict=True)]
         paired[f"{top} / {bottom}"] = spread(rounds) | {"rounds": rounds, "goal": goal}
-    print(f"\nSeconds for {unit}; {run.rounds} rounds in turn after one that is not counted (compilation)\n")
+    print(
+        f"\nSeconds for {unit}; {run.rounds} rounds in turn after one that is not counted "
+        "(compilation)\n"
+    )
     _table("side", seconds, "note")
     _table("ratio of times in the same round", paired, "goal")
-    setting = {name: value.name if isinstance(value, Path) else value for name, value in dataclasses.asdict(run).items()}
+    setting = {
+        name: value.name if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(run).items()
+    }
     found = {"setting": setting, "unit": unit, "seconds": seconds, "ratios": paired}
     run.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(run.out, environment() | dict(about) | found)
@@ -135,7 +162,8 @@ def environment() -> dict[str, Any]:
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return {
         "command": " ".join(["python scripts/benchmark", *words]),
-        "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
         "devices": [device.device_kind for device in jax.devices()],
         "cores": len(os.sched_getaffinity(0)),
         "torch threads": torch.get_num_threads(),
@@ -144,12 +172,23 @@ def environment() -> dict[str, Any]:
 
 
 def check(
-    what: str, found: np.ndarray, expected: np.ndarray, *, relative: float = 0.0, absolute: float = 0.0
+    what: str,
+    found: np.ndarray,
+    expected: np.ndarray,
+    *,
+    relative: float = 0.0,
+    absolute: float = 0.0,
 ) -> dict[str, float]:
-    """The largest difference and the tolerances; SystemExit if both sides do not agree: then times say nothing."""
+    """The largest difference and the tolerances; SystemExit if both sides do not agree: then times
+    say nothing."""
     worst = float(np.abs(found - expected).max())
     if not np.allclose(found, expected, rtol=relative, atol=absolute):
         raise SystemExit(
-            f"{what}: the two sides differ by {worst:.3g} and nothing was timed (allowed: {relative=}, {absolute=})"
+            f"{what}: the two sides differ by {worst:.3g} and nothing was timed (allowed: "
+            f"{relative=}, {absolute=})"
         )
-    return {"largest difference": worst, "relative tolerance": relative, "absolute tolerance": absolute}
+    return {
+        "largest difference": worst,
+        "relative tolerance": relative,
+        "absolute tolerance": absolute,
+    }

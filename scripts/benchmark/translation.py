@@ -33,7 +33,8 @@ METRIC = TextMetric("bleu", tokenize="none")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Translation(Run):
-    """All single-head ablations of a random Marian model by BLEU, against transformers' `generate` with its head masks."""
+    """All single-head ablations of a random Marian model by BLEU, against transformers' `generate`
+    with its head masks."""
 
     layers: int = 6
     """Of the encoder, and of the decoder."""
@@ -45,7 +46,8 @@ class Translation(Run):
     source: tuple[int, int] = (10, 30)
     """Shortest and longest, in tokens."""
     limit: int = 31
-    """Most tokens of a translation before its EOS. Random models seldom end earlier, so both sides have the same to do."""
+    """Most tokens of a translation before its EOS. Random models seldom end earlier, so both sides
+    have the same to do."""
     beam: int = 4
     chunk: int = 16
     """Masks that we evaluate at once."""
@@ -66,16 +68,30 @@ class Pair(NamedTuple):
 
 def load_pair(setting: Translation) -> Pair:
     """A random model; eager attention, since transformers' other kernels have no head masks."""
-    pad, sizes = setting.vocab - 1, {"vocab_size": setting.vocab, "d_model": setting.width, "max_position_embeddings": 512}
+    pad, sizes = (
+        setting.vocab - 1,
+        {"vocab_size": setting.vocab, "d_model": setting.width, "max_position_embeddings": 512},
+    )
     for side in ("encoder", "decoder"):
         sizes |= {
             f"{side}_layers": setting.layers,
             f"{side}_attention_heads": setting.heads,
             f"{side}_ffn_dim": 4 * setting.width,
         }
-    special = {"pad_token_id": pad, "decoder_start_token_id": pad, "eos_token_id": EOS, "forced_eos_token_id": None}
-    compute = {"activation_function": "swish", "scale_embedding": True, "attn_implementation": "eager"}
-    model = transformers.MarianMTModel(transformers.MarianConfig(**sizes, **special, **compute)).eval()
+    special = {
+        "pad_token_id": pad,
+        "decoder_start_token_id": pad,
+        "eos_token_id": EOS,
+        "forced_eos_token_id": None,
+    }
+    compute = {
+        "activation_function": "swish",
+        "scale_embedding": True,
+        "attn_implementation": "eager",
+    }
+    model = transformers.MarianMTModel(
+        transformers.MarianConfig(**sizes, **special, **compute)
+    ).eval()
     draw(model, setting.seed, setting.width, but=("embed_positions",))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -88,7 +104,10 @@ def random_sources(setting: Translation) -> list[np.ndarray]:
     """Random ids, EOS at the end."""
     random, (shortest, longest) = np.random.default_rng(setting.seed), setting.source
     lengths = random.integers(shortest, longest + 1, setting.sentences)
-    return [np.append(random.integers(1, setting.vocab - 1, length), EOS).astype(np.int32) for length in lengths]
+    return [
+        np.append(random.integers(1, setting.vocab - 1, length), EOS).astype(np.int32)
+        for length in lengths
+    ]
 
 
 def as_text(ids: np.ndarray) -> str:
@@ -96,46 +115,77 @@ def as_text(ids: np.ndarray) -> str:
     return " ".join(str(token) for token in ids[: list(ids).index(EOS)])
 
 
-def their_translations(pair: Pair, sources: Sequence[np.ndarray], masks_MAH: np.ndarray) -> list[list[str]]:
+def their_translations(
+    pair: Pair, sources: Sequence[np.ndarray], masks_MAH: np.ndarray
+) -> list[list[str]]:
     """Of every sentence under each mask."""
     found = [generate(pair.theirs, pair.task, sources, mask_AH) for mask_AH in masks_MAH]
     return [[as_text(ids_T) for ids_T in ids_NT] for ids_NT in found]
 
 
-def their_grid(pair: Pair, sources: Sequence[np.ndarray], references: Sequence[str], masks_MAH: np.ndarray) -> np.ndarray:
+def their_grid(
+    pair: Pair, sources: Sequence[np.ndarray], references: Sequence[str], masks_MAH: np.ndarray
+) -> np.ndarray:
     """BLEU under each mask `[M]`."""
     texts = their_translations(pair, sources, masks_MAH)
     return np.array([METRIC.score(METRIC.statistics(text, references).sum(0)) for text in texts])
 
 
-def our_translations(pair: Pair, made: Sequence[Batch], masks_MAH: np.ndarray, chunk: int) -> list[list[str]]:
+def our_translations(
+    pair: Pair, made: Sequence[Batch], masks_MAH: np.ndarray, chunk: int
+) -> list[list[str]]:
     """Of every sentence under each mask."""
     found = evaluate_grid(pair.task, pair.params, made, masks_MAH, chunk=chunk)["translation"]
     return [[as_text(ids_T) for ids_T in ids_NT] for ids_NT in found]
 
 
-def our_grid(pair: Pair, made: Sequence[Batch], references: Sequence[str], masks_MAH: np.ndarray, *, chunk: int) -> np.ndarray:
-    """BLEU under each mask `[M]`; the grid also gives the loss under teacher forcing, which the other side does not compute."""
+def our_grid(
+    pair: Pair,
+    made: Sequence[Batch],
+    references: Sequence[str],
+    masks_MAH: np.ndarray,
+    *,
+    chunk: int,
+) -> np.ndarray:
+    """BLEU under each mask `[M]`; the grid also gives the loss under teacher forcing, which the
+    other side does not compute."""
 
     def counted(batch: Batch, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         own = [references[n] for n in batch["index_B"]]
         return {
-            "bleu": np.stack([METRIC.statistics([as_text(ids_T) for ids_T in ids_BT], own) for ids_BT in values["translation"]])
+            "bleu": np.stack(
+                [
+                    METRIC.statistics([as_text(ids_T) for ids_T in ids_BT], own)
+                    for ids_BT in values["translation"]
+                ]
+            )
         }
 
-    return METRIC.score(evaluate_grid(pair.task, pair.params, made, masks_MAH, chunk=chunk, finish=counted)["bleu"].sum(1))
+    return METRIC.score(
+        evaluate_grid(pair.task, pair.params, made, masks_MAH, chunk=chunk, postprocess=counted)[
+            "bleu"
+        ].sum(1)
+    )
 
 
 def agreement(
-    pair: Pair, sources: Sequence[np.ndarray], made: Sequence[Batch], masks_MAH: np.ndarray, chunk: int
+    pair: Pair,
+    sources: Sequence[np.ndarray],
+    made: Sequence[Batch],
+    masks_MAH: np.ndarray,
+    chunk: int,
 ) -> dict[str, float]:
-    """The share of equal translations; SystemExit if it is low, or if the masks hardly change a translation."""
+    """The share of equal translations; SystemExit if it is low, or if the masks hardly change a
+    translation."""
     found = our_translations(pair, made, masks_MAH, chunk)
     expected = their_translations(pair, sources, masks_MAH)
     same = float(np.mean(np.array(found) == np.array(expected)))
     changed = float(np.mean(np.array(expected[1:]) != np.array(expected[0])))
     if same < 0.9 or changed < 0.1:
-        raise SystemExit(f"{same:.1%} of the translations are the same, and masks change {changed:.1%}: nothing was timed")
+        raise SystemExit(
+            f"{same:.1%} of the translations are the same, and masks change {changed:.1%}: "
+            "nothing was timed"
+        )
     words = np.mean([len(text.split()) for texts in expected for text in texts])
     return {"equal translations": same, "changed by a mask": changed, "mean length": float(words)}
 
@@ -143,20 +193,37 @@ def agreement(
 def main(setting: Translation) -> None:
     prepare()
     pair, sources = load_pair(setting), random_sources(setting)
-    full_AH = pair.task.full_AH
-    masks_MAH = np.concatenate([full_AH[None], heads.one_off(full_AH)])
+    present_AH = pair.task.present_AH
+    masks_MAH = np.concatenate([present_AH[None], heads.one_off(present_AH)])
     references = their_translations(pair, sources, masks_MAH[:1])[0]
     targets = [np.array([*map(int, text.split()), EOS], np.int32) for text in references]
     pairs = Pairs(
-        "random", "test", tuple(sources), tuple(targets), tuple(references), np.arange(len(sources)), pair.task.config.pad
+        "random",
+        "test",
+        tuple(sources),
+        tuple(targets),
+        tuple(references),
+        np.arange(len(sources)),
+        pair.task.config.pad,
     )
     made = batches(pairs, size=setting.sentences, buckets=[int(pairs.length_N.max())])
-    agree = agreement(pair, sources, made, spread_over(masks_MAH, setting.sample), min(setting.chunk, setting.sample))
+    agree = agreement(
+        pair,
+        sources,
+        made,
+        spread_over(masks_MAH, setting.sample),
+        min(setting.chunk, setting.sample),
+    )
     ours = functools.partial(our_grid, pair, made, references, chunk=setting.chunk)
     sides = {
         "our grid": sample(ours, masks_MAH, setting.ours, setting.chunk),
-        "transformers' generate": sample(functools.partial(their_grid, pair, sources, references), masks_MAH, setting.sample),
+        "transformers' generate": sample(
+            functools.partial(their_grid, pair, sources, references), masks_MAH, setting.sample
+        ),
     }
-    unit = f"BLEU of {len(masks_MAH)} masks (the whole model, and each head off) on {len(sources)} sentences"
+    unit = (
+        f"BLEU of {len(masks_MAH)} masks (the whole model, and each head off) on {len(sources)} "
+        "sentences"
+    )
     ratios = [Ratio("transformers' generate", "our grid", ">= 10")]
     compare(setting, unit, sides, ratios, {"masks": len(masks_MAH), "agreement": agree})

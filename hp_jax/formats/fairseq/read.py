@@ -1,4 +1,5 @@
-"""fairseq's translation models: a .pt file, BPE codes and two dictionaries as an hp_jax config, parameters and codec."""
+"""fairseq's translation models: a .pt file, BPE codes and two dictionaries as an hp_jax config,
+parameters and codec."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ from hp_jax.text.fairseq import read_fairseq
 
 MODELS = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 CODES = ("bpecodes", "bpe.codes", "code")
-IGNORED = (r"(encoder|decoder)\.version", r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)")
+IGNORED = (
+    r"(encoder|decoder)\.version",
+    r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)",
+)
 """Buffers that hold nothing that was trained."""
 
 ACTIVATIONS = {"gelu_accurate": "gelu_new", "gelu_fast": "gelu_new"} | {
@@ -57,29 +61,43 @@ _ALIKE = (
 """Settings that are two in fairseq and one here; the second may be absent."""
 
 
-def load_fairseq(folder: Path, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params, Codec]:
-    """An unpacked archive: one of MODELS or a single other .pt file, one of CODES, dict.<source>.txt and dict.<target>.txt.
+def load_fairseq(
+    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+) -> tuple[Seq2SeqConfig, Params, Codec]:
+    """An unpacked archive: one of MODELS or a single other .pt file, one of CODES,
+    dict.<source>.txt and dict.<target>.txt.
 
-    FileNotFoundError or ValueError names the file that is missing, ambiguous or does not fit the others; see
-    `load_fairseq_model` for the model file.
+    FileNotFoundError or ValueError names the file that is missing, ambiguous or does not fit the
+    others; see `load_fairseq_model` for the model file.
     """
     path = _find(folder, MODELS, "*.pt", "model")
     settings, tensors = _read(path)
     config, params = _convert(settings, tensors, path, dtype, attention)
     languages = [_get(settings, name, path) for name in ("source_lang", "target_lang")]
-    codec = read_fairseq(folder, *languages, codes=_find(folder, CODES, "*codes*", "BPE codes").name)
-    found, expected = (codec.source_vocab, codec.target_vocab), (config.source_vocab, config.target_vocab)
+    codec = read_fairseq(
+        folder, *languages, codes=_find(folder, CODES, "*codes*", "BPE codes").name
+    )
+    found, expected = (
+        (codec.source_vocab, codec.target_vocab),
+        (config.source_vocab, config.target_vocab),
+    )
     if found != expected:
-        raise ValueError(f"{folder}: the dictionaries have {found} symbols, but the embeddings of {path.name} {expected}")
+        raise ValueError(
+            f"{folder}: the dictionaries have {found} symbols, but the embeddings of {path.name} "
+            f"{expected}"
+        )
     return config, params, codec
 
 
-def load_fairseq_model(path: Path, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params]:
+def load_fairseq_model(
+    path: Path, *, dtype: str = "float32", attention: str = "xla"
+) -> tuple[Seq2SeqConfig, Params]:
     """The model of a .pt file, with the tensor names of any version of fairseq; float32 parameters.
 
-    The file is read by PyTorch with `weights_only=True` and may hold no class but argparse.Namespace. ValueError names what
-    the architecture has that is not supported, or a tensor that is missing, misshaped or unknown. What acts in training
-    alone, such as dropout of layers or of activations, is not kept.
+    The file is read by PyTorch with `weights_only=True` and may hold no class but
+    argparse.Namespace. ValueError names what the architecture has that is not supported, or a
+    tensor that is missing, misshaped or unknown. What acts in training alone, such as dropout of
+    layers or of activations, is not kept.
     """
     return _convert(*_read(path), path, dtype, attention)
 
@@ -92,7 +110,10 @@ def _find(folder: Path, names: tuple[str, ...], pattern: str, what: str) -> Path
     others = sorted(folder.glob(pattern))
     if len(others) != 1:
         found = ", ".join(path.name for path in others) or "none"
-        raise FileNotFoundError(f"{folder}: expected the {what} as {', '.join(names)} or one {pattern}, but found {found}")
+        raise FileNotFoundError(
+            f"{folder}: expected the {what} as {', '.join(names)} or one {pattern}, but found "
+            f"{found}"
+        )
     return others[0]
 
 
@@ -104,18 +125,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         content = load_torch(path, [argparse.Namespace])
     except ValueError as error:
         raise ValueError(
-            f"{error}; if you trust the file, load it with fairseq and torch.save a dict of its `model` and, as `cfg`, "
+            f"{error}; if you trust the file, load it with fairseq and torch.save a dict of its "
+            "`model` and, as `cfg`, "
             "omegaconf.OmegaConf.to_container(cfg, resolve=True)"
         ) from error
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        raise ValueError(f"{path}: expected a fairseq checkpoint with args (or cfg) and model, but it has no model")
+        raise ValueError(
+            f"{path}: expected a fairseq checkpoint with args (or cfg) and model, but it has no "
+            "model"
+        )
     if content.get("args") is not None:
         settings = _plain(content["args"])
     else:
         cfg = _plain(content.get("cfg"))
         settings = _plain(cfg.get("task")) | _plain(cfg.get("model"))
     if not settings:
-        raise ValueError(f"{path}: expected a fairseq checkpoint with args (or cfg) and model, but it has neither args nor cfg")
+        raise ValueError(
+            f"{path}: expected a fairseq checkpoint with args (or cfg) and model, but it has "
+            "neither args nor cfg"
+        )
     return settings, to_numpy(content["model"])
 
 
@@ -140,20 +168,31 @@ def _convert(
 def _check_supported(settings: dict[str, Any], path: Path) -> None:
     arch, task = settings.get("arch") or settings.get("_name"), settings.get("task")
     if not str(arch).startswith("transformer") or "multi" in str(task):
-        raise ValueError(f"{path}: expected a bilingual Transformer, but it has arch = {arch!r} and task = {task!r}")
+        raise ValueError(
+            f"{path}: expected a bilingual Transformer, but it has arch = {arch!r} and task = "
+            f"{task!r}"
+        )
     for name in _UNSUPPORTED:
         if settings.get(name):
-            raise ValueError(f"{path}: the model has {name} = {settings[name]!r}, which is not supported")
-    positions = (("max_source_positions", "max_target_positions"),) if settings.get("encoder_learned_pos") else ()
+            raise ValueError(
+                f"{path}: the model has {name} = {settings[name]!r}, which is not supported"
+            )
+    positions = (
+        (("max_source_positions", "max_target_positions"),)
+        if settings.get("encoder_learned_pos")
+        else ()
+    )
     for one, other in _ALIKE + positions:
         if settings.get(one) != settings.get(other, settings.get(one)):
             raise ValueError(
-                f"{path}: {one} is {settings.get(one)!r}, but {other} is {settings[other]!r}; they should be equal"
+                f"{path}: {one} is {settings.get(one)!r}, but {other} is {settings[other]!r}; "
+                "they should be equal"
             )
 
 
 def _todays_names(tensors: Mapping[str, np.ndarray]) -> Tensors:
-    """The tensors under the names of fairseq since 2019, fused projections split into query, key and value."""
+    """The tensors under the names of fairseq since 2019, fused projections split into query, key
+    and value."""
     known: Tensors = {}
     for name, tensor in tensors.items():
         norm = re.fullmatch(r"(encoder|decoder)(\.layers\.\d+)\.layer_norms\.(\d)(\.\w+)", name)
@@ -163,14 +202,20 @@ def _todays_names(tensors: Mapping[str, np.ndarray]) -> Tensors:
         elif fused:
             third = -(-len(tensor) // 3)
             for i, part in enumerate("qkv"):
-                known[f"{fused[1]}{part}_proj.{fused[2]}"] = f"{name} ({part})", tensor[i * third : (i + 1) * third]
+                known[f"{fused[1]}{part}_proj.{fused[2]}"] = (
+                    f"{name} ({part})",
+                    tensor[i * third : (i + 1) * third],
+                )
         else:
             known[name] = name, tensor
     return known
 
 
-def read_config(settings: dict[str, Any], known: Tensors, path: Path, dtype: str, attention: str) -> Seq2SeqConfig:
-    """The config that `settings` and the embeddings' sizes describe; ValueError names what is missing or not supported."""
+def read_config(
+    settings: dict[str, Any], known: Tensors, path: Path, dtype: str, attention: str
+) -> Seq2SeqConfig:
+    """The config that `settings` and the embeddings' sizes describe; ValueError names what is
+    missing or not supported."""
     _check_supported(settings, path)
 
     def get(name: str) -> Any:
@@ -184,7 +229,9 @@ def read_config(settings: dict[str, Any], known: Tensors, path: Path, dtype: str
 
     activation = settings.get("activation_fn") or "relu"
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{path}: the activation is {activation!r}; supported are {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"{path}: the activation is {activation!r}; supported are {', '.join(ACTIVATIONS)}"
+        )
     learned, share = bool(get("encoder_learned_pos")), bool(settings.get("share_all_embeddings"))
     return Seq2SeqConfig(
         source_vocab=symbols("encoder"),

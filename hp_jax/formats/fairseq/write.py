@@ -23,17 +23,26 @@ from hp_jax.text.fairseq import Fairseq
 log = logging.getLogger("hp_jax")
 
 _ACTIVATIONS = {ours: theirs for theirs, ours in reversed(read.ACTIVATIONS.items())}
-_OF_TEXT = {"clean": False, "dash_splits": True, "escape": True, "lowercase": False, "tokenized": False}
+_OF_TEXT = {
+    "clean": False,
+    "dash_splits": True,
+    "escape": True,
+    "lowercase": False,
+    "tokenized": False,
+}
 
 
-def save_fairseq(folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec, decoding: Decoding) -> None:
+def save_fairseq(
+    folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec, decoding: Decoding
+) -> None:
     """model.pt, bpecodes, dict.<source>.txt and dict.<target>.txt, for fairseq 0.10 or newer.
 
-    The .pt holds tensors and plain containers alone, so that today's PyTorch, which refuses to unpickle more, loads it.
-    Heads of zeros stand where heads were removed, so it has the size that the model had first: in fairseq a head's width is
-    the model's, divided by the number of heads.
+    The .pt holds tensors and plain containers alone, so that today's PyTorch, which refuses to
+    unpickle more, loads it. Heads of zeros stand where heads were removed, so it has the size that
+    the model had first: in fairseq a head's width is the model's, divided by the number of heads.
 
-    ValueError, before anything is written, for a model that fairseq does not have; ImportError without PyTorch.
+    ValueError, before anything is written, for a model that fairseq does not have; ImportError
+    without PyTorch.
     """
     what, path = "fairseq", Path("model.pt")
     config, params = pad_heads(config, params)
@@ -45,7 +54,11 @@ def save_fairseq(folder: Path, config: Seq2SeqConfig, params: Params, codec: Cod
     cfg = _settings(config, text, decoding)
     known = named(arrays)
     settings = cfg["task"] | cfg["model"]
-    check_held(config, lambda: read.read_config(settings, known, path, config.dtype, config.attention), what)
+    check_held(
+        config,
+        lambda: read.read_config(settings, known, path, config.dtype, config.attention),
+        what,
+    )
     try:
         import torch
     except ImportError as error:
@@ -53,20 +66,46 @@ def save_fairseq(folder: Path, config: Seq2SeqConfig, params: Params, codec: Cod
     if config.share_output:
         arrays["decoder.output_projection.weight"] = target
     for side in ("encoder", "decoder"):
-        arrays[f"{side}.version"] = np.full(1, 3, np.float32)  # of the names; 1 has no LayerNorm after the last layer
+        arrays[f"{side}.version"] = np.full(
+            1, 3, np.float32
+        )  # of the names; 1 has no LayerNorm after the last layer
         if config.positions != "learned":
             arrays[f"{side}.embed_positions._float_tensor"] = np.zeros(1, np.float32)
     tensors: dict[int, Any] = {}
-    model = {name: tensors.setdefault(id(array), torch.tensor(array)) for name, array in arrays.items()}
-    history = [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}]
+    model = {
+        name: tensors.setdefault(id(array), torch.tensor(array)) for name, array in arrays.items()
+    }
+    history = [
+        {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {}, "num_updates": 0}
+    ]
     content = io.BytesIO()
     extra = {"train_iterator": {"epoch": 1}}
-    torch.save({"args": None, "cfg": cfg, "model": model, "optimizer_history": history, "extra_state": extra}, content)
-    lost = [f"{name}={getattr(text, name)}" for name, value in _OF_TEXT.items() if getattr(text, name) != value]
+    torch.save(
+        {
+            "args": None,
+            "cfg": cfg,
+            "model": model,
+            "optimizer_history": history,
+            "extra_state": extra,
+        },
+        content,
+    )
+    lost = [
+        f"{name}={getattr(text, name)}"
+        for name, value in _OF_TEXT.items()
+        if getattr(text, name) != value
+    ]
     if lost:
-        log.warning("fairseq's files do not say how text is prepared (%s): do that before fairseq reads it", ", ".join(lost))
+        log.warning(
+            "fairseq's files do not say how text is prepared (%s): do that before fairseq reads it",
+            ", ".join(lost),
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"bpecodes": text.codes, f"dict.{text.source}.txt": text.source_dict, f"dict.{text.target}.txt": text.target_dict}
+    files = {
+        "bpecodes": text.codes,
+        f"dict.{text.source}.txt": text.source_dict,
+        f"dict.{text.target}.txt": text.target_dict,
+    }
     for name, data in files.items():
         write_whole(folder / name, data)
     write_whole(folder / path, content.getvalue())
@@ -103,7 +142,11 @@ def _settings(config: Seq2SeqConfig, text: Fairseq, decoding: Decoding) -> dict[
             f"{side}_normalize_before": config.norm == "pre",
             f"{side}_learned_pos": learned,
         }
-    limits = {"max_len_a": decoding.max_ratio, "max_len_b": decoding.max_extra, "min_len": decoding.min_length}
+    limits = {
+        "max_len_a": decoding.max_ratio,
+        "max_len_b": decoding.max_extra,
+        "min_len": decoding.min_length,
+    }
     search = {
         "_name": None,
         "beam": decoding.beam,

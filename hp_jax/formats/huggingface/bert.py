@@ -1,4 +1,5 @@
-"""Hugging Face BERT, RoBERTa and DistilBERT folders (config.json + model.safetensors) as hp_jax configs and parameters."""
+"""Hugging Face BERT, RoBERTa and DistilBERT folders (config.json + model.safetensors) as hp_jax
+configs and parameters."""
 
 from __future__ import annotations
 
@@ -39,10 +40,11 @@ def load_hf_bert(
 ) -> tuple[BertConfig, Params]:
     """A classifier from a Hugging Face folder; float32 parameters.
 
-    If the file has no classifier and `fresh`, one for `labels` is initialised from `key` and a warning says so. If it has
-    one, its label names are those of config.json, or `labels` where that only says LABEL_0, LABEL_1, ... Heads that
-    config.json calls `pruned_heads` are not in the file, and the others keep their numbers. ValueError names a tensor that is
-    missing, misshaped or unknown; ignored tensors are named in the log.
+    If the file has no classifier and `fresh`, one for `labels` is initialised from `key` and a
+    warning says so. If it has one, its label names are those of config.json, or `labels` where that
+    only says LABEL_0, LABEL_1, ... Heads that config.json calls `pruned_heads` are not in the file,
+    and the others keep their numbers. ValueError names a tensor that is missing, misshaped or
+    unknown; ignored tensors are named in the log.
     """
     raw = read_json(folder / "config.json")
     tensors = {_plain_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
@@ -50,16 +52,34 @@ def load_hf_bert(
     trained = _slot_names(family)["classifier"] + ".weight" in tensors
     chosen = labels_of(raw, labels, folder) if trained else tuple(labels)
     if not trained and not fresh:
-        raise ValueError(f"{folder} has no trained classifier ({_slot_names(family)['classifier']}.weight): fine-tune it first")
+        raise ValueError(
+            f"{folder} has no trained classifier ({_slot_names(family)['classifier']}.weight): "
+            "fine-tune it first"
+        )
     if not chosen:
-        raise ValueError(f"{folder} has no classifier, so the labels of a fresh one are needed, but none were given")
+        raise ValueError(
+            f"{folder} has no classifier, so the labels of a fresh one are needed, but none were "
+            "given"
+        )
     config = read_config(raw, family, chosen, dtype, attention, folder)
     places, init = list(slots(config)), Classification(config).init
-    absent = [slot for slot in places if slot.path[0] in ("pool", "classifier") and slot.name not in tensors]
+    absent = [
+        slot
+        for slot in places
+        if slot.path[0] in ("pool", "classifier") and slot.name not in tensors
+    ]
     params = init(key) if absent else jax.eval_shape(init, key)
-    place(params, [slot for slot in places if slot not in absent], tensors, folder, settings="config.json")
+    place(
+        params,
+        [slot for slot in places if slot not in absent],
+        tensors,
+        folder,
+        settings="config.json",
+    )
     if absent:
-        log.warning("%s has no %s: initialised afresh", folder, ", ".join(slot.name for slot in absent))
+        log.warning(
+            "%s has no %s: initialised afresh", folder, ", ".join(slot.name for slot in absent)
+        )
     check_rest(tensors, IGNORED, f"a {config.family} of {config.layers} layers", folder)
     return config, params
 
@@ -67,17 +87,31 @@ def load_hf_bert(
 def _plain_name(name: str) -> str:
     """A tensor's name without the model prefix, and with today's LayerNorm names."""
     name = re.sub(r"^(bert|roberta|distilbert)\.", "", name)
-    return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))
+    return re.sub(
+        r"LayerNorm\.gamma$",
+        "LayerNorm.weight",
+        re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name),
+    )
 
 
 def family_of(raw: dict[str, Any], folder: Path) -> str:
     """`BertConfig.family` of config.json; ValueError for another architecture."""
     kind = raw.get("model_type", "bert")
-    families = {"bert": "bert", "roberta": "roberta", "xlm-roberta": "roberta", "distilbert": "distilbert"}
+    families = {
+        "bert": "bert",
+        "roberta": "roberta",
+        "xlm-roberta": "roberta",
+        "distilbert": "distilbert",
+    }
     if kind not in families:
-        raise ValueError(f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(families)}")
+        raise ValueError(
+            f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(families)}"
+        )
     if raw.get("position_embedding_type", "absolute") != "absolute":
-        raise ValueError(f"{folder}/config.json says position_embedding_type {raw['position_embedding_type']!r}, not absolute")
+        raise ValueError(
+            f"{folder}/config.json says position_embedding_type "
+            f"{raw['position_embedding_type']!r}, not absolute"
+        )
     return families[kind]
 
 
@@ -88,12 +122,16 @@ def labels_of(raw: dict[str, Any], labels: Sequence[str], folder: Path) -> tuple
 
 
 def match_labels(own: tuple[str, ...], labels: Sequence[str], folder: Path) -> tuple[str, ...]:
-    """A trained classifier's labels in the spelling of the data's `labels` (if there are any), which replace LABEL_0, ...
+    """A trained classifier's labels in the spelling of the data's `labels` (if there are any),
+    which replace LABEL_0, ...
 
     ValueError if they are not the same labels.
     """
     if labels and len(labels) != len(own):
-        raise ValueError(f"{folder} classifies into {len(own)} labels {own}, but the data has {len(labels)}: {tuple(labels)}")
+        raise ValueError(
+            f"{folder} classifies into {len(own)} labels {own}, but the data has {len(labels)}: "
+            f"{tuple(labels)}"
+        )
     if labels and all(re.fullmatch(r"LABEL_\d+", name) for name in own):
         return tuple(labels)
     if labels and {name.lower() for name in own} != {name.lower() for name in labels}:
@@ -103,9 +141,15 @@ def match_labels(own: tuple[str, ...], labels: Sequence[str], folder: Path) -> t
 
 
 def read_config(
-    raw: dict[str, Any], family: str, labels: tuple[str, ...], dtype: str, attention: str, folder: Path
+    raw: dict[str, Any],
+    family: str,
+    labels: tuple[str, ...],
+    dtype: str,
+    attention: str,
+    folder: Path,
 ) -> BertConfig:
-    """The config of a classifier that config.json describes; ValueError names what is missing there or not supported."""
+    """The config of a classifier that config.json describes; ValueError names what is missing there
+    or not supported."""
     distil = family == "distilbert"
 
     def get(bert_name: str, distil_name: str) -> Any:
@@ -116,7 +160,10 @@ def read_config(
 
     activation = raw.get("activation" if distil else "hidden_act", "gelu")
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{folder}/config.json has the activation {activation!r}; supported are {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"{folder}/config.json has the activation {activation!r}; supported are "
+            f"{', '.join(ACTIVATIONS)}"
+        )
     dropout = raw.get("dropout" if distil else "hidden_dropout_prob", 0.1)
     layers, heads = get("num_hidden_layers", "n_layers"), get("num_attention_heads", "n_heads")
     return BertConfig(
@@ -134,21 +181,35 @@ def read_config(
         activation=activation,
         epsilon=1e-12 if distil else raw.get("layer_norm_eps", 1e-12),
         dropout=dropout,
-        attention_dropout=raw.get("attention_dropout" if distil else "attention_probs_dropout_prob", 0.1),
-        classifier_dropout=raw.get("seq_classif_dropout", 0.2) if distil else _first(raw.get("classifier_dropout"), dropout),
+        attention_dropout=raw.get(
+            "attention_dropout" if distil else "attention_probs_dropout_prob", 0.1
+        ),
+        classifier_dropout=raw.get("seq_classif_dropout", 0.2)
+        if distil
+        else _first(raw.get("classifier_dropout"), dropout),
         dtype=dtype,  # type: ignore[arg-type]
         attention=attention,  # type: ignore[arg-type]
     )
 
 
-def _kept(pruned: dict[str, list[int]], layers: int, heads: int, folder: Path) -> tuple[tuple[int, ...], ...]:
+def _kept(
+    pruned: dict[str, list[int]], layers: int, heads: int, folder: Path
+) -> tuple[tuple[int, ...], ...]:
     """The heads that are left in each layer; () if none is `pruned`."""
     for layer, gone in pruned.items():
-        if layer not in map(str, range(layers)) or not isinstance(gone, list) or not set(gone) <= set(range(heads)):
+        if (
+            layer not in map(str, range(layers))
+            or not isinstance(gone, list)
+            or not set(gone) <= set(range(heads))
+        ):
             raise ValueError(
-                f"{folder}/config.json has pruned_heads {gone} of layer {layer}, but {layers} layers of {heads} heads"
+                f"{folder}/config.json has pruned_heads {gone} of layer {layer}, but {layers} "
+                f"layers of {heads} heads"
             )
-    kept = (tuple(head for head in range(heads) if head not in pruned.get(str(layer), ())) for layer in range(layers))
+    kept = (
+        tuple(head for head in range(heads) if head not in pruned.get(str(layer), ()))
+        for layer in range(layers)
+    )
     return tuple(kept) if any(pruned.values()) else ()
 
 
@@ -188,7 +249,8 @@ def _slot_names(family: str) -> dict[str, str]:
 
 
 def slots(config: BertConfig) -> Iterator[Slot]:
-    """Every parameter of the model with its place in the file; of attention, those of the heads that are left."""
+    """Every parameter of the model with its place in the file; of attention, those of the heads
+    that are left."""
     names, width, ffn = _slot_names(config.family), config.width, config.ffn
 
     def dense(path: tuple[str, ...], name: str, outputs: int, inputs: int) -> Iterator[Slot]:
@@ -199,7 +261,10 @@ def slots(config: BertConfig) -> Iterator[Slot]:
         yield Slot((*path, "scale"), f"{name}.weight", (width,))
         yield Slot((*path, "bias"), f"{name}.bias", (width,))
 
-    tables = {"word": ("word_embeddings", config.vocab), "position": ("position_embeddings", config.positions)}
+    tables = {
+        "word": ("word_embeddings", config.vocab),
+        "position": ("position_embeddings", config.positions),
+    }
     if config.types:
         tables["type"] = ("token_type_embeddings", config.types)
     for table, (name, size) in tables.items():
@@ -209,9 +274,17 @@ def slots(config: BertConfig) -> Iterator[Slot]:
         layer, prefix = f"layer_{i}", f"{names['layer']}.{i}"
         for part in ("query", "key", "value") if heads else ():
             yield from dense(
-                (layer, "attention", part), f"{prefix}.{names['attention/' + part]}", heads * config.head_width, width
+                (layer, "attention", part),
+                f"{prefix}.{names['attention/' + part]}",
+                heads * config.head_width,
+                width,
             )
-        out = dense((layer, "attention", "out"), f"{prefix}.{names['attention/out']}", width, heads * config.head_width)
+        out = dense(
+            (layer, "attention", "out"),
+            f"{prefix}.{names['attention/out']}",
+            width,
+            heads * config.head_width,
+        )
         yield from (slot for slot in out if heads or slot.path[-1] == "bias")
         yield from norm((layer, "attention_norm"), f"{prefix}.{names['attention_norm']}")
         yield from dense((layer, "ffn", "inner"), f"{prefix}.{names['ffn/inner']}", ffn, width)

@@ -1,4 +1,5 @@
-"""BERT, RoBERTa and DistilBERT classifiers as Hugging Face folders, which `from_pretrained` loads."""
+"""BERT, RoBERTa and DistilBERT classifiers as Hugging Face folders, which `from_pretrained`
+loads."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import BertConfig, full_mask
+from hp_jax.architecture import BertConfig, present_mask
 from hp_jax.formats.huggingface import bert
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, write_tensors
@@ -18,28 +19,40 @@ from hp_jax.task import Params
 from hp_jax.text.tokenizer import save_tokenizer
 
 CLASSES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
-_SPECIAL = {"unk": ("[UNK]", "<unk>"), "cls": ("[CLS]", "<s>"), "sep": ("[SEP]", "</s>"), "mask": ("[MASK]", "<mask>")}
+_SPECIAL = {
+    "unk": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+}
 
 
-def save_hf_bert(folder: Path, config: BertConfig, params: Params, tokenizer: Tokenizer, *, ragged: bool) -> None:
-    """config.json, model.safetensors, tokenizer.json and tokenizer_config.json of a sequence classifier.
+def save_hf_bert(
+    folder: Path, config: BertConfig, params: Params, tokenizer: Tokenizer, *, ragged: bool
+) -> None:
+    """config.json, model.safetensors, tokenizer.json and tokenizer_config.json of a sequence
+    classifier.
 
-    ragged: the heads that were removed are `pruned_heads` in config.json and not in the file.  transformers 4 loads that;
-    version 5 has no pruned heads any more.  A layer without any head, which transformers cannot run, keeps head 0, of zeros.
+    ragged: the heads that were removed are `pruned_heads` in config.json and not in the file.
+    transformers 4 loads that; version 5 has no pruned heads any more.  A layer without any head,
+    which transformers cannot run, keeps head 0, of zeros.
 
-    Otherwise heads of zeros stand where heads were removed: any version loads it, and it has the size that the model had
-    first.  (No class of transformers can have fewer heads of the same width: a head's width is the model's, divided by the
-    number of heads.)
+    Otherwise heads of zeros stand where heads were removed: any version loads it, and it has the
+    size that the model had first.  (No class of transformers can have fewer heads of the same
+    width: a head's width is the model's, divided by the number of heads.)
 
-    XLM-RoBERTa, which differs from RoBERTa in nothing but its tokenizer, becomes RoBERTa.  ValueError, before anything is
-    written, for a model that transformers does not have.
+    XLM-RoBERTa, which differs from RoBERTa in nothing but its tokenizer, becomes RoBERTa.
+    ValueError, before anything is written, for a model that transformers does not have.
     """
     config, params = (_without_empty_rows if ragged else pad_heads)(config, params)
     raw = _settings(config)
     check_held(config, lambda: _read(raw, config), f"a Hugging Face {CLASSES[config.family]}")
     tensors = collect(params, bert.slots(config))
     own = ("classifier.", "pre_classifier.")
-    named = {name if name.startswith(own) else f"{config.family}.{name}": tensor for name, tensor in tensors.items()}
+    named = {
+        name if name.startswith(own) else f"{config.family}.{name}": tensor
+        for name, tensor in tensors.items()
+    }
     save_tokenizer(folder, tokenizer)
     write_json(folder / "tokenizer_config.json", _tokenizer_settings(config, tokenizer))
     write_tensors(folder / "model.safetensors", named, format="pt")
@@ -47,7 +60,7 @@ def save_hf_bert(folder: Path, config: BertConfig, params: Params, tokenizer: To
 
 
 def _without_empty_rows(config: BertConfig, params: Params) -> tuple[BertConfig, Params]:
-    mask_AH = full_mask(config)
+    mask_AH = present_mask(config)
     mask_AH[~mask_AH.any(1), 0] = True
     return remove_heads(*pad_heads(config, params), mask_AH)
 
@@ -61,7 +74,10 @@ def _read(raw: dict[str, Any], config: BertConfig) -> BertConfig:
 
 def _settings(config: BertConfig) -> dict[str, Any]:
     """config.json; what has a default in transformers that nothing here depends on is left out."""
-    gone = {str(i): [h for h in range(config.heads) if h not in kept] for i, kept in enumerate(config.kept)}
+    gone = {
+        str(i): [h for h in range(config.heads) if h not in kept]
+        for i, kept in enumerate(config.kept)
+    }
     shared = {
         "model_type": config.family,
         "architectures": [f"{CLASSES[config.family]}ForSequenceClassification"],
@@ -70,7 +86,11 @@ def _settings(config: BertConfig) -> dict[str, Any]:
         "vocab_size": config.vocab,
         "max_position_embeddings": config.positions,
         "pad_token_id": config.pad,
-    } | ({"pruned_heads": {layer: heads for layer, heads in gone.items() if heads}} if config.kept else {})
+    } | (
+        {"pruned_heads": {layer: heads for layer, heads in gone.items() if heads}}
+        if config.kept
+        else {}
+    )
     if config.family == "distilbert":
         return shared | {
             "n_layers": config.layers,
@@ -102,10 +122,14 @@ def _tokenizer_settings(config: BertConfig, tokenizer: Tokenizer) -> dict[str, A
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     special = {"pad": tokenizer.id_to_token(config.pad)}
     for kind, names in _SPECIAL.items():
-        special[kind] = next((name for name in names if tokenizer.token_to_id(name) is not None), None)
+        special[kind] = next(
+            (name for name in names if tokenizer.token_to_id(name) is not None), None
+        )
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.positions - config.first_position,
-        "model_input_names": inputs if config.types > 1 else [name for name in inputs if "type" not in name],
+        "model_input_names": inputs
+        if config.types > 1
+        else [name for name in inputs if "type" not in name],
         "clean_up_tokenization_spaces": False,
     } | {f"{kind}_token": token for kind, token in special.items() if token is not None}

@@ -1,4 +1,5 @@
-"""Hugging Face's Marian folders (config.json, weights, SentencePiece models and vocab.json) as config, parameters and codec."""
+"""Hugging Face's Marian folders (config.json, weights, SentencePiece models and vocab.json) as
+config, parameters and codec."""
 
 from __future__ import annotations
 
@@ -32,23 +33,34 @@ _FIXED = {
 """Settings for which only one value is supported; where they are absent they have it."""
 
 
-def load_hf_marian(folder: Path, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params, Codec]:
+def load_hf_marian(
+    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+) -> tuple[Seq2SeqConfig, Params, Codec]:
     """A translation model such as those of opus-mt.
 
-    FileNotFoundError or ValueError names the file that is missing or does not fit the others; see `load_hf_marian_model`.
+    FileNotFoundError or ValueError names the file that is missing or does not fit the others; see
+    `load_hf_marian_model`.
     """
     config, params = load_hf_marian_model(folder, dtype=dtype, attention=attention)
     codec = read_marian(folder)
-    found, expected = (codec.source_vocab, codec.target_vocab), (config.source_vocab, config.target_vocab)
+    found, expected = (
+        (codec.source_vocab, codec.target_vocab),
+        (config.source_vocab, config.target_vocab),
+    )
     if found != expected:
-        raise ValueError(f"{folder}: the vocabularies have {found} pieces, but config.json says {expected}")
+        raise ValueError(
+            f"{folder}: the vocabularies have {found} pieces, but config.json says {expected}"
+        )
     return config, params, codec
 
 
-def load_hf_marian_model(folder: Path, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params]:
+def load_hf_marian_model(
+    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+) -> tuple[Seq2SeqConfig, Params]:
     """The model alone; float32 parameters.
 
-    ValueError names a setting that is not supported, or a tensor that is missing, misshaped or unknown.
+    ValueError names a setting that is not supported, or a tensor that is missing, misshaped or
+    unknown.
     """
     raw = read_json(folder / "config.json")
     config = read_config(raw, folder, dtype, attention)
@@ -62,7 +74,8 @@ def _name(name: str) -> str:
 
 
 def read_config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -> Seq2SeqConfig:
-    """The config that config.json describes; ValueError names what is missing there or not supported."""
+    """The config that config.json describes; ValueError names what is missing there or not
+    supported."""
 
     def get(name: str) -> Any:
         if raw.get(name) is None:
@@ -71,10 +84,15 @@ def read_config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -
 
     for name, value in _FIXED.items():
         if raw.get(name, value) != value:
-            raise ValueError(f"{folder}/config.json: {name} is {raw[name]!r}; supported is {value!r}")
+            raise ValueError(
+                f"{folder}/config.json: {name} is {raw[name]!r}; supported is {value!r}"
+            )
     activation = get("activation_function")
     if activation not in ACTIVATIONS:
-        raise ValueError(f"{folder}/config.json has the activation {activation!r}; supported are {', '.join(ACTIVATIONS)}")
+        raise ValueError(
+            f"{folder}/config.json has the activation {activation!r}; supported are "
+            f"{', '.join(ACTIVATIONS)}"
+        )
     return Seq2SeqConfig(
         source_vocab=get("vocab_size"),
         target_vocab=raw.get("decoder_vocab_size") or get("vocab_size"),
@@ -105,7 +123,9 @@ def read_config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -
 def _check_positions(tensors: Tensors, config: Seq2SeqConfig, folder: Path) -> None:
     """ValueError where the file holds other positions than the sinusoids that are computed here."""
     for side in ("encoder", "decoder"):
-        name, tensor = tensors.get(f"{side}.embed_positions.weight", ("", np.zeros((0, config.width))))
+        name, tensor = tensors.get(
+            f"{side}.embed_positions.weight", ("", np.zeros((0, config.width)))
+        )
         expected = sinusoids(jnp.arange(len(tensor)), config.width, half=False)
         if tensor.shape != expected.shape or not np.allclose(tensor, expected, atol=2e-3):
             raise ValueError(f"{folder}: {name} holds other positions than Marian's sinusoids")

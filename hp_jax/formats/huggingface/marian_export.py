@@ -1,4 +1,5 @@
-"""Translation models as Hugging Face's Marian folders, which `from_pretrained` and `generate` take."""
+"""Translation models as Hugging Face's Marian folders, which `from_pretrained` and `generate`
+take."""
 
 from __future__ import annotations
 
@@ -17,26 +18,40 @@ from hp_jax.text.codec import Codec
 from hp_jax.text.marian import Marian
 
 MAX_LENGTH = 512
-"""Tokens that a source, and a translation by `generate`, has at most; as models of this kind have it."""
+"""Tokens that a source, and a translation by `generate`, has at most; as models of this kind have
+it."""
 
 
-def save_hf_marian(folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec, decoding: Decoding) -> None:
+def save_hf_marian(
+    folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec, decoding: Decoding
+) -> None:
     """config.json, generation_config.json, model.safetensors and the files of MarianTokenizer.
 
-    Heads of zeros stand where heads were removed, so it has the size that the model had first: transformers has no Marian
-    model with fewer heads of the same width.  ValueError, before anything is written, for a model that Hugging Face's Marian
-    cannot be, such as one of Marian's own files, or that has another text side.
+    Heads of zeros stand where heads were removed, so it has the size that the model had first:
+    transformers has no Marian model with fewer heads of the same width.  ValueError, before
+    anything is written, for a model that Hugging Face's Marian cannot be, such as one of Marian's
+    own files, or that has another text side.
     """
     what = "Hugging Face's Marian"
     config, params = pad_heads(config, params)
     raw = _settings(config)
-    check_held(config, lambda: marian.read_config(raw, Path(), config.dtype, config.attention), what)
+    check_held(
+        config, lambda: marian.read_config(raw, Path(), config.dtype, config.attention), what
+    )
     text = text_of(codec, Marian, what)
     separate = text.target_pieces != text.source_pieces
-    files = {"source.spm": text.source_model, "target.spm": text.target_model, "vocab.json": text.source_pieces}
-    tensors = {_name(name, config): tensor for name, tensor in collect(params, slots(config)).items()}
+    files = {
+        "source.spm": text.source_model,
+        "target.spm": text.target_model,
+        "vocab.json": text.source_pieces,
+    }
+    tensors = {
+        _name(name, config): tensor for name, tensor in collect(params, slots(config)).items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (files | ({"target_vocab.json": text.target_pieces} if separate else {})).items():
+    for name, content in (
+        files | ({"target_vocab.json": text.target_pieces} if separate else {})
+    ).items():
         write_whole(folder / name, content)
     write_json(folder / "tokenizer_config.json", _tokenizer_settings(text, separate))
     write_json(folder / "generation_config.json", _generation_settings(config, decoding))
@@ -83,8 +98,13 @@ def _settings(config: Seq2SeqConfig) -> dict[str, Any]:
 
 
 def _generation_settings(config: Seq2SeqConfig, decoding: Decoding) -> dict[str, Any]:
-    """generation_config.json: the same search, as far as transformers has it (its limit of the length is not relative)."""
-    search = {"num_beams": decoding.beam, "length_penalty": decoding.length_penalty, "early_stopping": True}
+    """generation_config.json: the same search, as far as transformers has it (its limit of the
+    length is not relative)."""
+    search = {
+        "num_beams": decoding.beam,
+        "length_penalty": decoding.length_penalty,
+        "early_stopping": True,
+    }
     return {
         "eos_token_id": config.eos,
         "forced_eos_token_id": config.eos,

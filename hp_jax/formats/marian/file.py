@@ -21,14 +21,17 @@ _SKIPPED = "_QuantMultA"
 
 
 def read_marian(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors of a .npz or .bin model by Marian's names, float32, and the settings that it was trained with.
+    """The tensors of a .npz or .bin model by Marian's names, float32, and the settings that it was
+    trained with.
 
-    The int8 weights of a .bin file become float32.  ValueError, in one sentence, for a file that is not whole or is something
-    else.
+    The int8 weights of a .bin file become float32.  ValueError, in one sentence, for a file that is
+    not whole or is something else.
     """
     arrays = _read_npz(path) if path.suffix == ".npz" else _read_binary(path)
     if SETTINGS not in arrays:
-        raise ValueError(f"{path} is not a model of Marian: expected {SETTINGS} among its {len(arrays)} arrays")
+        raise ValueError(
+            f"{path} is not a model of Marian: expected {SETTINGS} among its {len(arrays)} arrays"
+        )
     settings = _settings(arrays.pop(SETTINGS), path)
     return {name: np.asarray(array, np.float32) for name, array in arrays.items()}, settings
 
@@ -37,7 +40,9 @@ def _settings(text: np.ndarray, path: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(text.tobytes().rstrip(b"\0").decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML in {SETTINGS}, but {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{path}: expected YAML in {SETTINGS}, but {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected settings in {SETTINGS}, but found {settings!r}")
     return settings
@@ -48,13 +53,18 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a whole .npz file of plain arrays ({path.stat().st_size:,} bytes): {error}") from error
+        raise ValueError(
+            f"{path} is not a whole .npz file of plain arrays ({path.stat().st_size:,} bytes): "
+            f"{error}"
+        ) from error
 
 
-# --- The binary format ----------------------------------------------------------------------------------------------------
+# --- The binary format ---------------------------------------------------------------------------
 #
-# Little-endian: version and number of items (uint64); for each item the lengths of name and type, shape and data (4 uint64);
-# all names, each with a 0 at the end; all shapes (int32); a length (uint64) and so many bytes of padding; all data.
+# Little-endian: version and number of items (uint64); for each item the lengths of name and type,
+# shape and data (4 uint64);
+# all names, each with a 0 at the end; all shapes (int32); a length (uint64) and so many bytes of
+# padding; all data.
 
 
 class _Bytes:
@@ -66,7 +76,10 @@ class _Bytes:
     def take(self, count: int) -> bytes:
         taken = self._content[self._at : self._at + count]
         if len(taken) < count:
-            raise self.error(f"expected {count:,} bytes from byte {self._at:,} on, but the file has {len(self._content):,}")
+            raise self.error(
+                f"expected {count:,} bytes from byte {self._at:,} on, but the file has "
+                f"{len(self._content):,}"
+            )
         self._at += count
         return taken
 
@@ -99,7 +112,10 @@ def _read_binary(path: Path) -> dict[str, np.ndarray]:
 def _array(file: _Bytes, name: str, kind: int, shape: tuple[int, ...], data: bytes) -> np.ndarray:
     """One item; there may be padding at the end of its data."""
     if kind not in (_FLOAT32, _INT8, _CHARS):
-        raise file.error(f"{name} is of type {kind:#06x}, but supported are {_FLOAT32:#06x} (float32) and {_INT8:#06x} (int8)")
+        raise file.error(
+            f"{name} is of type {kind:#06x}, but supported are {_FLOAT32:#06x} (float32) and "
+            f"{_INT8:#06x} (int8)"
+        )
     count = math.prod(shape)
     needed = {_FLOAT32: 4 * count, _INT8: count + 4, _CHARS: count}[kind]
     if min(shape, default=1) < 1 or len(data) < needed:

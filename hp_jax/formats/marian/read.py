@@ -1,4 +1,5 @@
-"""Marian's own folders (a .npz or .bin file and a SentencePiece vocabulary) as config, parameters and codec."""
+"""Marian's own folders (a .npz or .bin file and a SentencePiece vocabulary) as config, parameters
+and codec."""
 
 from __future__ import annotations
 
@@ -59,14 +60,26 @@ _ENDS = {
     "output_bias": "decoder_ff_logit_out_b",
 }
 _SUBLAYERS = {"attention": "self", "mixer": "self", "cross": "context", "ffn": "ffn"}
-_PARTS = {"query": "q", "key": "k", "value": "v", "out": "o", "forget": "f", "inner": "1", "outer": "2"}
+_PARTS = {
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "out": "o",
+    "forget": "f",
+    "inner": "1",
+    "outer": "2",
+}
 
 
-def load_marian(folder: Path, *, dtype: str = "float32", attention: str = "xla") -> tuple[Seq2SeqConfig, Params, Codec]:
-    """A translation model of Marian's, its float32 parameters (int8 ones are multiplied out) and its vocabulary.
+def load_marian(
+    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+) -> tuple[Seq2SeqConfig, Params, Codec]:
+    """A translation model of Marian's, its float32 parameters (int8 ones are multiplied out) and
+    its vocabulary.
 
-    FileNotFoundError or ValueError names the file that is missing or broken, the setting that is not supported, or the tensor
-    that is missing, misshaped or unknown.  A model with `transformer-preprocess: n` may not work, see the warning in the log.
+    FileNotFoundError or ValueError names the file that is missing or broken, the setting that is
+    not supported, or the tensor that is missing, misshaped or unknown.  A model with
+    `transformer-preprocess: n` may not work, see the warning in the log.
     """
     file, codec = _model_file(folder), _codec(folder)
     tensors, settings = read_marian(file)
@@ -76,20 +89,29 @@ def load_marian(folder: Path, *, dtype: str = "float32", attention: str = "xla")
         tensors["decoder_ff_logit_out_W"] = tensors.pop("decoder_ff_logit_out_Wt").T
     rest = named(tensors)
     place(params, slots(config), rest, file, settings=SETTINGS, transposed=False)
-    model = f"a Transformer of {config.encoder_layers} encoder and {config.decoder_layers} decoder layers"
+    model = (
+        f"a Transformer of {config.encoder_layers} encoder and {config.decoder_layers} decoder "
+        "layers"
+    )
     check_rest(rest, (), model, file)
     return config, params, codec
 
 
 def _model_file(folder: Path) -> Path:
-    if (folder / "model.npz").is_file():  # training leaves the optimizer's state and other versions of the model beside it
+    if (
+        folder / "model.npz"
+    ).is_file():  # training leaves the optimizer's state and other versions of the model beside it
         return folder / "model.npz"
     found = sorted(folder.glob("*.npz")) + sorted(folder.glob("model*.bin"))
     if not found:
-        raise FileNotFoundError(f"{folder} has no model of Marian: expected a file *.npz or model*.bin")
+        raise FileNotFoundError(
+            f"{folder} has no model of Marian: expected a file *.npz or model*.bin"
+        )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)
-        raise ValueError(f"{folder} has {len(found)} models, {names}: expected one, so keep the others elsewhere")
+        raise ValueError(
+            f"{folder} has {len(found)} models, {names}: expected one, so keep the others elsewhere"
+        )
     return found[0]
 
 
@@ -99,7 +121,9 @@ def _codec(folder: Path) -> Codec:
         raise FileNotFoundError(f"{folder} has no vocabulary: expected a SentencePiece model *.spm")
     if len({file.read_bytes() for file in found}) > 1:
         names = ", ".join(file.name for file in found)
-        raise ValueError(f"{folder} has different vocabularies, {names}: expected one for both languages")
+        raise ValueError(
+            f"{folder} has different vocabularies, {names}: expected one for both languages"
+        )
     return read_sentencepiece(found[0])
 
 
@@ -107,11 +131,17 @@ def _check(settings: dict[str, Any], supported: dict[str, tuple[Any, ...]], file
     for name, values in supported.items():
         value = settings.get(name, values[0])
         if value not in values:
-            raise ValueError(f"{file} was trained with {name} {value!r}; supported is {' or '.join(map(repr, values))}")
+            raise ValueError(
+                f"{file} was trained with {name} {value!r}; supported is "
+                f"{' or '.join(map(repr, values))}"
+            )
 
 
-def read_config(settings: dict[str, Any], codec: Codec, dtype: str, attention: str, file: Path) -> Seq2SeqConfig:
-    """The config that `settings` describe; ValueError names the one that is missing or not supported."""
+def read_config(
+    settings: dict[str, Any], codec: Codec, dtype: str, attention: str, file: Path
+) -> Seq2SeqConfig:
+    """The config that `settings` describe; ValueError names the one that is missing or not
+    supported."""
     _check(settings, SUPPORTED, file)
     if settings.get("transformer-decoder-autoreg") == "rnn":
         _check(settings, SUPPORTED_RNN, file)
@@ -125,7 +155,10 @@ def read_config(settings: dict[str, Any], codec: Codec, dtype: str, attention: s
         return any(settings.get(name, False) for name in names)
 
     if get("dim-vocabs") != [codec.source_vocab, codec.target_vocab]:
-        raise ValueError(f"{file} has vocabularies of {get('dim-vocabs')}, but the *.spm beside it is of {codec.source_vocab}")
+        raise ValueError(
+            f"{file} has vocabularies of {get('dim-vocabs')}, but the *.spm beside it is of "
+            f"{codec.source_vocab}"
+        )
     heads = get("transformer-heads")
     return Seq2SeqConfig(
         source_vocab=codec.source_vocab,
@@ -159,15 +192,21 @@ def read_config(settings: dict[str, Any], codec: Codec, dtype: str, attention: s
 
 def _norm(settings: dict[str, Any], file: Path) -> str:
     names = ("transformer-preprocess", "transformer-postprocess", "transformer-postprocess-top")
-    found = tuple(settings.get(name, default) for name, default in zip(names, ("", "dan", ""), strict=True))
+    found = tuple(
+        settings.get(name, default) for name, default in zip(names, ("", "dan", ""), strict=True)
+    )
     if found not in NORMS:
         supported = " or ".join(map(repr, NORMS))
-        raise ValueError(f"{file} was trained with {', '.join(names)} {found!r}; supported is {supported}")
+        raise ValueError(
+            f"{file} was trained with {', '.join(names)} {found!r}; supported is {supported}"
+        )
     if NORMS[found] == "pre":
         version = settings.get("version", "an unknown version")
         log.warning(
-            "%s has LayerNorm before each sublayer and is of Marian %s: if that is one of the versions that did not normalise "
-            "the keys and values of self-attention (marian-dev issue 699), the model does not work here",
+            "%s has LayerNorm before each sublayer and is of Marian %s: if that is one of the "
+            "versions that did not normalise "
+            "the keys and values of self-attention (marian-dev issue 699), the model does not "
+            "work here",
             file,
             version,
         )
@@ -175,7 +214,8 @@ def _norm(settings: dict[str, Any], file: Path) -> str:
 
 
 def slots(config: Seq2SeqConfig) -> Iterator[Slot]:
-    """Every parameter of the model with its place in the file, where kernels are `[inputs, outputs]` and vectors are rows."""
+    """Every parameter of the model with its place in the file, where kernels are `[inputs,
+    outputs]` and vectors are rows."""
     for keys, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
         path = tuple(key.key for key in keys)
         yield Slot(path, _name(path, config), _shape(path, leaf.shape))
@@ -208,7 +248,8 @@ def _name(path: tuple[str, ...], config: Seq2SeqConfig) -> str:
 
 
 def _shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in the file; here kernels of attention are `[D, H, K]`, of its output `[H, K, D]`."""
+    """The shape in the file; here kernels of attention are `[D, H, K]`, of its output `[H, K,
+    D]`."""
     if path[-1] == "embedding":
         return shape
     if path[-1] != "kernel":

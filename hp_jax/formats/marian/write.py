@@ -24,18 +24,23 @@ from hp_jax.text.sentencepiece import SentencePiece
 def save_marian(folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec) -> None:
     """model.npz and vocab.spm, for `marian-decoder -m model.npz -v vocab.spm vocab.spm`.
 
-    Heads of zeros stand where heads were removed, so it has the size that the model had first: in Marian a head's width is the
-    model's, divided by the number of heads.  ValueError, before anything is written, for a model that Marian does not have.
+    Heads of zeros stand where heads were removed, so it has the size that the model had first: in
+    Marian a head's width is the model's, divided by the number of heads.  ValueError, before
+    anything is written, for a model that Marian does not have.
     """
     what = "Marian"
     config, params = pad_heads(config, params)
     text = text_of(codec, SentencePiece, what)
     settings = _settings(config)
     path = Path("model.npz")
-    check_held(config, lambda: read.read_config(settings, text, config.dtype, config.attention, path), what)
+    check_held(
+        config, lambda: read.read_config(settings, text, config.dtype, config.attention, path), what
+    )
     tensors = collect(params, read.slots(config), transposed=False)
     if not config.share_output:
-        tensors["decoder_ff_logit_out_Wt"] = np.ascontiguousarray(tensors.pop("decoder_ff_logit_out_W").T)
+        tensors["decoder_ff_logit_out_Wt"] = np.ascontiguousarray(
+            tensors.pop("decoder_ff_logit_out_W").T
+        )
     tensors[SETTINGS] = np.frombuffer(yaml.safe_dump(settings).encode() + b"\0", np.int8)
     content = io.BytesIO()
     np.savez(content, **tensors)  # type: ignore[arg-type]  # no tensor is called allow_pickle
@@ -47,9 +52,12 @@ def save_marian(folder: Path, config: Seq2SeqConfig, params: Params, codec: Code
 def _settings(config: Seq2SeqConfig) -> dict[str, Any]:
     """What Marian writes into the file; whatever has but one supported value has that."""
     fixed = {name: values[0] for name, values in (read.SUPPORTED | read.SUPPORTED_RNN).items()}
-    preprocess, postprocess, top = next(names for names, norm in read.NORMS.items() if norm == config.norm)
+    preprocess, postprocess, top = next(
+        names for names, norm in read.NORMS.items() if norm == config.norm
+    )
     return fixed | {
-        "transformer-guided-alignment-layer": "last",  # Marian's default, which other readers of its files ask for
+        # Marian's default, which other readers of its files ask for
+        "transformer-guided-alignment-layer": "last",
         "dim-vocabs": [config.source_vocab, config.target_vocab],
         "dim-emb": config.width,
         "enc-depth": config.encoder_layers,

@@ -1,4 +1,5 @@
-"""Pictures of heads as cells, a row of the head mask a line, in blocks of one type of attention each."""
+"""Pictures of heads as cells, a row of the head mask a line, in blocks of one type of attention
+each."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from hp_jax.report.row_types import NAMES, by_type, type_of
 
 
 def centred_limit(values: np.ndarray) -> float:
-    """Half the width of a colour scale around 0; a few values far beyond the others do not stretch it."""
+    """Half the width of a colour scale around 0; a few values far beyond the others do not stretch
+    it."""
     sizes = np.abs(values[np.isfinite(values)])
     if not sizes.size or sizes.max() == 0:
         return 1.0
@@ -36,37 +38,64 @@ def heatmap(
     marked_AH: np.ndarray | None = None,
     low: str = "RdBu",
 ) -> Figure:
-    """One cell a head, NaN hatched; `centred`: symmetric colours around 0.  Marked cells are framed."""
+    """One cell a head, NaN hatched; `centred`: symmetric colours around 0.  Marked cells are
+    framed."""
     figure = _figure(rows, 0.31)
     limit = centred_limit(values_AH) if centred else np.nanmax(values_AH) or 1.0
     norm = Normalize(-limit if centred else 0, limit)
     for (axes,), places in _blocks(figure, rows, [""]):
-        image = _cells(axes, values_AH[places], [rows[place] for place in places], norm, low if centred else "YlGnBu")
-        for line, head in np.argwhere(np.isfinite(values_AH[places])) if values_AH.shape[1] <= 16 else ():
+        image = _cells(
+            axes,
+            values_AH[places],
+            [rows[place] for place in places],
+            norm,
+            low if centred else "YlGnBu",
+        )
+        for line, head in (
+            np.argwhere(np.isfinite(values_AH[places])) if values_AH.shape[1] <= 16 else ()
+        ):
             _write_value(axes, image, line, head, values_AH[places[line], head], centred)
         for line, head in np.argwhere(marked_AH[places]) if marked_AH is not None else ():
-            axes.add_patch(Rectangle((head - 0.46, line - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.6))
+            axes.add_patch(
+                Rectangle(
+                    (head - 0.46, line - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.6
+                )
+            )
     axes.set_xlabel("head, counted from 0")
     figure.colorbar(image, ax=figure.axes, label=label, pad=0.015, extend=_beyond(values_AH, norm))
     return figure
 
 
 @styled
-def removals(share_OAH: Mapping[str, np.ndarray], rows: Sequence[str], present_AH: np.ndarray) -> Figure:
-    """For each order, the share of heads removed (%) when a head goes; infinite for heads that stay throughout."""
+def removals(
+    share_OAH: Mapping[str, np.ndarray], rows: Sequence[str], present_AH: np.ndarray
+) -> Figure:
+    """For each order, the share of heads removed (%) when a head goes; infinite for heads that stay
+    throughout."""
     figure = _figure(rows, 0.22)
     for panels, places in _blocks(figure, rows, list(share_OAH)):
         for axes, share_AH in zip(panels, share_OAH.values(), strict=True):
             finite_AH = np.where(present_AH, np.minimum(share_AH, 101.0), np.nan)[places]
-            image = _cells(axes, finite_AH, [rows[place] for place in places], Normalize(0, 100), "YlGnBu", len(panels))
+            image = _cells(
+                axes,
+                finite_AH,
+                [rows[place] for place in places],
+                Normalize(0, 100),
+                "YlGnBu",
+                len(panels),
+            )
     for axes in panels:
         axes.set_xlabel("head, counted from 0")
-    figure.colorbar(image, ax=figure.axes, label="share removed when it goes (%)", pad=0.015, extend="max")
+    figure.colorbar(
+        image, ax=figure.axes, label="share removed when it goes (%)", pad=0.015, extend="max"
+    )
     return figure
 
 
 @styled
-def interactions(together: np.ndarray, heads: Sequence[tuple[int, int]], rows: Sequence[str], label: str) -> Figure:
+def interactions(
+    together: np.ndarray, heads: Sequence[tuple[int, int]], rows: Sequence[str], label: str
+) -> Figure:
     """One cell a pair of heads, symmetric colours around 0; lines between rows."""
     figure = Figure(figsize=(WIDTH, 0.8 * WIDTH), layout="constrained")
     axes = figure.add_subplot()
@@ -76,12 +105,24 @@ def interactions(together: np.ndarray, heads: Sequence[tuple[int, int]], rows: S
     image = axes.imshow(together, cmap="RdBu_r", norm=norm, interpolation="nearest")
     ticks = ScalarFormatter()
     ticks.set_powerlimits((-2, 3))
-    figure.colorbar(image, ax=axes, label=label, pad=0.015, shrink=0.9, extend=_beyond(together, norm), format=ticks)
+    figure.colorbar(
+        image,
+        ax=axes,
+        label=label,
+        pad=0.015,
+        shrink=0.9,
+        extend=_beyond(together, norm),
+        format=ticks,
+    )
     row_n = np.array([row for row, _ in heads])
     for edge in np.flatnonzero(np.diff(row_n)):
         between_types = type_of(rows[row_n[edge]]) != type_of(rows[row_n[edge + 1]])
         for line in (axes.axhline, axes.axvline):
-            line(edge + 0.5, color=INK if between_types else "#8f8f8f", linewidth=1.2 if between_types else 0.7)
+            line(
+                edge + 0.5,
+                color=INK if between_types else "#8f8f8f",
+                linewidth=1.2 if between_types else 0.7,
+            )
     middles = {rows[row]: float(np.flatnonzero(row_n == row).mean()) for row in row_n}
     names = list(middles)
     axes.set_xticks(list(middles.values()), names, rotation=90 if len(names) > 8 else 0)
@@ -99,11 +140,16 @@ def _figure(rows: Sequence[str], line: float) -> Figure:
     return Figure(figsize=(WIDTH, max(height, 2.9)), layout="constrained")
 
 
-def _blocks(figure: Figure, rows: Sequence[str], panels: Sequence[str]) -> list[tuple[Sequence[Axes], list[int]]]:
-    """For each type of attention its panels, side by side, and the places of its rows; titles say what is one of several."""
+def _blocks(
+    figure: Figure, rows: Sequence[str], panels: Sequence[str]
+) -> list[tuple[Sequence[Axes], list[int]]]:
+    """For each type of attention its panels, side by side, and the places of its rows; titles say
+    what is one of several."""
     blocks = by_type(rows)
     heights = {"height_ratios": [len(places) for places in blocks.values()]}
-    grid = figure.subplots(len(blocks), len(panels), squeeze=False, sharex=True, sharey="row", gridspec_kw=heights)
+    grid = figure.subplots(
+        len(blocks), len(panels), squeeze=False, sharex=True, sharey="row", gridspec_kw=heights
+    )
     for line, (kind, axes_of_kind) in enumerate(zip(blocks, grid, strict=True)):
         for panel, axes in zip(panels, axes_of_kind, strict=True):
             titles = (panel if line == 0 else "", NAMES.get(kind, kind) if len(blocks) > 1 else "")
@@ -111,11 +157,28 @@ def _blocks(figure: Figure, rows: Sequence[str], panels: Sequence[str]) -> list[
     return list(zip(grid, blocks.values(), strict=True))
 
 
-def _cells(axes: Axes, values_AH: np.ndarray, rows: Sequence[str], norm: Normalize, colours: str, panels: int = 1) -> AxesImage:
+def _cells(
+    axes: Axes,
+    values_AH: np.ndarray,
+    rows: Sequence[str],
+    norm: Normalize,
+    colours: str,
+    panels: int = 1,
+) -> AxesImage:
     height, width = values_AH.shape
-    image = axes.imshow(values_AH, cmap=_colours(colours), norm=norm, aspect="auto", interpolation="nearest")
+    image = axes.imshow(
+        values_AH, cmap=_colours(colours), norm=norm, aspect="auto", interpolation="nearest"
+    )
     for row, head in np.argwhere(np.isnan(values_AH)):
-        box = Rectangle((head - 0.5, row - 0.5), 1, 1, facecolor="#ececec", edgecolor="#b5b5b5", hatch="////", linewidth=0)
+        box = Rectangle(
+            (head - 0.5, row - 0.5),
+            1,
+            1,
+            facecolor="#ececec",
+            edgecolor="#b5b5b5",
+            hatch="////",
+            linewidth=0,
+        )
         axes.add_patch(box)
     every = 1 if width * panels <= 36 else 2 if width * panels <= 64 else 4
     axes.set_xticks(np.arange(0, width, every))
@@ -137,10 +200,17 @@ def _beyond(values: np.ndarray, norm: Normalize) -> str:
     """Which ends of the colour scale values lie beyond, in matplotlib's words."""
     scaled = np.asarray(norm(values[np.isfinite(values)]))
     low, high = bool((scaled < 0).any()), bool((scaled > 1).any())
-    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[low, high]
+    return {
+        (False, False): "neither",
+        (True, False): "min",
+        (False, True): "max",
+        (True, True): "both",
+    }[low, high]
 
 
-def _write_value(axes: Axes, image: AxesImage, row: int, head: int, value: float, signed: bool) -> None:
+def _write_value(
+    axes: Axes, image: AxesImage, row: int, head: int, value: float, signed: bool
+) -> None:
     red, green, blue, _ = image.to_rgba(np.array(value))
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
     digits = 2 if abs(value) < 9.995 else 1

@@ -18,7 +18,8 @@ from hp_jax.report.row_types import NAMES, by_type
 
 @styled
 def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Figure:
-    """How many heads leave the metric where, each removed alone (Figure 1); a few far from the others are told in words.
+    """How many heads leave the metric where, each removed alone (Figure 1); a few far from the
+    others are told in words.
 
     step: the least that the metric can change by; 0 if it is continuous.
     """
@@ -26,12 +27,18 @@ def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Fig
     shown_n = metric_n[abs(metric_n - full) <= limit]
     width = float(np.ptp([*shown_n, full])) / 24 or 1.0
     width = max(np.ceil(width / step - 1e-9), 1) * step if step else width
-    low, high = (round((edge - full) / width) for edge in (min(shown_n.min(), full), max(shown_n.max(), full)))
+    low, high = (
+        round((edge - full) / width)
+        for edge in (min(shown_n.min(), full), max(shown_n.max(), full))
+    )
     figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
     axes = figure.add_subplot()
     bins = [full + (edge - 0.5) * width for edge in range(low, high + 2)]
     axes.hist(shown_n, bins=bins, color="#7fb3d5", edgecolor="white", linewidth=1)
-    for side, beyond_n in (("left", metric_n[metric_n < full - limit]), ("right", metric_n[metric_n > full + limit])):
+    for side, beyond_n in (
+        ("left", metric_n[metric_n < full - limit]),
+        ("right", metric_n[metric_n > full + limit]),
+    ):
         _tell_beyond(axes, side, np.sort(beyond_n))
     axes.axvline(full, color=RED, linewidth=1.6, linestyle="--")
     axes.margins(y=0.18)
@@ -57,30 +64,49 @@ def _tell_beyond(axes: Axes, side: str, metric_n: np.ndarray) -> None:
         values = ", ".join(f"{value:.4g}" for value in metric_n[:4]) + ", …" * (len(metric_n) > 4)
         words = f"{len(metric_n)} head{'s' * (len(metric_n) > 1)} beyond: {values}"
         text, at = (f"◀ {words}", 0.008) if side == "left" else (f"{words} ▶", 0.992)
-        axes.text(at, 0.5, text, ha=side, va="center", fontsize=8.5, transform=axes.transAxes, bbox=BEHIND)
+        axes.text(
+            at, 0.5, text, ha=side, va="center", fontsize=8.5, transform=axes.transAxes, bbox=BEHIND
+        )
 
 
 @styled
 def scatter(
-    x: np.ndarray, effects: Mapping[str, np.ndarray], titles: Sequence[str], names: Sequence[str], label: str
+    x: np.ndarray,
+    effects: Mapping[str, np.ndarray],
+    titles: Sequence[str],
+    names: Sequence[str],
+    label: str,
 ) -> Figure:
-    """Importance against each of the effects, one point a head (`names`: row.head); the heads that stand out are named."""
+    """Importance against each of the effects, one point a head (`names`: row.head); the heads that
+    stand out are named."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     panels, kinds = figure.subplots(1, len(effects), squeeze=False)[0], by_type(names)
     for axes, (effect, y), title in zip(panels, effects.items(), titles, strict=True):
         axes.axhline(0, color=PALE, linewidth=0.8)
         for place, (kind, heads) in enumerate(kinds.items()):
             style = {"color": STYLES["color"][place % 5], "marker": STYLES["marker"][place % 5]}
-            axes.scatter(x[heads], y[heads], s=22, alpha=0.65, linewidth=0, label=NAMES.get(kind, kind), **style)
+            axes.scatter(
+                x[heads],
+                y[heads],
+                s=22,
+                alpha=0.65,
+                linewidth=0,
+                label=NAMES.get(kind, kind),
+                **style,
+            )
         axes.set(xlabel=label, ylabel=effect, title=title)
         axes.margins(0.09)
         _name_outliers(axes, x, y, names)
     if len(kinds) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds))
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds)
+        )
     return figure
 
 
-def _name_outliers(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], most: int = 6) -> None:
+def _name_outliers(
+    axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], most: int = 6
+) -> None:
     """Names the points farthest from the middle that are not next to a named one."""
     spread_n2 = np.stack([x / (np.ptp(x) or 1), y / (np.ptp(y) or 1)], 1)
     distance_n = np.linalg.norm((spread_n2 - np.median(spread_n2, 0)), axis=1)
@@ -92,16 +118,28 @@ def _name_outliers(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str
     middle = (spread_n2[:, 0].min() + spread_n2[:, 0].max()) / 2
     for point in named:
         away_n2 = spread_n2 - spread_n2[point]
-        sides = {"left": (5, 0.09, "center"), "right": (-5, -0.09, "center"), "center": (0, 0.0, "bottom")}
+        sides = {
+            "left": (5, 0.09, "center"),
+            "right": (-5, -0.09, "center"),
+            "center": (0, 0.0, "bottom"),
+        }
         crowds = {
-            side: np.sum((abs(away_n2[:, 0] - to) < 0.09) & (abs(away_n2[:, 1] - 0.04 * (not to)) < 0.025))
+            side: np.sum(
+                (abs(away_n2[:, 0] - to) < 0.09) & (abs(away_n2[:, 1] - 0.04 * (not to)) < 0.025)
+            )
             + 99 * (abs(spread_n2[point, 0] + 2 * to - middle) > 0.59)
             for side, (_, to, _) in sides.items()
         }
         side = min(crowds, key=lambda side: crowds[side])
         shift, _, vertical = sides[side]
         offset = (shift, 4 * (vertical == "bottom"))
-        where: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": vertical, "fontsize": 8, "bbox": BEHIND}
+        where: dict[str, Any] = {
+            "textcoords": "offset points",
+            "ha": side,
+            "va": vertical,
+            "fontsize": 8,
+            "bbox": BEHIND,
+        }
         axes.annotate(names[point], (x[point], y[point]), xytext=offset, **where)
 
 
@@ -115,24 +153,45 @@ def curves(
     total: int | None = None,
     cloud: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
-    """The metric against the share of heads removed, one panel a name, one curve an order or type (Figures 3, 4 and 6).
+    """The metric against the share of heads removed, one panel a name, one curve an order or type
+    (Figures 3, 4 and 6).
 
-    Bands: the change's interval.  total: the number of heads that the share is of, if it is one for all curves.  cloud: what
-    is shown as points behind the curves.
+    Bands: the change's interval.  total: the number of heads that the share is of, if it is one for
+    all curves.  cloud: what is shown as points behind the curves.
     """
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     for axes, (title, lines) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
     ):
         if np.isfinite(full):
-            axes.axhline(full, color=INK, linewidth=1, linestyle=":", label=f"full model, {full:.4g}")
+            axes.axhline(
+                full, color=INK, linewidth=1, linestyle=":", label=f"full model, {full:.4g}"
+            )
         if np.isfinite(constant):
-            axes.axhline(constant, color=PALE, linewidth=1, linestyle="--", label=f"best constant answer, {constant:.4g}")
+            axes.axhline(
+                constant,
+                color=PALE,
+                linewidth=1,
+                linestyle="--",
+                label=f"best constant answer, {constant:.4g}",
+            )
         axes.scatter(
-            [row["share"] for row in cloud], [row["metric"] for row in cloud], s=14, color=PALE, alpha=0.5, linewidth=0
+            [row["share"] for row in cloud],
+            [row["metric"] for row in cloud],
+            s=14,
+            color=PALE,
+            alpha=0.5,
+            linewidth=0,
         )
         for place, (name, rows) in enumerate(lines.items()):
-            _curve(axes, name, rows, full, points, {key: values[place % len(values)] for key, values in STYLES.items()})
+            _curve(
+                axes,
+                name,
+                rows,
+                full,
+                points,
+                {key: values[place % len(values)] for key, values in STYLES.items()},
+            )
         axes.set(xlabel="share of heads removed (%)", title=title, xlim=(-1, 101))
         axes.set_xticks(np.arange(0, 101, 10 if len(panels) == 1 else 20))
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
@@ -141,7 +200,11 @@ def curves(
     if len(panels) == 1:
         axes.legend(loc="best")
     else:
-        handles = {text: handle for axes in figure.axes for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+        handles = {
+            text: handle
+            for axes in figure.axes
+            for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     if total is not None:
         _count_heads(axes, total)
@@ -161,10 +224,14 @@ def dots(
     figure = Figure(figsize=(WIDTH, max(1.0 + 0.26 * len(names), 1.8)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color=PALE, linewidth=1)
-    for place, (middle, left, right, full) in enumerate(zip(change, low, high, filled, strict=True)):
+    for place, (middle, left, right, full) in enumerate(
+        zip(change, low, high, filled, strict=True)
+    ):
         blue = STYLES["color"][0]
         axes.plot([left, right], [place, place], color=blue, linewidth=1.6)
-        axes.plot(middle, place, "o", color=blue, markerfacecolor=blue if full else "white", markersize=6)
+        axes.plot(
+            middle, place, "o", color=blue, markerfacecolor=blue if full else "white", markersize=6
+        )
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
@@ -174,15 +241,32 @@ def dots(
     return figure
 
 
-def _curve(axes: Axes, name: str, rows: Rows, full: float, points: float, style: Mapping[str, Any]) -> None:
-    share, metric, low, high = (np.array([row[key] for row in rows]) for key in ("share", "metric", "low", "high"))
-    axes.fill_between(share, full + low / points, full + high / points, color=style["color"], alpha=0.13, linewidth=0)
-    axes.plot(share, metric, label=name, linewidth=1.8, markersize=5 if len(rows) <= 40 else 2.5, **style)
+def _curve(
+    axes: Axes, name: str, rows: Rows, full: float, points: float, style: Mapping[str, Any]
+) -> None:
+    share, metric, low, high = (
+        np.array([row[key] for row in rows]) for key in ("share", "metric", "low", "high")
+    )
+    axes.fill_between(
+        share,
+        full + low / points,
+        full + high / points,
+        color=style["color"],
+        alpha=0.13,
+        linewidth=0,
+    )
+    axes.plot(
+        share, metric, label=name, linewidth=1.8, markersize=5 if len(rows) <= 40 else 2.5, **style
+    )
 
 
 def _count_heads(axes: Axes, total: int) -> None:
     top = axes.secondary_xaxis(
-        "top", functions=(lambda share: np.asarray(share) * total / 100, lambda heads: np.asarray(heads) * 100 / total)
+        "top",
+        functions=(
+            lambda share: np.asarray(share) * total / 100,
+            lambda heads: np.asarray(heads) * 100 / total,
+        ),
     )
     top.set_xlabel("heads removed")
     top.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))

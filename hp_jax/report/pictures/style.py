@@ -1,4 +1,5 @@
-"""How pictures look: colours that colour-blind people can tell apart, no pyplot, no display; and their files."""
+"""How pictures look: colours that colour-blind people can tell apart, no pyplot, no display; and
+their files."""
 
 from __future__ import annotations
 
@@ -59,4 +60,6 @@ def _saved(figure: Figure, form: str, **options: Any) -> bytes:
 
 def picture(name: str, figure: Figure, caption: str) -> Picture:
     """The figure with its caption, for the page."""
-    return Picture(name, to_png(figure), to_svg(figure), round(100 * figure.get_figwidth()), caption)
+    return Picture(
+        name, to_png(figure), to_svg(figure), round(100 * figure.get_figwidth()), caption
+    )

@@ -1,11 +1,12 @@
-"""Sections about single heads: their importance, what happens without each, with each alone, and without two."""
+"""Sections about single heads: their importance, what happens without each, with each alone, and
+without two."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hp_jax.report import tables
-from hp_jax.report.comparison import Judged
+from hp_jax.report.comparison import Comparison
 from hp_jax.report.html import SIGNIFICANT, Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
@@ -22,153 +23,218 @@ def importance(store: Store) -> list[Item]:
     """Every head's importance."""
     manifest, mask_AH = store.manifest, store.read("mask")
     settings = manifest["experiment"]["importance"]
-    norm = f"each row divided by its l{settings['order']:g} norm" if settings["order"] else "not normalised"
+    norm = (
+        f"each row divided by its l{settings['order']:g} norm"
+        if settings["order"]
+        else "not normalised"
+    )
     values_AH = np.where(mask_AH, tables.importance_scores(store)[1], np.nan)
     power = 0 if settings["order"] else int(np.floor(np.log10(np.nanmax(np.abs(values_AH)) or 1.0)))
     label = f"importance ({'share of the row norm' if settings['order'] else f'10^{power} nats'})"
     signed = bool(np.nanmin(values_AH) < 0)
     caption = (
-        f"Importance of each head: the {KINDS.get(settings['kind'], settings['kind'])} gradient of the loss in its gate, "
+        f"Importance of each head: the {KINDS.get(settings['kind'], settings['kind'])} gradient "
+        "of the loss in its gate, "
         f"per {settings['per']}, {norm}. Darker heads matter more to the loss."
     )
-    figure = heatmaps.heatmap(values_AH / 10.0**power, manifest["rows"], label, centred=signed, low="RdBu_r")
+    figure = heatmaps.heatmap(
+        values_AH / 10.0**power, manifest["rows"], label, centred=signed, low="RdBu_r"
+    )
     return [
         tables.jobs(manifest),
         picture("importance", figure, caption),
-        Listing("importance", tables.importance_table(store), "Importance of every head, the highest first.", folded=True),
+        Listing(
+            "importance",
+            tables.importance_table(store),
+            "Importance of every head, the highest first.",
+            folded=True,
+        ),
     ]
 
 
-def count(judged: Judged) -> str:
+def count(comparison: Comparison) -> str:
     """How many heads change the metric significantly, as a sentence."""
-    p, change = judged.p_M[1:], judged.change.difference[1:]
+    p, change = comparison.p_M[1:], comparison.change.difference[1:]
     found = p < SIGNIFICANT
     drops = f", {(found & (change < 0)).sum()} of them drops" if found.any() else ""
     return (
-        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT}{drops} ({judged.test}, not corrected for "
+        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT}{drops} "
+        f"({comparison.test}, not corrected for "
         f"multiple tests; chance alone gives at most {SIGNIFICANT * len(p):.1f})."
     )
 
 
-def _effects(name: str, judged: Judged, when: str) -> Picture:
-    change_AH, p_AH = (judged.spread(values[1:]) for values in (judged.change.difference, judged.p_M))
-    label = f"change of {judged.metric_name} (points)"
-    figure = heatmaps.heatmap(change_AH, judged.rows, label, centred=True, marked_AH=p_AH < SIGNIFICANT)
+def _effects(name: str, comparison: Comparison, when: str) -> Picture:
+    change_AH, p_AH = (
+        comparison.spread(values[1:]) for values in (comparison.change.difference, comparison.p_M)
+    )
+    label = f"change of {comparison.metric_name} (points)"
+    figure = heatmaps.heatmap(
+        change_AH, comparison.rows, label, centred=True, marked_AH=p_AH < SIGNIFICANT
+    )
     caption = (
-        f"Change of {judged.metric_name} in points when {when}; white is no effect, framed: p < {SIGNIFICANT} ({judged.test}). "
+        f"Change of {comparison.metric_name} in points when {when}; white is no effect, framed: p "
+        f"< {SIGNIFICANT} ({comparison.test}). "
         "Colours end where the scale has an arrow; the numbers go on."
     )
     return picture(name, figure, caption)
 
 
-def one_off(judged: Judged) -> list[Item]:
+def one_off(comparison: Comparison) -> list[Item]:
     """What each head's removal does."""
-    metric = judged.metric_name
-    step = 1 / judged.examples if judged.manifest["metric"] == "accuracy" else 0.0
-    histogram = plots.histogram(judged.metric_M[1:], float(judged.metric_M[0]), metric, step)
-    resampled = int((judged.change.p[1:] < SIGNIFICANT).sum())
-    also = f" By the paired bootstrap it is {resampled}." if judged.test == "McNemar" else ""
-    tests = " McNemar's exact test compares which predictions are right." if judged.mcnemar_M is not None else ""
+    metric = comparison.metric_name
+    step = 1 / comparison.examples if comparison.manifest["metric"] == "accuracy" else 0.0
+    histogram = plots.histogram(
+        comparison.metric_M[1:], float(comparison.metric_M[0]), metric, step
+    )
+    resampled = int((comparison.change.p[1:] < SIGNIFICANT).sum())
+    also = f" By the paired bootstrap it is {resampled}." if comparison.test == "McNemar" else ""
+    tests = (
+        " McNemar's exact test compares which predictions are right."
+        if comparison.mcnemar_M is not None
+        else ""
+    )
     return [
-        judged.measured,
-        f"{count(judged)}{also}",
-        _effects("one_off", judged, "one head is removed (the paper's Table 1)"),
+        comparison.measured,
+        f"{count(comparison)}{also}",
+        _effects("one_off", comparison, "one head is removed (the paper's Table 1)"),
         picture(
             "one_off_histogram",
             histogram,
-            f"How {metric} is spread over the models that lack one head (the paper's Figure 1); dashed: the full model.",
+            f"How {metric} is spread over the models that lack one head (the paper's Figure 1); "
+            "dashed: the full model.",
         ),
         listing(
-            judged,
+            comparison,
             "one_off_grid",
-            tables.grid_table(judged),
-            f"Change of {metric} in points, laid out as the paper's Table 1; * p < {SIGNIFICANT} ({judged.test}).",
+            tables.grid_table(comparison),
+            f"Change of {metric} in points, laid out as the paper's Table 1; * p < {SIGNIFICANT} "
+            f"({comparison.test}).",
         ),
         listing(
-            judged,
+            comparison,
             "one_off",
-            tables.head_table(judged),
-            f"Every head removed alone, the largest drop of {metric} first; 95 % intervals and p from 1,000 paired resamples."
-            + tests,
+            tables.head_table(comparison),
+            f"Every head removed alone, the largest drop of {metric} first; 95 % intervals and p "
+            "from 1,000 paired resamples." + tests,
             folded=True,
         ),
-        tables.masks_file(judged, "one_off"),
+        tables.masks_file(comparison, "one_off"),
     ]
 
 
-def one_on(judged: Judged) -> list[Item]:
+def one_on(comparison: Comparison) -> list[Item]:
     """What a row loses that keeps one head."""
-    metric, split = judged.metric_name, judged.manifest["splits"].get("test", "?")
-    optimistic = f"Each head was chosen and judged on the same split, {split}: these changes are optimistic."
-    several = len(by_type(judged.rows)) > 1
-    best = f"The best single head of each row (the paper's {'Table 2' if judged.unit == 'sentence' else 'Table 3'})"
+    metric, split = comparison.metric_name, comparison.manifest["splits"].get("test", "?")
+    optimistic = (
+        f"Each head was chosen and compared on the same split, {split}: these changes are "
+        "optimistic."
+    )
+    several = len(by_type(comparison.rows)) > 1
+    best = (
+        "The best single head of each row (the paper's "
+        f"{'Table 2' if comparison.unit == 'sentence' else 'Table 3'})"
+    )
     return [
-        judged.measured,
-        f"The other rows keep all their heads. {count(judged)}",
-        _effects("one_on", judged, "the row keeps this head alone"),
-        *([_by_layer(judged, optimistic)] if several else []),
-        listing(judged, "one_on_best", tables.best_per_row(judged), f"{best}. {optimistic}", folded=several),
+        comparison.measured,
+        f"The other rows keep all their heads. {count(comparison)}",
+        _effects("one_on", comparison, "the row keeps this head alone"),
+        *([_by_layer(comparison, optimistic)] if several else []),
         listing(
-            judged,
+            comparison,
+            "one_on_best",
+            tables.best_per_row(comparison),
+            f"{best}. {optimistic}",
+            folded=several,
+        ),
+        listing(
+            comparison,
             "one_on",
-            tables.head_table(judged),
+            tables.head_table(comparison),
             f"Every head alone in its row, the largest drop of {metric} first.",
             folded=True,
         ),
-        tables.masks_file(judged, "one_on"),
+        tables.masks_file(comparison, "one_on"),
     ]
 
 
-def _by_layer(judged: Judged, remark: str) -> Listing:
+def _by_layer(comparison: Comparison, remark: str) -> Listing:
     caption = (
-        f"Change of {judged.metric_name} in points when a row keeps only its best head, laid out as the paper's Table 2; "
-        f"* p < {SIGNIFICANT} ({judged.test}). {remark}"
+        f"Change of {comparison.metric_name} in points when a row keeps only its best head, laid "
+        "out as the paper's Table 2; "
+        f"* p < {SIGNIFICANT} ({comparison.test}). {remark}"
     )
-    return listing(judged, "one_on_layers", tables.layer_table(judged), caption)
+    return listing(comparison, "one_on_layers", tables.layer_table(comparison), caption)
 
 
-def agreement(store: Store, judged: Judged) -> list[Item]:
+def agreement(store: Store, comparison: Comparison) -> list[Item]:
     """Importance against what is measured without each head."""
-    x = tables.importance_scores(store)[1][judged.part_AH]
-    effects = {f"drop of {judged.metric_name} (points)": -judged.change.difference[1:]}
-    if np.isfinite(judged.loss_M).all():
-        effects[f"increase of loss (nats per {judged.unit})"] = judged.loss_change_M[1:]
+    x = tables.importance_scores(store)[1][comparison.part_AH]
+    effects = {f"drop of {comparison.metric_name} (points)": -comparison.change.difference[1:]}
+    if np.isfinite(comparison.loss_M).all():
+        effects[f"increase of loss (nats per {comparison.unit})"] = comparison.loss_change_M[1:]
     fits = [tables.correlations(x, y) for y in effects.values()]
-    titles = [f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}" for (pearson, _), (spearman, _) in fits]
-    figure = plots.scatter(x, effects, titles, judged.names, "importance, as the pruning orders take it")
+    titles = [
+        f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}"
+        for (pearson, _), (spearman, _) in fits
+    ]
+    figure = plots.scatter(
+        x, effects, titles, comparison.names, "importance, as the pruning orders take it"
+    )
     return [
-        f"{tables.jobs(store.manifest)} {judged.measured}",
+        f"{tables.jobs(store.manifest)} {comparison.measured}",
         picture(
             "agreement",
             figure,
-            "Each point is a head, named as row.head: its importance (gradient) against what is lost without it (measured).",
+            "Each point is a head, named as row.head: its importance (gradient) against what is "
+            "lost without it (measured).",
         ),
-        Listing("agreement", tables.correlation_table(store, judged), "Correlation over heads; positive means agreement."),
+        Listing(
+            "agreement",
+            tables.correlation_table(store, comparison),
+            "Correlation over heads; positive means agreement.",
+        ),
     ]
 
 
-def pairs(judged: Judged, store: Store, singles: Store | None) -> list[Item]:
-    """What the removal of two heads does, and, with `singles`, what they are worth beyond what each is; `store` is `judged`."""
-    both: list[Item] = [judged.measured, count(judged)]
+def pairs(comparison: Comparison, store: Store, singles: Store | None) -> list[Item]:
+    """What the removal of two heads does, and, with `singles`, what they are worth beyond what each
+    is; `store` is `comparison`."""
+    both: list[Item] = [comparison.measured, count(comparison)]
     if singles and tables.comparable(store, singles):
-        both += _interactions(judged, store, singles)
+        both += _interactions(comparison, store, singles)
     else:
-        both.append("What two heads are worth beyond what each is comes from losses of the same heads alone: the set one_off.")
-    return [*both, tables.masks_file(judged, "pairs")]
+        both.append(
+            "What two heads are worth beyond what each is comes from losses of the same heads "
+            "alone: the set one_off."
+        )
+    return [*both, tables.masks_file(comparison, "pairs")]
 
 
-def _interactions(judged: Judged, store: Store, singles: Store) -> list[Item]:
+def _interactions(comparison: Comparison, store: Store, singles: Store) -> list[Item]:
     together, heads = tables.interactions(store, singles)
-    label = f"extra increase of the mean loss (nats per {judged.unit})"
+    label = f"extra increase of the mean loss (nats per {comparison.unit})"
     figure = heatmaps.interactions(together, heads, store.manifest["rows"], label)
-    rows = tables.pair_table(judged, together, heads)
-    which = f"the {MOST} strongest of {len(rows)}; pairs.csv has all" if len(rows) > MOST else "the strongest first"
+    rows = tables.pair_table(comparison, together, heads)
+    which = (
+        f"the {MOST} strongest of {len(rows)}; pairs.csv has all"
+        if len(rows) > MOST
+        else "the strongest first"
+    )
     return [
         picture(
             "pairs",
             figure,
-            "What removing two heads adds to the mean loss beyond the sum of each alone. Red: they stand in for each other, "
-            "losing both is worse than the sum; blue: one is of little use without the other, losing the second costs less.",
+            "What removing two heads adds to the mean loss beyond the sum of each alone. Red: "
+            "they stand in for each other, "
+            "losing both is worse than the sum; blue: one is of little use without the other, "
+            "losing the second costs less.",
         ),
-        listing(judged, "pairs", rows, f"Interactions of pairs: extra increase of the mean loss, {which}.", most=MOST),
+        listing(
+            comparison,
+            "pairs",
+            rows,
+            f"Interactions of pairs: extra increase of the mean loss, {which}.",
+            most=MOST,
+        ),
     ]

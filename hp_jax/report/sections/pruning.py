@@ -1,4 +1,5 @@
-"""The section about pruning: curves of every order, from all heads (Figures 3 and 6) and from those of one type (Figure 4)."""
+"""The section about pruning: curves of every order, from all heads (Figures 3 and 6) and from those
+of one type (Figure 4)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import get_args
 
 from hp_jax.config import Order
 from hp_jax.report import tables
-from hp_jax.report.comparison import Judged, judge, part_of, points
+from hp_jax.report.comparison import Comparison, compare, part_of, points
 from hp_jax.report.html import SIGNIFICANT, Item
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
@@ -19,22 +20,30 @@ ORDERS = get_args(Order)
 """The pruning orders, in the order of the legend."""
 ALL = "all"
 
-Curves = Mapping[str, Mapping[str, Judged]]
-"""By order, and by which heads were pruned: `all` heads, or those of the type or row with this name."""
+Curves = Mapping[str, Mapping[str, Comparison]]
+"""By order, and by which heads were pruned: `all` heads, or those of the type or row with this
+name."""
 
 
 def read_curves(finished: Mapping[str, Store]) -> Curves:
     """The curves that are there, orders and types in the order in which they are shown."""
-    curves: dict[str, dict[str, Judged]] = {order: {} for order in ORDERS}
+    curves: dict[str, dict[str, Comparison]] = {order: {} for order in ORDERS}
     for name in finished:
         folder, _, rest = name.partition("/")
         order, _, part = rest.removesuffix("/test").partition(".")
         if folder == "pruning" and rest.endswith("/test") and order in ORDERS and "/" not in part:
             store = finished[name]
-            curves[order][part or ALL] = judge(store, part_of(store.manifest, [part] if part else []))
+            curves[order][part or ALL] = compare(
+                store, part_of(store.manifest, [part] if part else [])
+            )
     shown = [ALL, *NAMES]
     return {
-        order: dict(sorted(parts.items(), key=lambda item: shown.index(item[0]) if item[0] in shown else len(shown)))
+        order: dict(
+            sorted(
+                parts.items(),
+                key=lambda item: shown.index(item[0]) if item[0] in shown else len(shown),
+            )
+        )
         for order, parts in curves.items()
         if parts
     }
@@ -44,23 +53,42 @@ def how_far(curves: Curves) -> list[str]:
     """How many heads each order can remove before the metric drops significantly, as sentences."""
     sentences = []
     for order, parts in curves.items():
-        judgeable = {part: judged for part, judged in parts.items() if judged.full is not None}
-        sentences += [_how_far(order, judged) for part, judged in judgeable.items() if part == ALL]
-        ends = {part: tables.removable(judged)[0] for part, judged in judgeable.items() if part != ALL}
+        comparable_parts = {
+            part: comparison for part, comparison in parts.items() if comparison.full is not None
+        }
+        sentences += [
+            _how_far(order, comparison)
+            for part, comparison in comparable_parts.items()
+            if part == ALL
+        ]
+        ends = {
+            part: tables.removable(comparison)[0]
+            for part, comparison in comparable_parts.items()
+            if part != ALL
+        }
         if ends:
-            counts = [f"{named(part)} {end['removed']} of {len(judgeable[part].living)}" for part, end in ends.items()]
-            sentences.append(f"Heads of one type alone that can go likewise in the {order} order: {', '.join(counts)}.")
+            counts = [
+                f"{named(part)} {end['removed']} of {len(comparable_parts[part].living)}"
+                for part, end in ends.items()
+            ]
+            sentences.append(
+                f"Heads of one type alone that can go likewise in the {order} order: "
+                f"{', '.join(counts)}."
+            )
     return sentences
 
 
-def _how_far(order: str, judged: Judged) -> str:
-    last, drop = tables.removable(judged)
+def _how_far(order: str, comparison: Comparison) -> str:
+    last, drop = tables.removable(comparison)
     then = f"the next step, {drop['removed']} heads, is one" if drop else "no step is one"
-    test = f"p < {SIGNIFICANT}, {judged.test}, {judged.examples} {judged.unit}s"
+    test = f"p < {SIGNIFICANT}, {comparison.test}, {comparison.examples} {comparison.unit}s"
     there = f"{last['change']:+.2f} points, 95 % interval {last['low']:+.2f} to {last['high']:+.2f}"
     return (
-        f"In the {order} order {last['removed']} of {len(judged.living)} heads ({last['share']:.0f} %) can go without a "
-        f"significant drop of {judged.metric_name} ({test}; {then})." + f" There it changes by {there}." * (last["removed"] > 0)
+        f"In the {order} order {last['removed']} of {len(comparison.living)} heads "
+        f"({last['share']:.0f} %) can go without a "
+        f"significant drop of {comparison.metric_name} ({test}; {then})."
+        + f" There it changes by {there}."
+        * (last["removed"] > 0)
     )
 
 
@@ -73,59 +101,81 @@ def section(curves: Curves) -> list[Item]:
     """All curves, as pictures and tables."""
     by_order = {order: parts[ALL] for order, parts in curves.items() if ALL in parts}
     by_part = {order: parts for order, parts in curves.items() if set(parts) != {ALL}}
-    first = next(judged for parts in curves.values() for judged in parts.values())
+    first = next(comparison for parts in curves.values() for comparison in parts.values())
     items: list[Item] = []
     for order, parts in curves.items():
-        judged = next(iter(parts.values()))
-        items.append(f"{order}: {tables.jobs(judged.manifest)[:-1]} ({judged.examples} {judged.unit}s).")
+        comparison = next(iter(parts.values()))
+        items.append(
+            f"{order}: {tables.jobs(comparison.manifest)[:-1]} ({comparison.examples} "
+            f"{comparison.unit}s)."
+        )
     items += [first.signature] if first.signature else []
     items += _of_all(by_order) if by_order else []
     items += _of_types(by_part) if by_part else []
     for order, parts in curves.items():
-        for part, judged in parts.items():
-            only = "" if part == ALL else f", {named(part)} only; shares are of its {judged.part_AH.sum()} heads"
+        for part, comparison in parts.items():
+            only = (
+                ""
+                if part == ALL
+                else f", {named(part)} only; shares are of its {comparison.part_AH.sum()} heads"
+            )
             caption = f"Pruning in the {order} order{only}; each line against the full model."
             name = f"pruning_{order}" + f"_{part}" * (part != ALL)
-            items.append(listing(judged, name, tables.curve_table(judged), caption, folded=True))
+            items.append(
+                listing(comparison, name, tables.curve_table(comparison), caption, folded=True)
+            )
     return items
 
 
-def _of_all(by_order: Mapping[str, Judged]) -> list[Item]:
+def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
     first = next(iter(by_order.values()))
-    rows = {order: tables.curve_table(judged) for order, judged in by_order.items()}
-    gone = {order: tables.removal_shares(judged) for order, judged in by_order.items()}
+    rows = {order: tables.curve_table(comparison) for order, comparison in by_order.items()}
+    gone = {order: tables.removal_shares(comparison) for order, comparison in by_order.items()}
     return [
         picture(
             "pruning",
             plots.curves(
-                {"": rows}, _full(first), first.constant, first.metric_name, points(first.manifest), len(first.living)
+                {"": rows},
+                _full(first),
+                first.constant,
+                first.metric_name,
+                points(first.manifest),
+                len(first.living),
             ),
-            f"How {first.metric_name} changes as heads are removed, without retraining (the paper's Figures 3 and 6). Bands: "
+            f"How {first.metric_name} changes as heads are removed, without retraining (the "
+            "paper's Figures 3 and 6). Bands: "
             "95 % paired-bootstrap interval of the change against the full model.",
         ),
         picture(
             "removal",
             heatmaps.removals(gone, first.manifest["rows"], first.part_AH),
-            "When each head goes, in each order: light heads first, dark heads last; the darkest stay to the end.",
+            "When each head goes, in each order: light heads first, dark heads last; the darkest "
+            "stay to the end.",
         ),
     ]
 
 
 def _of_types(by_part: Curves) -> list[Item]:
-    first = next(judged for parts in by_part.values() for judged in parts.values())
+    first = next(comparison for parts in by_part.values() for comparison in parts.values())
     panels = {}
     for order, parts in by_part.items():
-        rows = {named(part): tables.curve_table(judged) for part, judged in parts.items()}
-        panels[f"{order} order"] = rows | ({"all heads": rows.pop(ALL)} if ALL in rows else {})  # types in their usual colours
+        rows = {named(part): tables.curve_table(comparison) for part, comparison in parts.items()}
+        panels[f"{order} order"] = rows | (
+            {"all heads": rows.pop(ALL)} if ALL in rows else {}
+        )  # types in their usual colours
     return [
         picture(
             "pruning_types",
-            plots.curves(panels, _full(first), first.constant, first.metric_name, points(first.manifest)),
-            f"How {first.metric_name} changes as heads of one type of attention are removed and the others all stay (the "
-            "paper's Figure 4); shares are of the heads of that type. Bands: 95 % intervals of the change.",
+            plots.curves(
+                panels, _full(first), first.constant, first.metric_name, points(first.manifest)
+            ),
+            f"How {first.metric_name} changes as heads of one type of attention are removed and "
+            "the others all stay (the "
+            "paper's Figure 4); shares are of the heads of that type. Bands: 95 % intervals of "
+            "the change.",
         )
     ]
 
 
-def _full(judged: Judged) -> float:
-    return float("nan") if judged.full is None else float(judged.metric_M[judged.full])
+def _full(comparison: Comparison) -> float:
+    return float("nan") if comparison.full is None else float(comparison.metric_M[comparison.full])

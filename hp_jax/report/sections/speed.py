@@ -17,18 +17,31 @@ Rows = list[dict[str, Any]]
 
 
 def tables(rows: Rows, device: str) -> list[str]:
-    """What each side is; how fast, laid out as the paper's Table 4, a table a mode and length; and everything beside it."""
+    """What each side is; how fast, laid out as the paper's Table 4, a table a mode and length; and
+    everything beside it."""
     lines = [f"{device}; medians of {len(rows[0]['per_second_rounds'])} rounds", ""]
     sides = {row["side"]: row for row in rows}
     cells = [["side", "heads", "parameters", "MiB", "heads of each row"]]
     for name, row in sides.items():
         counts = " ".join(map(str, row["heads_per_row"].values()))
-        cells.append([name, str(row["heads"]), f"{row['parameters'] / 1e6:.2f} M", f"{row['bytes'] / 2**20:.1f}", counts])
+        cells.append(
+            [
+                name,
+                str(row["heads"]),
+                f"{row['parameters'] / 1e6:.2f} M",
+                f"{row['bytes'] / 2**20:.1f}",
+                counts,
+            ]
+        )
     lines += [*_aligned(cells), ""]
     for (mode, length), part in _panels(rows).items():
         unit = "sentences/s (tokens/s)" if "tokens_per_second" in part[0] else "examples/s"
         batches = list(dict.fromkeys(row["batch"] for row in part))
-        lines += [f"{mode}, {length} tokens: {unit}, and how much faster than the original in the same round", ""]
+        lines += [
+            f"{mode}, {length} tokens: {unit}, and how much faster than the original in the same "
+            "round",
+            "",
+        ]
         cells = [["side", *(f"batch {examples}" for examples in batches)]]
         for name in sides:
             cells.append([name, *(_rate(row) for row in part if row["side"] == name)])
@@ -62,7 +75,10 @@ def _details(row: Mapping[str, Any]) -> list[str]:
 
 def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    ]
 
 
 def _panels(rows: Rows) -> dict[tuple[str, int], Rows]:
@@ -75,10 +91,16 @@ def _panels(rows: Rows) -> dict[tuple[str, int], Rows]:
 
 @styled
 def plot(rows: Rows) -> Figure:
-    """Speed-up against the share of heads removed, a line a batch beside the FLOP bound; a panel a mode and length."""
+    """Speed-up against the share of heads removed, a line a batch beside the FLOP bound; a panel a
+    mode and length."""
     panels = _panels(rows)
-    figure = Figure(figsize=(WIDTH if len(panels) > 1 else 0.7 * WIDTH, 3.9 * math.ceil(len(panels) / 3)), layout="constrained")
-    grid = figure.subplots(math.ceil(len(panels) / 3), min(len(panels), 3), squeeze=False, sharey=True).ravel()
+    figure = Figure(
+        figsize=(WIDTH if len(panels) > 1 else 0.7 * WIDTH, 3.9 * math.ceil(len(panels) / 3)),
+        layout="constrained",
+    )
+    grid = figure.subplots(
+        math.ceil(len(panels) / 3), min(len(panels), 3), squeeze=False, sharey=True
+    ).ravel()
     for axes in grid[len(panels) :]:
         axes.remove()
     for axes, ((mode, length), part) in zip(grid, panels.items(), strict=False):
@@ -90,9 +112,18 @@ def plot(rows: Rows) -> Figure:
             style = {key: values[place % len(values)] for key, values in STYLES.items()}
             low, high = ([one[end] for one in ratio] for end in ("low", "high"))
             axes.fill_between(share, low, high, color=style["color"], alpha=0.13, linewidth=0)
-            axes.plot(share, [one["median"] for one in ratio], label=f"batch {examples}", linewidth=1.8, markersize=5, **style)
+            axes.plot(
+                share,
+                [one["median"] for one in ratio],
+                label=f"batch {examples}",
+                linewidth=1.8,
+                markersize=5,
+                **style,
+            )
         if mode == FORWARD:
-            axes.plot(share, [row["bound"] for row in line], color=INK, linewidth=1, label="FLOP bound")
+            axes.plot(
+                share, [row["bound"] for row in line], color=INK, linewidth=1, label="FLOP bound"
+            )
         axes.set(xlabel="share of heads removed (%)", title=f"{mode}, {length} tokens")
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
