@@ -48,7 +48,5 @@ config = TranslationExperiment(
     decoding=Decoding(beam=1),
     importance=Importance(split="train[:2000]"),
     ablation=Ablation(split="test[:1000]"),
-    pruning=Pruning(
-        select="test[:1000]", test="test[1000:]", attention=("all", "enc", "dec", "cross")
-    ),
+    pruning=Pruning(select="test[:1000]", test="test[1000:]", rows=("all", "enc", "dec", "cross")),
 )

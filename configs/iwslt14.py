@@ -51,5 +51,5 @@ config = TranslationExperiment(
     decoding=Decoding(beam=5),
     importance=Importance(split="train"),
     ablation=Ablation(split="valid"),
-    pruning=Pruning(select="valid", test="test", attention=("all", "enc", "dec", "cross")),
+    pruning=Pruning(select="valid", test="test", rows=("all", "enc", "dec", "cross")),
 )

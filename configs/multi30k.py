@@ -53,5 +53,5 @@ config = TranslationExperiment(
     decoding=Decoding(beam=1),
     importance=Importance(split="train[:2000]"),
     ablation=Ablation(split="test"),
-    pruning=Pruning(select="validation", test="test", attention=("all", "enc", "dec", "cross")),
+    pruning=Pruning(select="validation", test="test", rows=("all", "enc", "dec", "cross")),
 )

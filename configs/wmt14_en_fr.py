@@ -18,7 +18,7 @@ config = TranslationExperiment(
     out="runs/wmt14_en_fr",
     dtype="bfloat16",
     data=ParallelData(
-        kind="sacrebleu",
+        format="sacrebleu",
         source="en",
         target="fr",
         max_length=256,
@@ -29,6 +29,6 @@ config = TranslationExperiment(
     importance=Importance(split="wmt12"),
     ablation=Ablation(split="wmt13"),
     pruning=Pruning(
-        select="wmt13", test="wmt14/full", rounding="ceil", attention=("all", "enc", "dec", "cross")
+        select="wmt13", test="wmt14/full", rounding="ceil", rows=("all", "enc", "dec", "cross")
     ),
 )

@@ -14,7 +14,7 @@ config = TranslationExperiment(
     out="runs/wmt14_en_fr_big",
     dtype="bfloat16",
     data=ParallelData(
-        kind="tfds",
+        format="tfds",
         name="wmt14_translate/fr-en",
         source="en",
         target="fr",
@@ -50,6 +50,6 @@ config = TranslationExperiment(
     decoding=Decoding(beam=5),
     importance=Importance(split="train[:10000]"),
     pruning=Pruning(
-        select="validation", test="test", rounding="ceil", attention=("all", "enc", "dec", "cross")
+        select="validation", test="test", rounding="ceil", rows=("all", "enc", "dec", "cross")
     ),
 )

@@ -71,7 +71,7 @@ class BertConfig(Heads):
     attention_dropout: float = 0.1
     classifier_dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["xla", "cudnn"] = "xla"
+    kernel: Literal["xla", "cudnn"] = "xla"
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads:
@@ -147,7 +147,7 @@ class Seq2SeqConfig(Heads):
     dropout: float = 0.1
     attention_dropout: float = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["xla", "cudnn"] = "xla"
+    kernel: Literal["xla", "cudnn"] = "xla"
 
     def __post_init__(self) -> None:
         for heads in (self.encoder_heads, self.decoder_heads, self.cross_heads):

@@ -9,7 +9,7 @@ from typing import Literal
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 
 Reduction = Literal["token", "example", "batch"]
-Kind = Literal["abs", "signed", "squared"]
+Measure = Literal["abs", "signed", "squared"]
 Order = Literal["one_shot", "re_estimated", "oracle"]
 MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
 
@@ -24,7 +24,7 @@ class Data:
     path: str = ""
     """A folder with the task's files, or a prepared tensorflow-datasets folder (or the data_dir to
     prepare one in)."""
-    source: Literal["files", "tfds"] = "files"
+    format: Literal["files", "tfds"] = "files"
     files: tuple[tuple[str, str], ...] = ()
     """(split, file name) pairs; default: the names under which the task is distributed."""
     text: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class ParallelData:
     path: str = ""
     """A folder with the files of the pair, or a prepared tensorflow-datasets folder (or a data_dir
     that has one)."""
-    kind: Literal["files", "tfds", "sacrebleu"] = "files"
+    format: Literal["files", "tfds", "sacrebleu"] = "files"
     """With sacrebleu the name of a split is that of a test set, such as wmt14/full or mtnt2019, and
     `path` is not read."""
     files: tuple[tuple[str, str, str], ...] = ()
@@ -127,8 +127,8 @@ class Importance:
     """Where importance is computed, for the pruning orders too."""
     per: Reduction = "token"
     """What the absolute value or square is taken of."""
-    kind: Kind = "abs"
-    order: float = 2.0
+    measure: Measure = "abs"
+    norm: float = 2.0
     """Order of the norm by which each row's scores are divided; 0 leaves them as they are."""
     keep_gradients: bool = False
     """Also keep the gate gradients of every example [N, A, H]."""
@@ -160,7 +160,7 @@ class Ablation:
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
     """Off: each head; all but it in its row; pairs; rows; random subsets; more and more heads of an
     order; what a file says."""
-    attention: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
     """Only heads of these rows or types of attention, such as `enc`, `dec`, `cross` or `cross.0`;
     default: all."""
     random: RandomSets = RandomSets()
@@ -212,7 +212,7 @@ class Pruning:
     """Numbers of heads removed; replaces `shares`."""
     floor: int = 0
     """Heads that each row keeps."""
-    attention: tuple[str, ...] = ("all",)
+    rows: tuple[str, ...] = ("all",)
     """From which heads: `all`, or one type of attention (`enc`, `dec`, `cross`); each has its own
     curves (Figure 4)."""
     calibrate: int = 0
@@ -246,7 +246,7 @@ class Experiment:
     """Folder for everything that is made; what is already finished there is not done again."""
     seed: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
-    attention: Literal["xla", "cudnn"] = "xla"
+    kernel: Literal["xla", "cudnn"] = "xla"
     """Attention kernel; cudnn needs an NVIDIA GPU and bfloat16."""
     train: Train = Train()
     importance: Importance = Importance()

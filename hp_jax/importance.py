@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from hp_jax.config import Kind, Reduction
+from hp_jax.config import Measure, Reduction
 from hp_jax.heads import as_mask_row, check_mask, gates
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
 from hp_jax.task import Array, Batch, Params, Task
@@ -54,13 +54,13 @@ def gate_gradients(
     return jax.grad(lambda gates: jnp.sum(task.loss(params, batch, gates) * batch["weight_B"]))(at)
 
 
-def _measure(x: jax.Array, kind: Kind) -> jax.Array:
-    return {"abs": jnp.abs, "signed": lambda x: x, "squared": jnp.square}[kind](x)
+def _measure(x: jax.Array, measure: Measure) -> jax.Array:
+    return {"abs": jnp.abs, "signed": lambda x: x, "squared": jnp.square}[measure](x)
 
 
-@functools.partial(jax.jit, static_argnames=("task", "per", "kind"))
+@functools.partial(jax.jit, static_argnames=("task", "per", "measure"))
 def importance_sums(
-    task: Task, params: Params, batch: Batch, mask_AH: Array, *, per: Reduction, kind: Kind
+    task: Task, params: Params, batch: Batch, mask_AH: Array, *, per: Reduction, measure: Measure
 ) -> Sums:
     """One batch's `Sums`; `per` says what the absolute value or square is taken of, and what is
     counted.
@@ -74,11 +74,11 @@ def importance_sums(
     gradients, queries = gate_gradients(task, params, batch, mask_AH), task.queries(batch)
     for gradient_BTH, real_BT, present_H in zip(gradients, queries, task.present_AH, strict=True):
         if per == "token":
-            total_H = _measure(gradient_BTH, kind).sum((0, 1))
+            total_H = _measure(gradient_BTH, measure).sum((0, 1))
         elif per == "example":
-            total_H = _measure(gradient_BTH.sum(1), kind).sum(0)
+            total_H = _measure(gradient_BTH.sum(1), measure).sum(0)
         else:
-            total_H = _measure(gradient_BTH.sum((0, 1)), kind)
+            total_H = _measure(gradient_BTH.sum((0, 1)), measure)
         totals.append(as_mask_row(total_H, present_H))
         counts.append(jnp.sum(real_BT) if per == "token" else examples)
     return Sums(jnp.stack(totals), jnp.stack(counts))
@@ -102,7 +102,7 @@ def sum_importance(
     mask_AH: Array,
     *,
     per: Reduction = "token",
-    kind: Kind = "abs",
+    measure: Measure = "abs",
     mesh: Mesh | None = None,
 ) -> Sums:
     """`Sums` over all batches, added up in float64 on the host; the batches are spread over the
@@ -114,7 +114,7 @@ def sum_importance(
     if not batches:
         raise ValueError("importance needs at least one batch, but there is none")
     parts = [
-        importance_sums(task, params, place_batch(batch, mesh), mask_AH, per=per, kind=kind)
+        importance_sums(task, params, place_batch(batch, mesh), mask_AH, per=per, measure=measure)
         for batch in batches
     ]
     parts = fetch(parts)
@@ -133,7 +133,7 @@ def head_importance(
     mask_AH: Array,
     *,
     per: Reduction = "token",
-    kind: Kind = "abs",
+    measure: Measure = "abs",
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """The mean importance `[A, H]` of each head at `mask_AH`; see `importance_sums` for `per`.
@@ -141,7 +141,9 @@ def head_importance(
     Dead heads have a score too (see `gate_gradients`); `keep_top` and `normalize_rows` leave them
     out.
     """
-    return sum_importance(task, params, batches, mask_AH, per=per, kind=kind, mesh=mesh).score_AH
+    return sum_importance(
+        task, params, batches, mask_AH, per=per, measure=measure, mesh=mesh
+    ).score_AH
 
 
 def example_gradients(
@@ -167,9 +169,14 @@ def example_gradients(
     return gradient_NAH
 
 
-def normalize_rows(score_AH: Array, mask_AH: Array, *, order: float = 2.0) -> np.ndarray:
+def normalize_rows(score_AH: Array, mask_AH: Array, *, norm: float = 2.0) -> np.ndarray:
     """Scores divided by the norm of their row's living heads, as the authors do with l2; 0 for dead
-    heads and all-zero rows."""
+    heads and all-zero rows.
+
+    norm: its order, such as 1, 2 or infinity; 0 leaves the scores as they are.
+    """
     score_AH = np.where(np.asarray(mask_AH) != 0, np.asarray(score_AH, np.float64), 0.0)
-    norm_A = np.linalg.norm(score_AH, ord=order, axis=1)
+    if norm == 0:
+        return score_AH
+    norm_A = np.linalg.norm(score_AH, ord=norm, axis=1)
     return score_AH / np.where(norm_A > 0, norm_A, 1.0)[:, None]

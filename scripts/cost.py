@@ -83,7 +83,7 @@ class Cost:
 def task_of(cost: Cost, config: Experiment) -> Classification | Translation:
     """The config's model; of a classifier, whose shape comes with its checkpoint, the shape is the
     flags'."""
-    compute: dict[str, Any] = {"dtype": cost.dtype or config.dtype, "attention": config.attention}
+    compute: dict[str, Any] = {"dtype": cost.dtype or config.dtype, "kernel": config.kernel}
     if isinstance(config, TranslationExperiment):
         own = config.architecture
         vocab = {
@@ -236,7 +236,7 @@ def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh
         "forward",
         lambda: jax.jit(forward, static_argnums=0).lower(task, params, batch, mask_AH).compile(),
     )
-    scoring = {"per": config.importance.per, "kind": config.importance.kind}
+    scoring = {"per": config.importance.per, "measure": config.importance.measure}
     show(
         "importance",
         lambda: importance_sums.lower(task, params, batch, mask_AH, **scoring).compile(),

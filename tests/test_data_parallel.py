@@ -137,7 +137,7 @@ def test_faults_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"dev\.tsv:1: expected 2 fields, but found 3"):
         read(tmp_path, "dev")
     with pytest.raises(ValueError, match="need the set's name"):
-        read(tmp_path, kind="tfds")
+        read(tmp_path, format="tfds")
 
 
 # --- tensorflow-datasets and sacrebleu -----------------------------------------------------------
@@ -187,7 +187,7 @@ def test_a_prepared_translation_set(data_dir):
     with pytest.raises(
         ValueError, match=r"expected a prepared folder, or a data_dir that contains other/de_to_en"
     ):
-        read(data_dir, kind="tfds", name="other/de_to_en")
+        read(data_dir, format="tfds", name="other/de_to_en")
 
 
 def test_nothing_heavy_is_imported(data_dir):
@@ -198,7 +198,7 @@ def test_nothing_heavy_is_imported(data_dir):
         "late = ('sacrebleu', 'sacremoses', 'sentencepiece', 'subword_nmt', "
         "'tensorflow_datasets', 'jax');"
         "assert not set(late) & set(sys.modules);"
-        f"data = ParallelData(path={str(data_dir)!r}, kind='tfds', "
+        f"data = ParallelData(path={str(data_dir)!r}, format='tfds', "
         "name='ted_hrlr_translate/de_to_en');"
         "assert len(parallel.read_parallel(data, 'train')) == 4 and 'tensorflow' not in sys.modules"
     )
@@ -216,9 +216,9 @@ def test_set(tmp_path, monkeypatch):
 def test_a_test_set_of_sacrebleu(test_set):
     for field in sacrebleu.dataset.DATASETS["wmt14/full"].fieldnames("de-en"):
         write(test_set, f"wmt14_full.de-en.{field}", [pair[field != "src"] for pair in PAIRS])
-    found = read("", "wmt14/full", kind="sacrebleu")
+    found = read("", "wmt14/full", format="sacrebleu")
     assert pairs_of(found) == PAIRS
-    assert len(read("", "wmt14/full[:50%]", kind="sacrebleu")) == 2
+    assert len(read("", "wmt14/full[:50%]", format="sacrebleu")) == 2
 
 
 def test_what_sacrebleu_cannot_give_says_what_to_do(test_set, monkeypatch):
@@ -230,11 +230,11 @@ def test_what_sacrebleu_cannot_give_says_what_to_do(test_set, monkeypatch):
         RuntimeError,
         match=r"test set wmt14/full for de-en \(URLError: .*no network.* needs the network once",
     ):
-        read("", "wmt14/full", kind="sacrebleu")
+        read("", "wmt14/full", format="sacrebleu")
     with pytest.raises(ValueError, match=r"no test set 'wmt99' for de-en; it has .*wmt14/full"):
-        read("", "wmt99", kind="sacrebleu")
+        read("", "wmt99", format="sacrebleu")
     with pytest.raises(ValueError, match="'wmt14' for de-xx; it has none"):
-        read("", "wmt14", kind="sacrebleu", target="xx")
+        read("", "wmt14", format="sacrebleu", target="xx")
 
 
 # --- encoded pairs -------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def data_dir(tmp_path_factory):
 
 
 def read(path, split="train", **settings):
-    return labelled.read(Data(task="mrpc", path=str(path), source="tfds", **settings), split)
+    return labelled.read(Data(task="mrpc", path=str(path), format="tfds", **settings), split)
 
 
 def test_a_prepared_folder_gives_all_examples(data_dir):
@@ -90,7 +90,7 @@ def test_the_newest_version_is_read(data_dir, tmp_path):
 def test_a_set_that_is_not_in_glue_is_read_by_its_columns(data_dir):
     folder = data_dir / "glue" / "mrpc" / "2.0.0"
     data = Data(
-        task="mine", path=str(folder), source="tfds", text=("sentence2",), labels=tuple(LABELS)
+        task="mine", path=str(folder), format="tfds", text=("sentence2",), labels=tuple(LABELS)
     )
     assert sorted(labelled.read(data, "train").text) == sorted((second,) for _, second in PAIRS)
 
@@ -110,7 +110,7 @@ def test_faults_are_named(data_dir, tmp_path):
         ValueError, match=r"expected a prepared folder, or a data_dir that contains mine/<version>"
     ):
         labelled.read(
-            Data(task="mine", path=str(tmp_path), source="tfds", text=("a",), labels=("x", "y")),
+            Data(task="mine", path=str(tmp_path), format="tfds", text=("a",), labels=("x", "y")),
             "train",
         )
 
@@ -129,7 +129,7 @@ def test_what_cannot_be_prepared_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.download.DownloadManager, "download", offline)
     with pytest.raises(
         RuntimeError,
-        match=r'could not prepare glue/mrpc in .*copy the folder, or use source="files"$',
+        match=r"could not prepare glue/mrpc in .*copy the folder, or use --data.format files$",
     ):
         read(tmp_path)
 
@@ -143,7 +143,7 @@ def test_a_glue_task_is_prepared_without_tensorflow(tmp_path, monkeypatch):
     monkeypatch.setattr(
         tfds.core.download.DownloadManager, "download_and_extract", lambda self, url: tmp_path
     )
-    found = labelled.read(Data(task="rte", path=str(tmp_path), source="tfds"), "validation")
+    found = labelled.read(Data(task="rte", path=str(tmp_path), format="tfds"), "validation")
     assert (found.text, found.label) == ((('a "b', "c"),), ("entailment",))
 
 

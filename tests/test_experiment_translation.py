@@ -80,7 +80,7 @@ def config(tmp_path_factory):
             test="test",
             shares=(0.0, 0.5, 1.0),
             orders=("one_shot", "oracle"),
-            attention=("all", "cross"),
+            rows=("all", "cross"),
         ),
     )
 
@@ -149,7 +149,7 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
         config,
         model=str(finished / "model"),
         out=str(tmp_path),
-        ablation=dataclasses.replace(config.ablation, attention=("dec",), sets=("one_off",)),
+        ablation=dataclasses.replace(config.ablation, rows=("dec",), sets=("one_off",)),
     )
     experiment.ablate(other)
     some, every = (
@@ -161,7 +161,7 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
     with pytest.raises(
         ValueError, match=r"has no attention 'decoder'; its rows are enc.0, dec.0, cross.0"
     ):
-        experiment.ablate(dataclasses.replace(other, ablation=Ablation(attention=("decoder",))))
+        experiment.ablate(dataclasses.replace(other, ablation=Ablation(rows=("decoder",))))
 
 
 def test_importance_does_not_depend_on_batches_or_padding(finished, config):

@@ -45,13 +45,13 @@ def test_equals_finite_differences(mask_AH):
             np.testing.assert_allclose(found_BAH[:, row, head], slope_B, atol=2e-4, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("per", "kind"), [("token", "abs"), ("example", "squared")])
-def test_does_not_depend_on_batch_size_order_bucketing_or_padding(per, kind):
+@pytest.mark.parametrize(("per", "measure"), [("token", "abs"), ("example", "squared")])
+def test_does_not_depend_on_batch_size_order_bucketing_or_padding(per, measure):
     """Traps 1, 2 and 9: nothing accumulates between batches, and the batch size is no part of the
     definition."""
 
     def score(parts):
-        return sum_importance(TASK, PARAMS, parts, FULL, per=per, kind=kind, mesh=ONE_DEVICE)
+        return sum_importance(TASK, PARAMS, parts, FULL, per=per, measure=measure, mesh=ONE_DEVICE)
 
     whole = score(batches(DATA, size=32, buckets=(16,)))
     for parts in (
@@ -100,9 +100,9 @@ def test_batch_depends_on_the_batch_size_as_in_run_bertology():
 def test_the_kinds_are_related_as_they_should_be():
     batch = batches(DATA, size=13, buckets=(16,))[0]
     gradient_NAH = example_gradients(TASK, PARAMS, [batch], FULL, mesh=ONE_DEVICE)
-    for kind, function in (("abs", np.abs), ("signed", lambda x: x), ("squared", np.square)):
+    for measure, function in (("abs", np.abs), ("signed", lambda x: x), ("squared", np.square)):
         found_AH = head_importance(
-            TASK, PARAMS, batched(DATA), FULL, per="example", kind=kind, mesh=ONE_DEVICE
+            TASK, PARAMS, batched(DATA), FULL, per="example", measure=measure, mesh=ONE_DEVICE
         )
         np.testing.assert_allclose(found_AH, function(gradient_NAH).mean(0), rtol=1e-3, atol=1e-4)
 
@@ -142,7 +142,7 @@ def test_padding_positions_have_no_gradient_and_a_dead_head_has_one():
     normal_AH = normalize_rows(score_AH, PARTIAL)
     assert not normal_AH[~PARTIAL].any()
     np.testing.assert_allclose(np.square(normal_AH).sum(1), [0, 1])
-    np.testing.assert_allclose(np.abs(normalize_rows(score_AH, PARTIAL, order=1)).sum(1), [0, 1])
+    np.testing.assert_allclose(np.abs(normalize_rows(score_AH, PARTIAL, norm=1)).sum(1), [0, 1])
 
 
 def test_weights_get_no_gradient_by_the_compilers_own_count():
@@ -159,7 +159,7 @@ def test_weights_get_no_gradient_by_the_compilers_own_count():
         return jax.jit(function).lower(params, batch, mask_AH).compile().cost_analysis()["flops"]
 
     forward = flops(loss)
-    gates = flops(functools.partial(importance_sums, task, per="token", kind="abs"))
+    gates = flops(functools.partial(importance_sums, task, per="token", measure="abs"))
     weights = flops(jax.grad(loss))
     assert gates < 2.2 * forward < weights
 

@@ -336,7 +336,7 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(
             orders=("one_shot",),
-            attention=("cross",),
+            rows=("cross",),
             heads=(0, 2),
             test="test",
             select="test",

@@ -93,7 +93,7 @@ def test_importance_is_the_mean_and_rows_have_norm_one(tmp_path):
         (row["normalised"] for row in rows), reverse=True
     )
     assert len(rows) == sum(HEADS)
-    raw = tables.importance_table(importance(tmp_path / "raw", order=0))
+    raw = tables.importance_table(importance(tmp_path / "raw", norm=0))
     assert list(raw[0]) == ["row", "head", "score"]
     assert raw[0]["score"] == np.where(FULL_AH, score_AH, 0).max()
 

@@ -27,12 +27,12 @@ def coarse(monkeypatch):
     monkeypatch.setattr(style, "DPI", 30)
 
 
-def made(folder, name, *, part_AH=FULL_AH, about=(), **options):
+def made(folder, name, *, scope_AH=FULL_AH, about=(), **options):
     """The finished grid of a set, with settings in its manifest."""
     settings = Ablation(random=RandomSets(count=4), masks="mine.npy")
     masks_MAH = with_full(heads.pairs(FULL_AH)[:3]) if name == "file" else None
     if masks_MAH is None:
-        masks_MAH = masks_of(name, settings, FULL_AH, part_AH, ROWS, lambda: SCORE_AH)
+        masks_MAH = masks_of(name, settings, FULL_AH, scope_AH, ROWS, lambda: SCORE_AH)
     store = grid(folder / f"ablation/{name}", masks_MAH, **options)
     manifest = json.loads(json.dumps(store.manifest))
     manifest["experiment"]["ablation"] |= {
@@ -96,15 +96,13 @@ def test_only_curves_of_the_same_data_and_heads_stand_beside_random_subsets(tmp_
     curves = pruning.read_curves(tables.stores_below(tmp_path))
     columns = list(listed(subsets.random(comparison, curves, None), "random")[0])
     assert columns[-2:] == ["significant drops", "one_shot order"]
-    part = subsets.read(
-        made(tmp_path / "part", "random", part_AH=ENC_AH, about={"attention": ["enc"]})
-    )
+    part = subsets.read(made(tmp_path / "part", "random", scope_AH=ENC_AH, about={"rows": ["enc"]}))
     assert list(listed(subsets.random(part, curves, None), "random")[0])[-1] == "significant drops"
     assert part.about == "encoder self-attention"
 
 
 def test_shares_are_of_the_heads_that_the_settings_name_whichever_are_drawn(tmp_path):
-    store = made(tmp_path, "random", part_AH=ENC_AH, about={"attention": ["enc"]})
+    store = made(tmp_path, "random", scope_AH=ENC_AH, about={"rows": ["enc"]})
     masks_MAH = store.read("masks")
     for row, mask_AH in zip(tables.curve_table(subsets.read(store)), masks_MAH, strict=True):
         assert row["share"] == pytest.approx(100 * (np.asarray(FULL_AH) & ~mask_AH).sum() / 3)

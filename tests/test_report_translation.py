@@ -52,10 +52,10 @@ def only(name):
     )
 
 
-def about(make, part_AH=TRANSLATION_AH):
+def about(make, scope_AH=TRANSLATION_AH):
     """The full mask, and those of a set about some heads, as an experiment has them."""
     return np.concatenate(
-        [TRANSLATION_AH[None], np.asarray(make(part_AH)) | (TRANSLATION_AH & ~part_AH)]
+        [TRANSLATION_AH[None], np.asarray(make(scope_AH)) | (TRANSLATION_AH & ~scope_AH)]
     )
 
 
@@ -99,17 +99,17 @@ def translations(path, masks_MAH, *, metric="bleu", examples=25, seed=0):
     return store, texts, lines
 
 
-def curve(part_AH, shares=(0, 0.5, 1)):
+def curve(scope_AH, shares=(0, 0.5, 1)):
     """Masks that remove shares of some heads."""
     score_AH, total = (
         np.arange(TRANSLATION_AH.size, dtype=float).reshape(TRANSLATION_AH.shape),
-        part_AH.sum(),
+        scope_AH.sum(),
     )
     kept = [
-        np.asarray(heads.keep_top(part_AH, score_AH, int(total - int(share * total))))
+        np.asarray(heads.keep_top(scope_AH, score_AH, int(total - int(share * total))))
         for share in shares
     ]
-    return np.stack(kept) | (TRANSLATION_AH & ~part_AH)
+    return np.stack(kept) | (TRANSLATION_AH & ~scope_AH)
 
 
 def test_bleu_chrf_and_token_accuracy_are_those_of_the_texts(tmp_path):
@@ -271,9 +271,9 @@ def test_rows_are_shown_by_type(tmp_path):
 
 def test_shares_of_one_type_are_of_its_heads(tmp_path):
     for name in ("all", "enc", "cross", "dec.1"):
-        part_AH = TRANSLATION_AH if name == "all" else only(name)
+        scope_AH = TRANSLATION_AH if name == "all" else only(name)
         folder = "one_shot" if name == "all" else f"one_shot.{name}"
-        translations(tmp_path / f"pruning/{folder}/test", curve(part_AH))
+        translations(tmp_path / f"pruning/{folder}/test", curve(scope_AH))
     curves = pruning.read_curves(tables.stores_below(tmp_path))
     assert {order: list(parts) for order, parts in curves.items()} == {
         "one_shot": ["all", "enc", "cross", "dec.1"]

@@ -23,9 +23,9 @@ CROSS_AH = FULL_AH & np.array([False, False, True])[:, None]
 SCORE_AH = np.array([[3.0, 1, 4, 1], [5, 9, 0, 0], [2, 6, 5, 0]])
 
 
-def make(name, part_AH=FULL_AH, **settings):
+def make(name, scope_AH=FULL_AH, **settings):
     return np.asarray(
-        masks_of(name, Ablation(**settings), FULL_AH, part_AH, ROWS, lambda: SCORE_AH)
+        masks_of(name, Ablation(**settings), FULL_AH, scope_AH, ROWS, lambda: SCORE_AH)
     )
 
 
@@ -44,12 +44,12 @@ def drawn(**settings):
 
 @pytest.mark.parametrize("name", ["one_off", "one_on", "pairs", "rows_off", "random", "prefixes"])
 def test_the_full_mask_comes_first_and_the_other_parts_stay(name):
-    for part_AH in (FULL_AH, CROSS_AH):
-        masks_MAH = make(name, part_AH)
+    for scope_AH in (FULL_AH, CROSS_AH):
+        masks_MAH = make(name, scope_AH)
         np.testing.assert_array_equal(masks_MAH[0], FULL_AH)
         assert (masks_MAH[1:] != np.asarray(FULL_AH)).any((1, 2)).all()
         assert not (masks_MAH & ~np.asarray(FULL_AH)).any()
-        assert (masks_MAH | np.asarray(part_AH) == np.asarray(FULL_AH)).all()
+        assert (masks_MAH | np.asarray(scope_AH) == np.asarray(FULL_AH)).all()
 
 
 def test_whole_rows_go():
@@ -106,7 +106,7 @@ def test_prefixes_of_a_file_follow_its_lines(tmp_path):
     ]
     with pytest.raises(
         ValueError,
-        match=r"order.txt:4 removes heads of enc.0, which ablation.attention leaves as they are",
+        match=r"order.txt:4 removes heads of enc.0, which ablation.rows leaves as they are",
     ):
         make("prefixes", CROSS_AH, order=str(order))
 
@@ -142,7 +142,7 @@ def test_a_files_masks_are_the_same_from_an_array_and_from_text(tmp_path):
         ("# nothing\n", r"masks is empty"),
         (
             "A:1:1\nE:1:1\n",
-            r"masks:2 removes heads of enc.0, which ablation.attention leaves as they are",
+            r"masks:2 removes heads of enc.0, which ablation.rows leaves as they are",
         ),
     ],
 )

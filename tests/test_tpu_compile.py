@@ -107,9 +107,9 @@ def test_a_grid_with_beam_search_needs_none_either(mask, alike):
 def test_importance_is_summed_over_the_chips_and_moves_nothing_else(task, per):
     params, batch = shapes(task)
     arguments = placed(params), placed(batch, BOTH), placed(task.present_AH)
-    assert collectives(importance_sums.lower(task, *arguments, per=per, kind="abs").compile()) == {
-        "all-reduce"
-    }
+    assert collectives(
+        importance_sums.lower(task, *arguments, per=per, measure="abs").compile()
+    ) == {"all-reduce"}
 
 
 @pytest.mark.parametrize("task", [BERT, TRANSLATION], ids=["classification", "translation"])

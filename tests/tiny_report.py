@@ -66,11 +66,11 @@ def with_full(masks_MAH):
     return np.concatenate([FULL_AH[None], np.asarray(masks_MAH)])
 
 
-def importance(path, order=2.0):
+def importance(path, norm=2.0):
     total = np.array([[[3.0, 1, 2], [4, 0, 9]], [[1.0, 1, 0], [0, 3, 9]]])
     values = {"total": total, "count": np.array([[1.0, 2], [3, 2]])}
     experiment = json.loads(json.dumps(ABOUT["experiment"]))
-    experiment["importance"]["order"] = order
+    experiment["importance"]["norm"] = norm
     store = create_store(
         path,
         "importance",

@@ -83,7 +83,7 @@ def read(data: Data, split: str) -> Labelled:
 def _table(data: Data, split: str, own: TaskSpec) -> Table:
     """The text columns and, last, the label."""
     columns = (*own.text, own.label)
-    if data.source == "tfds":
+    if data.format == "tfds":
         return tfds.read_table(data.path, own.builder, split, columns)
     return read_table(
         _file(data, split, own), columns, header=own.header, drop_short=own.drop_short

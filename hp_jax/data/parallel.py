@@ -52,7 +52,7 @@ def read_parallel(data: ParallelData, split: str) -> Parallel:
     what cannot be downloaded.
     """
     name, start, stop = parse_split(split)
-    read = {"files": _read_files, "tfds": _read_tfds, "sacrebleu": _read_sacrebleu}[data.kind]
+    read = {"files": _read_files, "tfds": _read_tfds, "sacrebleu": _read_sacrebleu}[data.format]
     whole = _parallel(read(data, name), data.name or f"{data.source}-{data.target}", name)
     return whole if start is None and stop is None else take(whole, start, stop)
 

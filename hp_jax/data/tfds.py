@@ -92,7 +92,7 @@ def _prepare(data_dir: Any, builder: str) -> Any:
             f"({type(error).__name__}: {cause}): it needs the "
             "network and the package importlib_resources, in some versions also tensorflow; "
             'install these for once, or prepare it with file_format="array_record" on another '
-            'machine and copy the folder, or use source="files"'
+            "machine and copy the folder, or use --data.format files"
         ) from error
     return made.data_dir
 

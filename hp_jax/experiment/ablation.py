@@ -15,8 +15,8 @@ def ablate(config: Experiment) -> None:
     """Evaluates every mask of `config.ablation.sets` on `config.ablation.split` into out/ablation;
     mask 0 is the full model."""
     setup, settings = load(config), config.ablation
-    part_AH = _part(setup, settings.attention)
-    for name, masks_MAH in {name: _masks(setup, name, part_AH) for name in settings.sets}.items():
+    scope_AH = _part(setup, settings.rows)
+    for name, masks_MAH in {name: _masks(setup, name, scope_AH) for name in settings.sets}.items():
         splits = {"test": settings.split}
         if name == "prefixes" and settings.order == "importance":
             splits = {"score": config.importance.split} | splits

@@ -42,10 +42,10 @@ def _part(setup: Setup, names: Sequence[str]) -> jax.Array:
     return setup.present_AH & jnp.asarray(chosen_A)[:, None]
 
 
-def _masks(setup: Setup, name: str, part_AH: jax.Array) -> np.ndarray:
-    """The full mask, and then those of a set that is about the heads of `part_AH` alone."""
+def _masks(setup: Setup, name: str, scope_AH: jax.Array) -> np.ndarray:
+    """The full mask, and then those of a set that is about the heads of `scope_AH` alone."""
     settings, rows = setup.config.ablation, setup.task.rows
-    return masks_of(name, settings, setup.present_AH, part_AH, rows, lambda: _importance(setup))
+    return masks_of(name, settings, setup.present_AH, scope_AH, rows, lambda: _importance(setup))
 
 
 def _grid(

@@ -28,11 +28,11 @@ def masks_of(
     name: str,
     settings: Ablation,
     present_AH: jax.Array,
-    part_AH: jax.Array,
+    scope_AH: jax.Array,
     rows: Sequence[str],
     importance: Callable[[], np.ndarray],
 ) -> np.ndarray:
-    """The full mask, and then those of the set `name` about the heads of `part_AH` alone: `[M, A,
+    """The full mask, and then those of the set `name` about the heads of `scope_AH` alone: `[M, A,
     H]`.
 
     importance: gives the scores `[A, H]`, if they are needed.  ValueError for settings, and for
@@ -41,22 +41,22 @@ def masks_of(
     masks_MAH: heads.Array
     if name == "file":
         path = _file(settings.masks, "masks")
-        masks_MAH = _within(file_masks(path, present_AH, rows), present_AH, part_AH, rows)
+        masks_MAH = _within(file_masks(path, present_AH, rows), present_AH, scope_AH, rows)
         masks_MAH = masks_MAH[1:] if (masks_MAH[0] == present_AH).all() else masks_MAH
     elif name == "random":
-        masks_MAH = random_sets(settings.random, part_AH)
+        masks_MAH = random_sets(settings.random, scope_AH)
     elif name == "prefixes" and settings.order == "importance":
         score_AH = importance()
         masks_MAH = prune(
-            lambda mask_AH: score_AH, part_AH, range(1, len(heads.living_heads(part_AH)) + 1)
+            lambda mask_AH: score_AH, scope_AH, range(1, len(heads.living_heads(scope_AH)) + 1)
         )
     elif name == "prefixes":
         masks_MAH = _within(
-            prefixes(_file(settings.order, "order"), present_AH, rows), present_AH, part_AH, rows
+            prefixes(_file(settings.order, "order"), present_AH, rows), present_AH, scope_AH, rows
         )
     else:
-        masks_MAH = ENUMERATED[name](part_AH)
-    return np.concatenate([present_AH[None], masks_MAH | (present_AH & ~part_AH)[None]])
+        masks_MAH = ENUMERATED[name](scope_AH)
+    return np.concatenate([present_AH[None], masks_MAH | (present_AH & ~scope_AH)[None]])
 
 
 def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
@@ -85,15 +85,15 @@ def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
 def _within(
     named: Sequence[tuple[str, jax.Array]],
     present_AH: jax.Array,
-    part_AH: jax.Array,
+    scope_AH: jax.Array,
     rows: Sequence[str],
 ) -> np.ndarray:
-    """A file's masks `[M, A, H]`, if they are without heads of `part_AH` alone."""
+    """A file's masks `[M, A, H]`, if they are without heads of `scope_AH` alone."""
     for where, mask_AH in named:
-        if np.any(present_AH & ~part_AH & ~mask_AH):
-            gone = ", ".join(heads.removed(mask_AH | part_AH, present_AH, rows))
+        if np.any(present_AH & ~scope_AH & ~mask_AH):
+            gone = ", ".join(heads.removed(mask_AH | scope_AH, present_AH, rows))
             raise ValueError(
-                f"{where} removes heads of {gone}, which ablation.attention leaves as they are"
+                f"{where} removes heads of {gone}, which ablation.rows leaves as they are"
             )
     return np.stack([np.asarray(mask_AH) for _, mask_AH in named])
 

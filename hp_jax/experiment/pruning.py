@@ -31,7 +31,7 @@ log = logging.getLogger("hp_jax")
 
 def prune_orders(config: Experiment) -> None:
     """Prunes in every order of `config.pruning.orders`, from each part of the heads in
-    `config.pruning.attention`, and measures each curve on `config.pruning.test`, into out/pruning;
+    `config.pruning.rows`, and measures each curve on `config.pruning.test`, into out/pruning;
     and each once more with every recovery that is asked for."""
     setup, settings = load(config), config.pruning
     kinds: dict[Literal["calibrate", "retrain"], int] = {
@@ -44,17 +44,17 @@ def prune_orders(config: Experiment) -> None:
     _warn_of_overlap(
         setup, splits | ({"retrain": config.train.split} if settings.retrain_steps else {})
     )
-    for order, attention in itertools.product(settings.orders, settings.attention):
-        part_AH = _part(setup, () if attention == "all" else (attention,))
+    for order, rows in itertools.product(settings.orders, settings.rows):
+        scope_AH = _part(setup, () if rows == "all" else (rows,))
         counts = list(settings.heads) or heads.removal_counts(
-            len(heads.living_heads(part_AH)), settings.shares, rounding=settings.rounding
+            len(heads.living_heads(scope_AH)), settings.shares, rounding=settings.rounding
         )
         counts = (
             counts if counts[0] == 0 else [0, *counts]
         )  # the full model, with which every mask is compared
-        where = f"pruning/{order}" if attention == "all" else f"pruning/{order}.{attention}"
+        where = f"pruning/{order}" if rows == "all" else f"pruning/{order}.{rows}"
         score_fn, splits, inputs = _order(setup, order)
-        masks_MAH = _ranking(setup, where, score_fn, part_AH, counts, splits, inputs)
+        masks_MAH = _ranking(setup, where, score_fn, scope_AH, counts, splits, inputs)
         _grid(
             setup, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test"
         )
@@ -66,7 +66,13 @@ def prune_orders(config: Experiment) -> None:
             ):  # each step's scores are those of the model that was retrained
                 score_fn, _, inputs = _order(setup, order, recovery.model)
                 own_MAH = _ranking(
-                    setup, recovery.where, score_fn, part_AH, counts, told, inputs | recovery.inputs
+                    setup,
+                    recovery.where,
+                    score_fn,
+                    scope_AH,
+                    counts,
+                    told,
+                    inputs | recovery.inputs,
                 )
             told |= {"test": settings.test}
             _grid(
@@ -85,7 +91,7 @@ def _order(
     if order == "oracle":
         splits = {"select": setup.config.pruning.select}
         ablation = setup.config.ablation
-        same = splits["select"] == ablation.split and not ablation.attention
+        same = splits["select"] == ablation.split and not ablation.rows
         where = "ablation/one_off" if same else "pruning/oracle/select"
         store = _grid(
             setup, where, "one_off", _masks(setup, "one_off", setup.present_AH), splits, "select"
@@ -106,27 +112,27 @@ def _order(
     def re_estimate(mask_AH: jax.Array) -> np.ndarray:
         params = model(np.asarray(mask_AH)) if model else setup.params
         score_AH = head_importance(
-            setup.task, params, scored, mask_AH, per=settings.per, kind=settings.kind
+            setup.task, params, scored, mask_AH, per=settings.per, measure=settings.measure
         )
         return _normalized(setup, score_AH, mask_AH)
 
-    return re_estimate, splits, _importance_inputs(setup, examples) | {"norm": str(settings.order)}
+    return re_estimate, splits, _importance_inputs(setup, examples) | {"norm": str(settings.norm)}
 
 
 def _ranking(
     setup: Setup,
     where: str,
     score_fn: Callable[[jax.Array], np.ndarray],
-    part_AH: jax.Array,
+    scope_AH: jax.Array,
     counts: Sequence[int],
     splits: dict[str, str],
     inputs: dict[str, str],
 ) -> np.ndarray:
-    """The masks of all steps, in which only heads of `part_AH` go; each step's scores and starting
+    """The masks of all steps, in which only heads of `scope_AH` go; each step's scores and starting
     mask are kept."""
     steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
     shape = (steps, *setup.present_AH.shape)
-    floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~part_AH
+    floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~scope_AH
     store = results(
         setup,
         f"{where}/ranking",
@@ -135,7 +141,7 @@ def _ranking(
         inputs=inputs
         | {
             "steps": fingerprint.of_json([list(counts), floor]),
-            "part": fingerprint.of_arrays(part_AH),
+            "part": fingerprint.of_arrays(scope_AH),
         },
         fixed={"removed": (("mask",), np.array(counts, np.int32))},
         items={
@@ -146,11 +152,11 @@ def _ranking(
     )
     place = iter(track(range(steps), where, total=steps, unit="steps"))
 
-    def remembered(part_AH: jax.Array) -> np.ndarray:
-        step, mask_AH = next(place), part_AH | others_AH
+    def remembered(scope_AH: jax.Array) -> np.ndarray:
+        step, mask_AH = next(place), scope_AH | others_AH
         if not agreed(store.done())[step]:
             score_AH = np.asarray(score_fn(mask_AH), np.float64)
             _write(store, step, {"score": score_AH[None], "mask": np.asarray(mask_AH)[None]})
         return store.read("score")[step]
 
-    return np.asarray(prune(remembered, part_AH, counts, floor=floor) | others_AH[None])
+    return np.asarray(prune(remembered, scope_AH, counts, floor=floor) | others_AH[None])

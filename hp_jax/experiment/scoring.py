@@ -57,7 +57,12 @@ def _importance(setup: Setup) -> np.ndarray:
     ):
         some = scored[starts[part] : starts[part] + PART]
         sums = sum_importance(
-            setup.task, setup.params, some, setup.present_AH, per=settings.per, kind=settings.kind
+            setup.task,
+            setup.params,
+            some,
+            setup.present_AH,
+            per=settings.per,
+            measure=settings.measure,
         )
         _write(
             store,
@@ -78,14 +83,13 @@ def _importance_inputs(setup: Setup, examples: Encoded) -> dict[str, str]:
     settings, data = setup.config.importance, setup.corpus.data
     return {
         "data": examples.fingerprint(),
-        "settings": fingerprint.of_json([settings.per, settings.kind]),
+        "settings": fingerprint.of_json([settings.per, settings.measure]),
         "batching": fingerprint.of_json([data.batch, data.batch_tokens, data.buckets]),
     }
 
 
 def _normalized(setup: Setup, score_AH: np.ndarray, mask_AH: jax.Array) -> np.ndarray:
-    order = setup.config.importance.order
-    return normalize_rows(score_AH, mask_AH, order=order) if order else score_AH
+    return normalize_rows(score_AH, mask_AH, norm=setup.config.importance.norm)
 
 
 def _keep_gradients(setup: Setup, examples: Encoded, scored: Sequence[Batch]) -> None:

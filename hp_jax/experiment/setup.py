@@ -116,7 +116,7 @@ def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
 
 def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Setup:
     spec = glue.spec(config.data)
-    compute: dict[str, Any] = {"dtype": config.dtype, "attention": config.attention}
+    compute: dict[str, Any] = {"dtype": config.dtype, "kernel": config.kernel}
     own, params, tokenizer = load_classifier(
         model, labels=spec.labels, seed=config.seed, fresh=fresh, **compute
     )
@@ -135,7 +135,7 @@ def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Se
 
 def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Setup:
     decoding = None if config.metric == "token_accuracy" else config.decoding
-    compute: dict[str, Any] = {"dtype": config.dtype, "attention": config.attention}
+    compute: dict[str, Any] = {"dtype": config.dtype, "kernel": config.kernel}
     if model or not fresh:
         own, params, codec = load_translator(model, **compute)
     else:
@@ -149,7 +149,7 @@ def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Setup
             start=codec.eos,
             never=(codec.pad,),
             dtype=config.dtype,
-            attention=config.attention,
+            kernel=config.kernel,
         )
         params = jax.jit(Translation(own).init)(jax.random.key(config.seed))
     room = own.max_positions - own.first_position

@@ -65,7 +65,7 @@ def task_of(config: BertConfig | Seq2SeqConfig) -> Classification | Translation:
     return Classification(config) if isinstance(config, BertConfig) else Translation(config)
 
 
-def load_model(model: str, *, dtype: str = "float32", attention: str = "xla") -> Model:
+def load_model(model: str, *, dtype: str = "float32", kernel: str = "xla") -> Model:
     """Any trained model: a folder of hp_jax, or of another library that is supported, or a name on
     the Hugging Face hub."""
     folder = find_folder(model)
@@ -76,9 +76,9 @@ def load_model(model: str, *, dtype: str = "float32", attention: str = "xla") ->
     )
     own = _described(folder)
     if "target_vocab" in own.get("config", {}) if own else raw.get("model_type") == "marian":
-        return Model(*load_translator(model, dtype=dtype, attention=attention))
+        return Model(*load_translator(model, dtype=dtype, kernel=kernel))
     return Model(
-        *load_classifier(model, labels=(), seed=0, fresh=False, dtype=dtype, attention=attention)
+        *load_classifier(model, labels=(), seed=0, fresh=False, dtype=dtype, kernel=kernel)
     )
 
 
@@ -89,7 +89,7 @@ def load_classifier(
     seed: int,
     fresh: bool,
     dtype: str = "float32",
-    attention: str = "xla",
+    kernel: str = "xla",
 ) -> tuple[BertConfig, Params, Tokenizer]:
     """Config, parameters and tokenizer of `model`.
 
@@ -102,32 +102,32 @@ def load_classifier(
     if not described:
         key = jax.random.key(seed)
         config, params = load_hf_bert(
-            folder, labels=labels, key=key, fresh=fresh, dtype=dtype, attention=attention
+            folder, labels=labels, key=key, fresh=fresh, dtype=dtype, kernel=kernel
         )
         return config, params, load_tokenizer(folder)
-    config = _config(BertConfig, described, folder, dtype=dtype, attention=attention)
+    config = _config(BertConfig, described, folder, dtype=dtype, kernel=kernel)
     config = dataclasses.replace(config, labels=match_labels(config.labels, labels, folder))
     abstract = jax.eval_shape(Classification(config).init, jax.random.key(0))
     return config, _params(folder, described, abstract), load_tokenizer(folder)
 
 
 def load_translator(
-    model: str, *, dtype: str = "float32", attention: str = "xla"
+    model: str, *, dtype: str = "float32", kernel: str = "xla"
 ) -> tuple[Seq2SeqConfig, Params, Codec]:
     """Config, parameters and codec of `model`: a folder of hp_jax, of Hugging Face's Marian, of
     Marian or of fairseq."""
     folder = find_folder(model)
     described = _described(folder)
     if described:
-        config = _config(Seq2SeqConfig, described, folder, dtype=dtype, attention=attention)
+        config = _config(Seq2SeqConfig, described, folder, dtype=dtype, kernel=kernel)
         abstract = jax.eval_shape(Translation(config).init, jax.random.key(0))
         return config, _params(folder, described, abstract), load_codec(folder)
     if (folder / "config.json").is_file():
-        return load_hf_marian(folder, dtype=dtype, attention=attention)
+        return load_hf_marian(folder, dtype=dtype, kernel=kernel)
     if list(folder.glob("*.pt")):
-        return load_fairseq(folder, dtype=dtype, attention=attention)
+        return load_fairseq(folder, dtype=dtype, kernel=kernel)
     if list(folder.glob("*.npz")) + list(folder.glob("*.bin")):
-        return load_marian(folder, dtype=dtype, attention=attention)
+        return load_marian(folder, dtype=dtype, kernel=kernel)
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     raise FileNotFoundError(
         f"{folder} has no translation model: expected a config.json (hp_jax, Hugging Face), a .pt "

@@ -81,7 +81,7 @@ def _save_program(folder: Path, model: Model, decoding: Decoding, source_length:
 
 def _classifier(config: BertConfig) -> tuple[Run, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]:
     """The function, what it takes besides parameters, and what else is to be known."""
-    task = Classification(dataclasses.replace(config, attention="xla"))
+    task = Classification(dataclasses.replace(config, kernel="xla"))
     on = gates(task.present_AH, task.present_AH)
     room = config.positions - config.first_position
 
@@ -101,7 +101,7 @@ def _translator(
     config: Seq2SeqConfig, decoding: Decoding, width: int
 ) -> tuple[Run, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]:
     """The same for beam search."""
-    task = Translation(dataclasses.replace(config, attention="xla"))
+    task = Translation(dataclasses.replace(config, kernel="xla"))
     on = gates(task.present_AH, task.present_AH)
     room = config.max_positions - config.first_position
     if width < 1 or (config.positions == "learned" and width > room):

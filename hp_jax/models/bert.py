@@ -47,7 +47,7 @@ class Block(nn.Module):
         c = self.config
         dtype = jnp.dtype(c.dtype)
         self.attention = Attention(
-            c.width, self.heads, c.head_width, dtype, c.attention_dropout, c.attention
+            c.width, self.heads, c.head_width, dtype, c.attention_dropout, c.kernel
         )
         self.ffn = FeedForward(c.ffn, c.activation, dtype)
         self.attention_norm, self.ffn_norm = (

@@ -81,7 +81,7 @@ class Layer(nn.Module):
         heads, head_width = c.heads_per_row[row], c.width // c.rows[row]
         dtype = jnp.dtype(c.dtype)
         return Attention(
-            c.width, heads, head_width, dtype, c.attention_dropout, c.attention, INIT, name=name
+            c.width, heads, head_width, dtype, c.attention_dropout, c.kernel, INIT, name=name
         )
 
     def _feed_forward(self, width: int) -> FeedForward:

@@ -37,7 +37,7 @@ class Comparison:
 
     manifest: Mapping[str, Any]
     masks_MAH: np.ndarray
-    part_AH: np.ndarray
+    scope_AH: np.ndarray
     """The heads that the masks are about."""
     examples: int
     full: int | None
@@ -58,7 +58,7 @@ class Comparison:
     def living(self) -> list[tuple[int, int]]:
         """(row, head) of the heads whose own masks are 1, 2, ... in a set that takes them one by
         one."""
-        return living_heads(self.part_AH)
+        return living_heads(self.scope_AH)
 
     @property
     def names(self) -> list[str]:
@@ -68,14 +68,14 @@ class Comparison:
     @property
     def rows(self) -> list[str]:
         """Names of the rows that the masks are about."""
-        return [self.manifest["rows"][row] for row in np.flatnonzero(self.part_AH.any(1))]
+        return [self.manifest["rows"][row] for row in np.flatnonzero(self.scope_AH.any(1))]
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """One value for each head that the masks are about, as `[len(rows), H]`; NaN where the
         model has no head."""
-        spread_AH = np.full(self.part_AH.shape, np.nan)
-        spread_AH[self.part_AH] = values
-        return spread_AH[self.part_AH.any(1)]
+        spread_AH = np.full(self.scope_AH.shape, np.nan)
+        spread_AH[self.scope_AH] = values
+        return spread_AH[self.scope_AH.any(1)]
 
     @property
     def metric_name(self) -> str:
@@ -134,10 +134,10 @@ class Comparison:
         return self.loss_M - (math.nan if self.full is None else self.loss_M[self.full])
 
 
-def compare(store: Store, part_AH: np.ndarray | None = None) -> Comparison:
+def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
     """Every mask of a finished grid against its full model, with 1,000 paired resamples.
 
-    part_AH: the heads that the masks are about; default: those of all rows that some mask touches.
+    scope_AH: the heads that the masks are about; default: those of all rows that some mask touches.
     """
     manifest, metric = store.manifest, metric_of(store.manifest)
     values = {name: store.read(name) for name in manifest["arrays"]}
@@ -158,7 +158,7 @@ def compare(store: Store, part_AH: np.ndarray | None = None) -> Comparison:
     return Comparison(
         manifest=manifest,
         masks_MAH=masks_MAH,
-        part_AH=touched(masks_MAH, manifest) if part_AH is None else part_AH,
+        scope_AH=touched(masks_MAH, manifest) if scope_AH is None else scope_AH,
         examples=statistics_MNS.shape[1],
         full=full,
         metric_M=_score(metric, statistics_MNS),

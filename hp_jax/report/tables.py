@@ -194,8 +194,8 @@ def greatest_drops(comparison: Comparison) -> Rows:
 def curve_table(comparison: Comparison) -> Rows:
     """The pruning curve: one row a mask, with the number of heads that are really gone and their
     share of those it is about."""
-    total = int(comparison.part_AH.sum())
-    removed_M = (comparison.part_AH & ~comparison.masks_MAH).sum((1, 2))
+    total = int(comparison.scope_AH.sum())
+    removed_M = (comparison.scope_AH & ~comparison.masks_MAH).sum((1, 2))
     return [
         {"removed": int(removed), "share": 100 * int(removed) / total}
         | comparison_row(comparison, place)
@@ -253,7 +253,7 @@ def correlation_table(importance: Store, comparison: Comparison) -> Rows:
     rows = []
     for name, scores_AH in _named_scores(importance).items():
         for effect, values in effects.items():
-            (r, p_r), (rho, p_rho) = correlations(scores_AH[comparison.part_AH], values)
+            (r, p_r), (rho, p_rho) = correlations(scores_AH[comparison.scope_AH], values)
             numbers = {"pearson": r, "p_pearson": p_r, "spearman": rho, "p_spearman": p_rho}
             rows.append(
                 {"importance": heading(name), "effect": effect} | numbers | {"n": len(values)}
@@ -331,7 +331,7 @@ def pair_table(
 def _named_scores(importance: Store) -> dict[str, np.ndarray]:
     """The scores by their column; the normalised ones only if the rows are normalised."""
     score_AH, normalised_AH = importance_scores(importance)
-    normalised = importance.manifest["experiment"]["importance"]["order"] != 0
+    normalised = importance.manifest["experiment"]["importance"]["norm"] != 0
     return {"score": score_AH} | ({"normalised": normalised_AH} if normalised else {})
 
 

@@ -18,10 +18,10 @@ from hp_jax.storage.store import Store, find_stores
 
 def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it (row
-    norm 1, unless order is 0)."""
-    order, mask_AH = store.manifest["experiment"]["importance"]["order"], store.read("mask")
+    norm 1, unless the norm is 0)."""
+    norm, mask_AH = store.manifest["experiment"]["importance"]["norm"], store.read("mask")
     score_AH = Sums(store.read("total").sum(0), store.read("count").sum(0)).score_AH
-    return score_AH, normalize_rows(score_AH, mask_AH, order=order) if order else score_AH
+    return score_AH, normalize_rows(score_AH, mask_AH, norm=norm)
 
 
 def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model: str) -> Order:

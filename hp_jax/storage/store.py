@@ -34,6 +34,12 @@ from hp_jax.storage.fingerprint import differing
 FORMAT = "hp_jax results 1"
 KEYS = ("kind", "fingerprint", "items", "chunk", "filled", "arrays")
 """What every manifest has besides its format."""
+RENAMED = {
+    "importance": {"kind": "measure", "order": "norm"},
+    "ablation": {"attention": "rows"},
+    "pruning": {"attention": "rows"},
+}
+"""Settings of an experiment that had other names in manifests of version 0.1."""
 Axes = tuple[str, ...]
 
 
@@ -337,6 +343,11 @@ def _read_manifest(path: str) -> dict[str, Any] | None:
     lacking = [key for key in KEYS if key not in manifest]
     if lacking:
         raise ValueError(f"{path}/manifest.json has no {', '.join(map(repr, lacking))}")
+    for part, names in RENAMED.items():
+        settings = manifest.get("experiment", {}).get(part, {})
+        for old, new in names.items():
+            if old in settings:
+                settings[new] = settings.pop(old)
     return manifest
 
 

@@ -62,7 +62,7 @@ _ALIKE = (
 
 
 def load_fairseq(
-    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
 ) -> tuple[Seq2SeqConfig, Params, Codec]:
     """An unpacked archive: one of MODELS or a single other .pt file, one of CODES,
     dict.<source>.txt and dict.<target>.txt.
@@ -72,7 +72,7 @@ def load_fairseq(
     """
     path = _find(folder, MODELS, "*.pt", "model")
     settings, tensors = _read(path)
-    config, params = _convert(settings, tensors, path, dtype, attention)
+    config, params = _convert(settings, tensors, path, dtype, kernel)
     languages = [_get(settings, name, path) for name in ("source_lang", "target_lang")]
     codec = read_fairseq(
         folder, *languages, codes=_find(folder, CODES, "*codes*", "BPE codes").name
@@ -90,7 +90,7 @@ def load_fairseq(
 
 
 def load_fairseq_model(
-    path: Path, *, dtype: str = "float32", attention: str = "xla"
+    path: Path, *, dtype: str = "float32", kernel: str = "xla"
 ) -> tuple[Seq2SeqConfig, Params]:
     """The model of a .pt file, with the tensor names of any version of fairseq; float32 parameters.
 
@@ -99,7 +99,7 @@ def load_fairseq_model(
     tensor that is missing, misshaped or unknown. What acts in training alone, such as dropout of
     layers or of activations, is not kept.
     """
-    return _convert(*_read(path), path, dtype, attention)
+    return _convert(*_read(path), path, dtype, kernel)
 
 
 def _find(folder: Path, names: tuple[str, ...], pattern: str, what: str) -> Path:
@@ -158,10 +158,10 @@ def _get(settings: Mapping[str, Any], name: str, path: Path) -> Any:
 
 
 def _convert(
-    settings: dict[str, Any], tensors: dict[str, np.ndarray], path: Path, dtype: str, attention: str
+    settings: dict[str, Any], tensors: dict[str, np.ndarray], path: Path, dtype: str, kernel: str
 ) -> tuple[Seq2SeqConfig, Params]:
     known = _todays_names(tensors)
-    config = read_config(settings, known, path, dtype, attention)
+    config = read_config(settings, known, path, dtype, kernel)
     return config, fill(config, known, path, settings="its settings", ignored=IGNORED)
 
 
@@ -212,7 +212,7 @@ def _todays_names(tensors: Mapping[str, np.ndarray]) -> Tensors:
 
 
 def read_config(
-    settings: dict[str, Any], known: Tensors, path: Path, dtype: str, attention: str
+    settings: dict[str, Any], known: Tensors, path: Path, dtype: str, kernel: str
 ) -> Seq2SeqConfig:
     """The config that `settings` and the embeddings' sizes describe; ValueError names what is
     missing or not supported."""
@@ -259,5 +259,5 @@ def read_config(
         dropout=settings.get("dropout", 0.1),
         attention_dropout=settings.get("attention_dropout", 0.0),
         dtype=dtype,  # type: ignore[arg-type]
-        attention=attention,  # type: ignore[arg-type]
+        kernel=kernel,  # type: ignore[arg-type]
     )

@@ -56,7 +56,7 @@ def save_fairseq(
     settings = cfg["task"] | cfg["model"]
     check_held(
         config,
-        lambda: read.read_config(settings, known, path, config.dtype, config.attention),
+        lambda: read.read_config(settings, known, path, config.dtype, config.kernel),
         what,
     )
     try:

@@ -36,7 +36,7 @@ def load_hf_bert(
     key: jax.Array,
     fresh: bool = True,
     dtype: str = "float32",
-    attention: str = "xla",
+    kernel: str = "xla",
 ) -> tuple[BertConfig, Params]:
     """A classifier from a Hugging Face folder; float32 parameters.
 
@@ -61,7 +61,7 @@ def load_hf_bert(
             f"{folder} has no classifier, so the labels of a fresh one are needed, but none were "
             "given"
         )
-    config = read_config(raw, family, chosen, dtype, attention, folder)
+    config = read_config(raw, family, chosen, dtype, kernel, folder)
     places, init = list(slots(config)), Classification(config).init
     absent = [
         slot
@@ -145,7 +145,7 @@ def read_config(
     family: str,
     labels: tuple[str, ...],
     dtype: str,
-    attention: str,
+    kernel: str,
     folder: Path,
 ) -> BertConfig:
     """The config of a classifier that config.json describes; ValueError names what is missing there
@@ -188,7 +188,7 @@ def read_config(
         if distil
         else _first(raw.get("classifier_dropout"), dropout),
         dtype=dtype,  # type: ignore[arg-type]
-        attention=attention,  # type: ignore[arg-type]
+        kernel=kernel,  # type: ignore[arg-type]
     )
 
 

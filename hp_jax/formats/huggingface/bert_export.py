@@ -69,7 +69,7 @@ def _read(raw: dict[str, Any], config: BertConfig) -> BertConfig:
     """The config as it will be read again."""
     raw, folder = json.loads(json.dumps(raw)), Path()
     family, labels = bert.family_of(raw, folder), bert.labels_of(raw, (), folder)
-    return bert.read_config(raw, family, labels, config.dtype, config.attention, folder)
+    return bert.read_config(raw, family, labels, config.dtype, config.kernel, folder)
 
 
 def _settings(config: BertConfig) -> dict[str, Any]:

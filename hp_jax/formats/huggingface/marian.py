@@ -34,14 +34,14 @@ _FIXED = {
 
 
 def load_hf_marian(
-    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
 ) -> tuple[Seq2SeqConfig, Params, Codec]:
     """A translation model such as those of opus-mt.
 
     FileNotFoundError or ValueError names the file that is missing or does not fit the others; see
     `load_hf_marian_model`.
     """
-    config, params = load_hf_marian_model(folder, dtype=dtype, attention=attention)
+    config, params = load_hf_marian_model(folder, dtype=dtype, kernel=kernel)
     codec = read_marian(folder)
     found, expected = (
         (codec.source_vocab, codec.target_vocab),
@@ -55,7 +55,7 @@ def load_hf_marian(
 
 
 def load_hf_marian_model(
-    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
 ) -> tuple[Seq2SeqConfig, Params]:
     """The model alone; float32 parameters.
 
@@ -63,7 +63,7 @@ def load_hf_marian_model(
     unknown.
     """
     raw = read_json(folder / "config.json")
-    config = read_config(raw, folder, dtype, attention)
+    config = read_config(raw, folder, dtype, kernel)
     tensors = {_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
     _check_positions(tensors, config, folder)
     return config, fill(config, tensors, folder, settings="config.json", ignored=(POSITIONS,))
@@ -73,7 +73,7 @@ def _name(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def read_config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -> Seq2SeqConfig:
+def read_config(raw: dict[str, Any], folder: Path, dtype: str, kernel: str) -> Seq2SeqConfig:
     """The config that config.json describes; ValueError names what is missing there or not
     supported."""
 
@@ -116,7 +116,7 @@ def read_config(raw: dict[str, Any], folder: Path, dtype: str, attention: str) -
         dropout=raw.get("dropout", 0.1),
         attention_dropout=raw.get("attention_dropout", 0.0),
         dtype=dtype,  # type: ignore[arg-type]
-        attention=attention,  # type: ignore[arg-type]
+        kernel=kernel,  # type: ignore[arg-type]
     )
 
 

@@ -35,9 +35,7 @@ def save_hf_marian(
     what = "Hugging Face's Marian"
     config, params = pad_heads(config, params)
     raw = _settings(config)
-    check_held(
-        config, lambda: marian.read_config(raw, Path(), config.dtype, config.attention), what
-    )
+    check_held(config, lambda: marian.read_config(raw, Path(), config.dtype, config.kernel), what)
     text = text_of(codec, Marian, what)
     separate = text.target_pieces != text.source_pieces
     files = {

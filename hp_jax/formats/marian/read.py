@@ -72,7 +72,7 @@ _PARTS = {
 
 
 def load_marian(
-    folder: Path, *, dtype: str = "float32", attention: str = "xla"
+    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
 ) -> tuple[Seq2SeqConfig, Params, Codec]:
     """A translation model of Marian's, its float32 parameters (int8 ones are multiplied out) and
     its vocabulary.
@@ -83,7 +83,7 @@ def load_marian(
     """
     file, codec = _model_file(folder), _codec(folder)
     tensors, settings = read_marian(file)
-    config = read_config(settings, codec, dtype, attention, file)
+    config = read_config(settings, codec, dtype, kernel, file)
     params = _shapes(config)
     if "decoder_ff_logit_out_Wt" in tensors:  # transposed in all but old versions
         tensors["decoder_ff_logit_out_W"] = tensors.pop("decoder_ff_logit_out_Wt").T
@@ -138,7 +138,7 @@ def _check(settings: dict[str, Any], supported: dict[str, tuple[Any, ...]], file
 
 
 def read_config(
-    settings: dict[str, Any], codec: Codec, dtype: str, attention: str, file: Path
+    settings: dict[str, Any], codec: Codec, dtype: str, kernel: str, file: Path
 ) -> Seq2SeqConfig:
     """The config that `settings` describe; ValueError names the one that is missing or not
     supported."""
@@ -186,7 +186,7 @@ def read_config(
         output_bias=not is_set("output-omit-bias"),
         epsilon=1e-9,
         dtype=dtype,  # type: ignore[arg-type]
-        attention=attention,  # type: ignore[arg-type]
+        kernel=kernel,  # type: ignore[arg-type]
     )
 
 

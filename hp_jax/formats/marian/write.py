@@ -34,7 +34,7 @@ def save_marian(folder: Path, config: Seq2SeqConfig, params: Params, codec: Code
     settings = _settings(config)
     path = Path("model.npz")
     check_held(
-        config, lambda: read.read_config(settings, text, config.dtype, config.attention, path), what
+        config, lambda: read.read_config(settings, text, config.dtype, config.kernel, path), what
     )
     tensors = collect(params, read.slots(config), transposed=False)
     if not config.share_output:

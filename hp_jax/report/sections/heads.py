@@ -24,16 +24,16 @@ def importance(store: Store) -> list[Item]:
     manifest, mask_AH = store.manifest, store.read("mask")
     settings = manifest["experiment"]["importance"]
     norm = (
-        f"each row divided by its l{settings['order']:g} norm"
-        if settings["order"]
+        f"each row divided by its l{settings['norm']:g} norm"
+        if settings["norm"]
         else "not normalised"
     )
     values_AH = np.where(mask_AH, tables.importance_scores(store)[1], np.nan)
-    power = 0 if settings["order"] else int(np.floor(np.log10(np.nanmax(np.abs(values_AH)) or 1.0)))
-    label = f"importance ({'share of the row norm' if settings['order'] else f'10^{power} nats'})"
+    power = 0 if settings["norm"] else int(np.floor(np.log10(np.nanmax(np.abs(values_AH)) or 1.0)))
+    label = f"importance ({'share of the row norm' if settings['norm'] else f'10^{power} nats'})"
     signed = bool(np.nanmin(values_AH) < 0)
     caption = (
-        f"Importance of each head: the {KINDS.get(settings['kind'], settings['kind'])} gradient "
+        f"Importance of each head: the {KINDS.get(settings['measure'], settings['measure'])} gradient "
         "of the loss in its gate, "
         f"per {settings['per']}, {norm}. Darker heads matter more to the loss."
     )
@@ -169,7 +169,7 @@ def _by_layer(comparison: Comparison, remark: str) -> Listing:
 
 def agreement(store: Store, comparison: Comparison) -> list[Item]:
     """Importance against what is measured without each head."""
-    x = tables.importance_scores(store)[1][comparison.part_AH]
+    x = tables.importance_scores(store)[1][comparison.scope_AH]
     effects = {f"drop of {comparison.metric_name} (points)": -comparison.change.difference[1:]}
     if np.isfinite(comparison.loss_M).all():
         effects[f"increase of loss (nats per {comparison.unit})"] = comparison.loss_change_M[1:]

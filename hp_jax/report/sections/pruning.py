@@ -117,7 +117,7 @@ def section(curves: Curves) -> list[Item]:
             only = (
                 ""
                 if part == ALL
-                else f", {named(part)} only; shares are of its {comparison.part_AH.sum()} heads"
+                else f", {named(part)} only; shares are of its {comparison.scope_AH.sum()} heads"
             )
             caption = f"Pruning in the {order} order{only}; each line against the full model."
             name = f"pruning_{order}" + f"_{part}" * (part != ALL)
@@ -148,7 +148,7 @@ def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
         ),
         picture(
             "removal",
-            heatmaps.removals(gone, first.manifest["rows"], first.part_AH),
+            heatmaps.removals(gone, first.manifest["rows"], first.scope_AH),
             "When each head goes, in each order: light heads first, dark heads last; the darkest "
             "stay to the end.",
         ),

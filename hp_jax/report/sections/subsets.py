@@ -30,9 +30,7 @@ QUARTILES = ("lowest", "q25", "median", "q75", "highest")
 def read(store: Store) -> Comparison:
     """A finished grid about the heads that its settings name, though its masks may not touch every
     row of them."""
-    return compare(
-        store, part_of(store.manifest, store.manifest["experiment"]["ablation"]["attention"])
-    )
+    return compare(store, part_of(store.manifest, store.manifest["experiment"]["ablation"]["rows"]))
 
 
 def rows_off(comparison: Comparison) -> list[Item]:
@@ -179,7 +177,7 @@ def own(comparison: Comparison) -> list[Item]:
 
 def _row_table(comparison: Comparison) -> Rows:
     """What each row's own mask does (removed whole), rows by type."""
-    sizes = comparison.part_AH.sum(1)[comparison.part_AH.any(1)]
+    sizes = comparison.scope_AH.sum(1)[comparison.scope_AH.any(1)]
     rows = [
         {"row": name, "removed": int(size)} | tables.comparison_row(comparison, place)
         for place, (name, size) in enumerate(zip(comparison.rows, sizes, strict=True), 1)
@@ -253,4 +251,4 @@ def _same(comparison: Comparison, other: Comparison) -> bool:
     """Whether both were measured with the same model, on the same data, about the same heads."""
     found, expected = other.manifest["fingerprint"], comparison.manifest["fingerprint"]
     same = all(found.get(of) == expected.get(of) for of in ("model", "data"))
-    return same and other.full is not None and bool((comparison.part_AH == other.part_AH).all())
+    return same and other.full is not None and bool((comparison.scope_AH == other.scope_AH).all())
