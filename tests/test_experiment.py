@@ -24,7 +24,7 @@ from hp_jax.config import (
     TranslationExperiment,
 )
 from hp_jax.experiment import pruning, scoring, training
-from hp_jax.grid import evaluate
+from hp_jax.grid import whole
 from hp_jax.storage.store import open_store
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -49,9 +49,9 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(config):
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
     return pathlib.Path(config.out)
 
 
@@ -103,16 +103,16 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
         raise AssertionError("computed again")
 
     for module, name in (
-        (evaluate, "evaluate_masks"),
+        (whole, "evaluate_masks"),
         (scoring, "sum_importance"),
         (pruning, "head_importance"),
     ):
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(training, "train", refuse)
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
 
 
 def test_changed_input_is_refused_with_its_name(finished, config):
@@ -122,13 +122,13 @@ def test_changed_input_is_refused_with_its_name(finished, config):
         ValueError, match=r"importance holds results of another computation \(different data\)"
     ):
         experiment.importance(
-            dataclasses.replace(config, importance=Importance(split="train[:20]"))
+            experiment.load(dataclasses.replace(config, importance=Importance(split="train[:20]")))
         )
 
 
 def test_overlapping_splits_are_said(finished, config, caplog):
     pruning = dataclasses.replace(config.pruning, select="validation", orders=())
-    experiment.prune_orders(dataclasses.replace(config, pruning=pruning))
+    experiment.prune_orders(experiment.load(dataclasses.replace(config, pruning=pruning)))
     assert (
         "12 examples of the select split validation are in the test split validation[50%:] too"
         in caplog.text
@@ -150,14 +150,14 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
 
     monkeypatch.setattr(pruning, "head_importance", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        experiment.prune_orders(other)
+        experiment.prune_orders(experiment.load(other))
     assert open_store(tmp_path / "out/pruning/re_estimated/ranking").done().tolist() == [
         True,
         True,
         False,
     ]
     calls[:] = [1]
-    experiment.prune_orders(other)
+    experiment.prune_orders(experiment.load(other))
     found = open_store(tmp_path / "out/pruning/re_estimated/test").read("masks")
     np.testing.assert_array_equal(
         found, open_store(finished / "pruning/re_estimated/test").read("masks")

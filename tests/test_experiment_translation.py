@@ -16,7 +16,7 @@ from hp_jax import experiment
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.cli.__main__ import main
 from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
-from hp_jax.experiment import recovery, setup, translation
+from hp_jax.experiment import setup, training, translation
 from hp_jax.importance import head_importance
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.files import read_json
@@ -88,9 +88,9 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(config):
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
     return pathlib.Path(config.out)
 
 
@@ -110,7 +110,7 @@ def test_the_mean_of_the_last_epochs(finished, config):
     second, third = (
         load_params(path, read_json(path / "config.json"), own.params) for path in folders
     )
-    mean = recovery._final(own, third, [])
+    mean = training._final(own, third, [])
     jax.tree.map(
         lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third
     )
@@ -151,7 +151,7 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
         out=str(tmp_path),
         ablation=dataclasses.replace(config.ablation, rows=("dec",), sets=("one_off",)),
     )
-    experiment.ablate(other)
+    experiment.ablate(experiment.load(other))
     some, every = (
         open_store(tmp_path / "ablation/one_off"),
         open_store(finished / "ablation/one_off"),
@@ -161,7 +161,8 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
     with pytest.raises(
         ValueError, match=r"has no attention 'decoder'; its rows are enc.0, dec.0, cross.0"
     ):
-        experiment.ablate(dataclasses.replace(other, ablation=Ablation(rows=("decoder",))))
+        wrong = dataclasses.replace(other, ablation=Ablation(rows=("decoder",)))
+        experiment.ablate(experiment.load(wrong))
 
 
 def test_importance_does_not_depend_on_batches_or_padding(finished, config):
@@ -170,7 +171,7 @@ def test_importance_does_not_depend_on_batches_or_padding(finished, config):
     )
     scores = []
     for own in (experiment.load(config), experiment.load(other)):
-        batches = own.batches(own.examples("test"))
+        batches = own.batches("test")
         scores.append(head_importance(own.task, own.params, batches[::-1], own.present_AH))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
     assert (scores[0][np.asarray(own.present_AH)] > 0).all()
@@ -183,20 +184,20 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     for name in (
         "experiment.training.train",
         "experiment.scoring.sum_importance",
-        "grid.evaluate.evaluate_masks",
+        "grid.whole.evaluate_masks",
     ):
         monkeypatch.setattr(f"hp_jax.{name}", refuse)
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
 
 
 def test_other_decoding_is_another_result(finished, config):
     with pytest.raises(
         ValueError, match=r"holds results of another computation \(different evaluation\)"
     ):
-        experiment.ablate(dataclasses.replace(config, decoding=Decoding(beam=2)))
+        experiment.ablate(experiment.load(dataclasses.replace(config, decoding=Decoding(beam=2))))
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -233,11 +234,8 @@ def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatc
     other = dataclasses.replace(
         config, model=str(finished / "model"), out=str(tmp_path), metric="token_accuracy"
     )
-    experiment.ablate(
-        dataclasses.replace(
-            other, ablation=Ablation(split="test", sets=("one_off",), masks_at_once=5)
-        )
-    )
+    ablation = Ablation(split="test", sets=("one_off",), masks_at_once=5)
+    experiment.ablate(experiment.load(dataclasses.replace(other, ablation=ablation)))
     store = open_store(tmp_path / "ablation/one_off")
     assert set(store.manifest["filled"]) == {"loss", "correct"}
     np.testing.assert_array_equal(
@@ -250,7 +248,7 @@ def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config,
     first, second = (
         setup.load_setup(config, str(path)) for path in (finished / "model", tmp_path / "copy")
     )
-    assert first.digest == second.digest
+    assert first.model.digest == second.model.digest
     assert first.task == second.task
     assert main(["convert", str(finished / "model"), str(tmp_path / "copy")]) == 1
     assert "is not empty; choose another folder, delete it, or" in capsys.readouterr().err

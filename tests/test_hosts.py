@@ -20,7 +20,7 @@ from tiny import config_file, write_hf_folder, write_sst2
 from hp_jax import experiment, sharding
 from hp_jax.cli.__main__ import load_config, main
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
-from hp_jax.experiment import results, setup
+from hp_jax.experiment import results
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.store import find_stores, open_store
 
@@ -45,7 +45,7 @@ def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
     write_hf_folder(folder / "hf", head=True, layers=1, heads=8)
     write_sst2(folder / "sst2", train=40, validation=42)
-    experiment = ClassificationExperiment(
+    config = ClassificationExperiment(
         model=str(folder / "hf"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=5),
         train=Train(epochs=2, batch=10, learning_rate=1e-3),
@@ -53,11 +53,11 @@ def config(tmp_path_factory):
         ablation=Ablation(split="validation[:50%]", masks_at_once=2),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
     )
-    own = experiment.load(experiment)
-    for split in (experiment.ablation.split, experiment.importance.split, experiment.pruning.test):
-        assert own.batches(own.examples(split))[-1]["weight_B"].sum() == 1
-    setup.save_setup(folder / "model", own, own.params, {})
-    return config_file(folder, experiment)
+    own = experiment.load(config)
+    for split in (config.ablation.split, config.importance.split, config.pruning.test):
+        assert own.batches(split)[-1]["weight_B"].sum() == 1
+    own.model.save(folder / "model", {})
+    return config_file(folder, config)
 
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

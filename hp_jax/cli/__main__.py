@@ -55,19 +55,19 @@ def _train(config: Experiment, words: Words) -> None:
 def _importance(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
-    experiment.importance(config)
+    experiment.importance(experiment.load(config))
 
 
 def _ablate(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
-    experiment.ablate(config)
+    experiment.ablate(experiment.load(config))
 
 
 def _prune(config: Experiment, words: Words) -> None:
     from hp_jax import experiment
 
-    experiment.prune_orders(config)
+    experiment.prune_orders(experiment.load(config))
 
 
 STEPS: dict[str, tuple[str, Callable[[Experiment, Words], None]]] = {

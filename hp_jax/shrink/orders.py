@@ -6,11 +6,10 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.heads import living_heads
-from hp_jax.importance import Sums, normalize_rows
+from hp_jax.importance import MeanGradient, normalize_rows
 from hp_jax.mask_files import prefixes
 from hp_jax.shrink.budget import Order
 from hp_jax.storage.store import Store, find_stores
@@ -20,7 +19,8 @@ def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it (row
     norm 1, unless the norm is 0)."""
     norm, mask_AH = store.manifest["experiment"]["importance"]["norm"], store.read("mask")
-    score_AH = Sums(store.read("total").sum(0), store.read("count").sum(0)).score_AH
+    sums = {name: store.read(name).sum(0) for name in store.manifest["filled"]}
+    score_AH = MeanGradient().scores(sums)
     return score_AH, normalize_rows(score_AH, mask_AH, norm=norm)
 
 
@@ -35,10 +35,7 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
     if Path(path).is_file():
         masks = [
             present_AH,
-            *(
-                np.asarray(mask_AH)
-                for _, mask_AH in prefixes(Path(path), jnp.asarray(present_AH), rows)
-            ),
+            *(np.asarray(mask_AH) for _, mask_AH in prefixes(Path(path), present_AH, rows)),
         ]
         return [living_heads(before & ~after)[0] for before, after in itertools.pairwise(masks)]
     found = {store.manifest["kind"]: store for store in find_stores(path)}
