@@ -16,7 +16,7 @@ from hp_jax import experiment
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.cli.__main__ import main
 from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
-from hp_jax.experiment import recovery, setup, translation
+from hp_jax.experiment import setup, training, translation
 from hp_jax.importance import head_importance
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.files import read_json
@@ -110,10 +110,18 @@ def test_the_mean_of_the_last_epochs(finished, config):
     second, third = (
         load_params(path, read_json(path / "config.json"), own.params) for path in folders
     )
-    mean = recovery._final(own, third, [])
+    mean = training._final(own, third, [])
     jax.tree.map(
         lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third
     )
+
+
+def test_the_best_epoch_is_the_one_with_the_least_loss(finished, config):
+    own = experiment.load(dataclasses.replace(config, metric="loss"))
+    history = [{"epoch": epoch, "loss": loss} for epoch, loss in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    path = finished / "epochs/02"
+    best = load_params(path, read_json(path / "config.json"), own.params)
+    jax.tree.map(np.testing.assert_array_equal, training._final(own, own.params, history), best)
 
 
 def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished, config):
@@ -228,10 +236,13 @@ def test_the_command_reports(finished, config, capsys):
     assert "nrefs:1|case:mixed|eff:no|tok:13a" in page
 
 
-def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("metric", ["token_accuracy", "loss", "perplexity"])
+def test_metrics_of_the_forced_target_need_no_decoding(
+    finished, config, tmp_path, monkeypatch, metric
+):
     monkeypatch.setattr("hp_jax.models.translation.beam_search", None)
     other = dataclasses.replace(
-        config, model=str(finished / "model"), out=str(tmp_path), metric="token_accuracy"
+        config, model=str(finished / "model"), out=str(tmp_path), metric=metric
     )
     experiment.ablate(
         dataclasses.replace(
@@ -242,6 +253,41 @@ def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatc
     assert set(store.manifest["filled"]) == {"loss", "correct"}
     np.testing.assert_array_equal(
         store.read("correct"), open_store(finished / "ablation/one_off").read("correct")
+    )
+
+
+def test_the_oracle_order_of_perplexity_is_what_one_computes_by_hand(finished, config, tmp_path):
+    settings = dataclasses.replace(config.pruning, heads=(0, 1, 2), orders=("oracle",))
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        metric="perplexity",
+        pruning=dataclasses.replace(settings, rows=("all",)),
+    )
+    experiment.prune_orders(other)
+    select = open_store(tmp_path / "pruning/oracle/select")
+    loss_M = select.read("loss").sum(1, dtype=np.float64)
+    perplexity_M = np.exp(loss_M / select.read("tokens").sum())
+    masks_MAH = select.read("masks")
+    worse = {
+        tuple(np.argwhere(masks_MAH[0] & ~mask_AH)[0].tolist()): perplexity - perplexity_M[0]
+        for mask_AH, perplexity in zip(masks_MAH[1:], perplexity_M[1:], strict=True)
+    }
+    score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
+    assert {head: score_AH[head] for head in worse} == pytest.approx(worse)
+    first, second, *_ = sorted(worse, key=worse.__getitem__)
+    curve_MAH = open_store(tmp_path / "pruning/oracle/test").read("masks")
+    gone = [set(map(tuple, np.argwhere(curve_MAH[0] & ~mask_AH).tolist())) for mask_AH in curve_MAH]
+    assert gone == [set(), {first}, {first, second}]
+    # By the loss it is the same order: perplexity grows with the loss of the same tokens.
+    losses = dataclasses.replace(other.pruning, oracle="loss")
+    experiment.prune_orders(dataclasses.replace(other, out=str(tmp_path / "loss"), pruning=losses))
+    found = open_store(tmp_path / "loss/pruning/oracle/ranking").read("score")[0]
+    expected = (loss_M - loss_M[0]) / len(select.read("tokens"))
+    assert [found[head] for head in worse] == pytest.approx(expected[1:].tolist())
+    np.testing.assert_array_equal(
+        open_store(tmp_path / "loss/pruning/oracle/test").read("masks"), curve_MAH
     )
 
 

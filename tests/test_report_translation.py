@@ -14,7 +14,7 @@ from tiny_report import make_grid
 from hp_jax import heads
 from hp_jax.config import Ablation, RandomSets, TranslationExperiment
 from hp_jax.experiment.mask_sets import masks_of
-from hp_jax.metrics import TextMetric
+from hp_jax.metrics import CorpusMetric, TextMetric
 from hp_jax.report import tables
 from hp_jax.report.comparison import compare, touched
 from hp_jax.report.page import write_report
@@ -148,7 +148,7 @@ def test_the_bootstrap_of_bleu_is_that_of_resampled_texts(tmp_path):
             corpus_bleu([text[n] for n in at], [[lines[n] for n in at]]).score for text in texts[:2]
         )
         differences.append(without - full)
-    measured = paired_bootstrap(store.read("bleu"), store.read("bleu")[0], BLEU.score, count=1000)
+    measured = paired_bootstrap(store.read("bleu"), store.read("bleu")[0], CorpusMetric(BLEU))
     assert comparison.change.p[1] == measured.p[1]
     assert measured.low[1] - 3 < min(differences) < max(differences) < measured.high[1] + 3
     assert (

@@ -16,7 +16,7 @@ from hp_jax.data import glue, labelled
 from hp_jax.data.labelled import Labelled
 from hp_jax.data.parallel import Parallel, read_parallel
 from hp_jax.grid.evaluate import Postprocess
-from hp_jax.metrics import TextMetric
+from hp_jax.metrics import TextMetric, metric_of
 from hp_jax.storage.store import Axes, Items
 from hp_jax.task import Batch
 from hp_jax.text.codec import Codec
@@ -119,11 +119,14 @@ class ParallelCorpus:
             "signatures": {metric.name: metric.signature() for metric in self._metrics()}
         }
 
+    @property
+    def translates(self) -> bool:
+        """Whether the metric needs the model's translations."""
+        return metric_of({"metric": self.metric, "tokenize": self.tokenize}).of_translations
+
     def _metrics(self) -> tuple[TextMetric, ...]:
         """What is counted of each translation; nothing if none is made."""
-        if self.metric == "token_accuracy":
-            return ()
-        return TextMetric("bleu", self.tokenize), TextMetric("chrf")
+        return (TextMetric("bleu", self.tokenize), TextMetric("chrf")) if self.translates else ()
 
     def read(self, split: str) -> Parallel:
         """A split's text."""

@@ -18,6 +18,7 @@ from hp_jax.experiment.results import _write, results
 from hp_jax.experiment.scoring import _importance, _importance_inputs, _normalized
 from hp_jax.experiment.setup import Setup, load
 from hp_jax.importance import head_importance
+from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import agreed
@@ -97,9 +98,8 @@ def _order(
             setup, where, "one_off", _masks(setup, "one_off", setup.present_AH), splits, "select"
         )
         values = {name: store.read(name) for name in store.manifest["arrays"]}
-        worth_M = -values["loss"].sum(1, dtype=np.float64)
-        if setup.config.pruning.oracle == "metric":
-            worth_M = setup.metric.score(setup.metric.statistics(values).sum(-2, dtype=np.int64))
+        metric = MeanLoss() if setup.config.pruning.oracle == "loss" else setup.metric
+        worth_M = worth(metric, scores(metric, values))
         score_AH = oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
         return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
     splits = {"score": settings.split}

@@ -134,7 +134,6 @@ def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Se
 
 
 def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Setup:
-    decoding = None if config.metric == "token_accuracy" else config.decoding
     compute: dict[str, Any] = {"dtype": config.dtype, "kernel": config.kernel}
     if model or not fresh:
         own, params, codec = load_translator(model, **compute)
@@ -158,6 +157,7 @@ def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Setup
             f"max_length is {config.data.max_length}, but {model} has {room} positions"
         )
     corpus = ParallelCorpus(config.data, codec, config.metric, config.tokenize)
+    decoding = config.decoding if corpus.translates else None
     return Setup(config, Translation(own, decoding), params, corpus)
 
 

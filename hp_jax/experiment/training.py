@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from hp_jax.config import Experiment
 from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.results import _check_same, save_setup
 from hp_jax.experiment.setup import Setup, load_setup
 from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
@@ -92,9 +92,8 @@ def _judge(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str, floa
             postprocess=postprocess,
             label="evaluation",
         )
-        sums_1S = setup.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
         return {
-            setup.metric.name: float(setup.metric.score(sums_1S)[0]),
+            setup.metric.name: float(scores(setup.metric, values | fixed)[0]),
             "evaluation loss": float(values["loss"].mean()),
         }
 
@@ -108,7 +107,7 @@ def _final(setup: Setup, last: Params, history: Sequence[dict[str, float]]) -> P
         return last
     chosen = range(max(1, recipe.epochs + 1 - recipe.average), recipe.epochs + 1)
     if recipe.final == "best":
-        best = max(history, key=lambda line: line[setup.metric.name])
+        best = max(history, key=lambda line: worth(setup.metric, line[setup.metric.name]))
         chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
     log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
     folders = [Path(setup.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]

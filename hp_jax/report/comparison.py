@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hp_jax.heads import living_heads
-from hp_jax.metrics import Metric, Values, metric_of
+from hp_jax.metrics import Metric, Values, metric_of, totals
 from hp_jax.report.row_types import chosen, described
 from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
 from hp_jax.storage.store import Store
@@ -148,7 +148,7 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
     change = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M)
     if full is not None:
         measured, unit = (
-            paired_bootstrap(statistics_MNS, statistics_MNS[full], metric.score),
+            paired_bootstrap(statistics_MNS, statistics_MNS[full], metric),
             points(manifest),
         )
         change = Bootstrap(
@@ -173,7 +173,7 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
 
 
 def _score(metric: Metric, statistics_MNS: np.ndarray) -> np.ndarray:
-    return metric.score(statistics_MNS.sum(1, dtype=np.int64))
+    return metric.score(totals(metric, statistics_MNS))
 
 
 def _others(manifest: Mapping[str, Any], values: Values) -> dict[str, np.ndarray]:
