@@ -16,11 +16,11 @@ import numpy as np
 import scipy.stats
 
 from hp_jax.heads import living_heads, removed
+from hp_jax.importance import stored_scores
 from hp_jax.metrics import TextMetric
 from hp_jax.report.comparison import Comparison, present, signatures, touched
 from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading, show
 from hp_jax.report.row_types import NAMES, by_type
-from hp_jax.shrink.orders import importance_scores
 from hp_jax.storage.files import read_json
 from hp_jax.storage.store import Store, find_stores
 
@@ -107,6 +107,13 @@ def masks_file(comparison: Comparison, name: str) -> Listing:
         "every mask of this grid, a line each in the grid's order.",
         most=0,
     )
+
+
+def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it."""
+    total_PAH, count_PA, mask_AH = (store.read(name) for name in ("total", "count", "mask"))
+    norm = store.manifest["experiment"]["importance"]["norm"]
+    return stored_scores(total_PAH, count_PA, mask_AH, norm=norm)
 
 
 def importance_table(store: Store) -> Rows:

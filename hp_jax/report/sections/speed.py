@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from hp_jax.report.pictures.style import INK, STYLES, WIDTH, styled
+from hp_jax.report.pictures.style import INK, STYLES, WIDTH, styled, to_png, to_svg
+from hp_jax.storage.files import write_whole
 
-ORIGINAL = "original"
-FORWARD = "forward"
 Rows = list[dict[str, Any]]
-"""The rows of speed.json: one for each length, batch, mode and side."""
+"""The rows of speed.json: one for each length, batch, mode and side, the original's side first."""
+
+
+def write(rows: Rows, folder: Path, device: str) -> str:
+    """Writes `folder`/speed.png and speed.svg; the tables as text."""
+    figure = plot(rows)
+    write_whole(folder / "speed.png", to_png(figure))
+    write_whole(folder / "speed.svg", to_svg(figure))
+    return "\n".join(tables(rows, device))
 
 
 def tables(rows: Rows, device: str) -> list[str]:
@@ -44,16 +52,18 @@ def tables(rows: Rows, device: str) -> list[str]:
         ]
         cells = [["side", *(f"batch {examples}" for examples in batches)]]
         for name in sides:
-            cells.append([name, *(_rate(row) for row in part if row["side"] == name)])
+            cells.append(
+                [name, *(_rate(row, rows[0]["side"]) for row in part if row["side"] == name)]
+            )
         lines += [*_aligned(cells), ""]
     cells = [["mode", "batch", "length", "side", "x as fast", "95 %", "FLOP bound", "of its gain"]]
     cells[0] += ["p50 ms", "p90", "p99", "calls", "GFLOP", "activations MiB", "program MiB"]
     return lines + _aligned(cells + [_details(row) for row in rows])
 
 
-def _rate(row: Mapping[str, Any]) -> str:
+def _rate(row: Mapping[str, Any], original: str) -> str:
     tokens = f" ({row['tokens_per_second']:.4g})" if "tokens_per_second" in row else ""
-    change = "" if row["side"] == ORIGINAL else f" {100 * (row['ratio']['median'] - 1):+.1f} %"
+    change = "" if row["side"] == original else f" {100 * (row['ratio']['median'] - 1):+.1f} %"
     return f"{row['per_second']:.4g}{tokens}{change}"
 
 
@@ -120,7 +130,7 @@ def plot(rows: Rows) -> Figure:
                 markersize=5,
                 **style,
             )
-        if mode == FORWARD:
+        if line[0]["bound"] is not None:
             axes.plot(
                 share, [row["bound"] for row in line], color=INK, linewidth=1, label="FLOP bound"
             )
