@@ -42,9 +42,9 @@ def tables(rows: Rows, device: str) -> list[str]:
             ]
         )
     lines += [*_aligned(cells), ""]
-    for (mode, length), part in _panels(rows).items():
-        unit = "sentences/s (tokens/s)" if "tokens_per_second" in part[0] else "examples/s"
-        batches = list(dict.fromkeys(row["batch"] for row in part))
+    for (mode, length), panel in _panels(rows).items():
+        unit = "sentences/s (tokens/s)" if "tokens_per_second" in panel[0] else "examples/s"
+        batches = list(dict.fromkeys(row["batch"] for row in panel))
         lines += [
             f"{mode}, {length} tokens: {unit}, and how much faster than the original in the same "
             "round",
@@ -53,7 +53,7 @@ def tables(rows: Rows, device: str) -> list[str]:
         cells = [["side", *(f"batch {examples}" for examples in batches)]]
         for name in sides:
             cells.append(
-                [name, *(_rate(row, rows[0]["side"]) for row in part if row["side"] == name)]
+                [name, *(_rate(row, rows[0]["side"]) for row in panel if row["side"] == name)]
             )
         lines += [*_aligned(cells), ""]
     cells = [["mode", "batch", "length", "side", "x as fast", "95 %", "FLOP bound", "of its gain"]]
@@ -113,13 +113,13 @@ def plot(rows: Rows) -> Figure:
     ).ravel()
     for axes in grid[len(panels) :]:
         axes.remove()
-    for axes, ((mode, length), part) in zip(grid, panels.items(), strict=False):
+    for axes, ((mode, length), panel) in zip(grid, panels.items(), strict=False):
         axes.axhline(1, color=INK, linewidth=1, linestyle=":")
-        for place, examples in enumerate(dict.fromkeys(row["batch"] for row in part)):
-            line = [row for row in part if row["batch"] == examples]
+        for number, examples in enumerate(dict.fromkeys(row["batch"] for row in panel)):
+            line = [row for row in panel if row["batch"] == examples]
             share = [100 * row["share_removed"] for row in line]
             ratio = [row["ratio"] for row in line]
-            style = {key: values[place % len(values)] for key, values in STYLES.items()}
+            style = {key: values[number % len(values)] for key, values in STYLES.items()}
             low, high = ([one[end] for one in ratio] for end in ("low", "high"))
             axes.fill_between(share, low, high, color=style["color"], alpha=0.13, linewidth=0)
             axes.plot(
