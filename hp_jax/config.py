@@ -33,7 +33,7 @@ class Data:
     """The label column; default: the task's."""
     labels: tuple[str, ...] = ()
     """The label names in order; default: the task's."""
-    metric: Literal["", "accuracy", "f1", "matthews"] = ""
+    metric: Literal["", "accuracy", "f1", "matthews", "loss"] = ""
     """Default: the task's own."""
     max_length: int = 128
     """Tokens an example, specials included; longer pairs lose tokens of the longer text first."""
@@ -267,7 +267,7 @@ class TranslationExperiment(Experiment):
     is trained."""
 
     data: ParallelData = ParallelData()
-    metric: Literal["bleu", "chrf", "token_accuracy"] = "bleu"
+    metric: Literal["bleu", "chrf", "token_accuracy", "loss", "perplexity"] = "bleu"
     """What masks are judged by; token accuracy (of each token given the right ones before it) needs
     no decoding."""
     tokenize: str = "13a"

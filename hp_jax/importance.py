@@ -224,3 +224,13 @@ def normalize_rows(score_AH: Array, mask_AH: Array, *, norm: float = 2.0) -> np.
         return score_AH
     norm_A = np.linalg.norm(score_AH, ord=norm, axis=1)
     return score_AH / np.where(norm_A > 0, norm_A, 1.0)[:, None]
+
+
+def stored_scores(
+    total_PAH: np.ndarray, count_PA: np.ndarray, mask_AH: Array, *, norm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """From the sums of P parts of a data set, as `MeanGradient` has them: each head's mean score
+    `[A, H]` in nats, and the same as the pruning orders take it, by `normalize_rows`."""
+    sums = {"total": total_PAH.sum(0), "count": count_PA.sum(0)}
+    score_AH = PAPER.scores(sums)
+    return score_AH, normalize_rows(score_AH, mask_AH, norm=norm)

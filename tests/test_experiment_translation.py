@@ -116,6 +116,14 @@ def test_the_mean_of_the_last_epochs(finished, config):
     )
 
 
+def test_the_best_epoch_is_the_one_with_the_least_loss(finished, config):
+    own = experiment.load(dataclasses.replace(config, metric="loss"))
+    history = [{"epoch": epoch, "loss": loss} for epoch, loss in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    path = finished / "epochs/02"
+    best = load_params(path, read_json(path / "config.json"), own.params)
+    jax.tree.map(np.testing.assert_array_equal, training._final(own, own.params, history), best)
+
+
 def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished, config):
     store = open_store(finished / "ablation/one_off")
     masks_MAH = store.read("masks")
@@ -158,11 +166,11 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
     )
     np.testing.assert_array_equal(some.read("masks"), every.read("masks")[[0, 3, 4]])
     np.testing.assert_array_equal(some.read("bleu"), every.read("bleu")[[0, 3, 4]])
+    wrong = experiment.load(dataclasses.replace(other, ablation=Ablation(rows=("decoder",))))
     with pytest.raises(
         ValueError, match=r"has no attention 'decoder'; its rows are enc.0, dec.0, cross.0"
     ):
-        wrong = dataclasses.replace(other, ablation=Ablation(rows=("decoder",)))
-        experiment.ablate(experiment.load(wrong))
+        experiment.ablate(wrong)
 
 
 def test_importance_does_not_depend_on_batches_or_padding(finished, config):
@@ -229,10 +237,13 @@ def test_the_command_reports(finished, config, capsys):
     assert "nrefs:1|case:mixed|eff:no|tok:13a" in page
 
 
-def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("metric", ["token_accuracy", "loss", "perplexity"])
+def test_metrics_of_the_forced_target_need_no_decoding(
+    finished, config, tmp_path, monkeypatch, metric
+):
     monkeypatch.setattr("hp_jax.models.translation.beam_search", None)
     other = dataclasses.replace(
-        config, model=str(finished / "model"), out=str(tmp_path), metric="token_accuracy"
+        config, model=str(finished / "model"), out=str(tmp_path), metric=metric
     )
     ablation = Ablation(split="test", sets=("one_off",), masks_at_once=5)
     experiment.ablate(experiment.load(dataclasses.replace(other, ablation=ablation)))
@@ -240,6 +251,41 @@ def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatc
     assert set(store.manifest["filled"]) == {"loss", "correct"}
     np.testing.assert_array_equal(
         store.read("correct"), open_store(finished / "ablation/one_off").read("correct")
+    )
+
+
+def test_the_oracle_order_of_perplexity_is_what_one_computes_by_hand(finished, config, tmp_path):
+    settings = dataclasses.replace(config.pruning, heads=(0, 1, 2), orders=("oracle",))
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        metric="perplexity",
+        pruning=dataclasses.replace(settings, rows=("all",)),
+    )
+    experiment.prune_orders(other)
+    select = open_store(tmp_path / "pruning/oracle/select")
+    loss_M = select.read("loss").sum(1, dtype=np.float64)
+    perplexity_M = np.exp(loss_M / select.read("tokens").sum())
+    masks_MAH = select.read("masks")
+    worse = {
+        tuple(np.argwhere(masks_MAH[0] & ~mask_AH)[0].tolist()): perplexity - perplexity_M[0]
+        for mask_AH, perplexity in zip(masks_MAH[1:], perplexity_M[1:], strict=True)
+    }
+    score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
+    assert {head: score_AH[head] for head in worse} == pytest.approx(worse)
+    first, second, *_ = sorted(worse, key=worse.__getitem__)
+    curve_MAH = open_store(tmp_path / "pruning/oracle/test").read("masks")
+    gone = [set(map(tuple, np.argwhere(curve_MAH[0] & ~mask_AH).tolist())) for mask_AH in curve_MAH]
+    assert gone == [set(), {first}, {first, second}]
+    # By the loss it is the same order: perplexity grows with the loss of the same tokens.
+    losses = dataclasses.replace(other.pruning, oracle="loss")
+    experiment.prune_orders(dataclasses.replace(other, out=str(tmp_path / "loss"), pruning=losses))
+    found = open_store(tmp_path / "loss/pruning/oracle/ranking").read("score")[0]
+    expected = (loss_M - loss_M[0]) / len(select.read("tokens"))
+    assert [found[head] for head in worse] == pytest.approx(expected[1:].tolist())
+    np.testing.assert_array_equal(
+        open_store(tmp_path / "loss/pruning/oracle/test").read("masks"), curve_MAH
     )
 
 

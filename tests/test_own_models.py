@@ -1,4 +1,5 @@
-"""Models that know nothing of hp_jax: a Linen and an NNX one, known by a function of their gates."""
+"""Models that know nothing of hp_jax: a Linen and an NNX one, known by functions of their
+gates."""
 
 import subprocess
 import sys

@@ -90,6 +90,9 @@ def _export(words: Words) -> None:
 
 
 def _speed(words: Words) -> None:
+    import jax
+
+    from hp_jax.report.sections.speed import write
     from hp_jax.shrink import speed
 
     names = (
@@ -109,7 +112,9 @@ def _speed(words: Words) -> None:
     given = {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
     }
-    print(speed.speed(speed.Setting(**given), Path(words.out), force=words.force))
+    rows = speed.speed(speed.Setting(**given), Path(words.out), force=words.force)
+    print(write(rows, Path(words.out), jax.devices()[0].device_kind))
+    print(Path(words.out) / "speed.json")
 
 
 # --- their words ---------------------------------------------------------------------------------

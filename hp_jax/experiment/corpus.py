@@ -16,7 +16,7 @@ from hp_jax.data import glue, labelled
 from hp_jax.data.labelled import Labelled
 from hp_jax.data.parallel import Parallel, read_whole
 from hp_jax.grid.whole import Postprocess, as_they_are
-from hp_jax.metrics import TextMetric
+from hp_jax.metrics import TextMetric, metric_of
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.storage.store import Axes, Items
@@ -118,14 +118,14 @@ class ParallelCorpus:
     codec: Codec
     metric: str
     tokenize: str
-    decoding: Decoding | None
-    """How masks' translations are made; None: they are not."""
+    decoding: Decoding
+    """How translations are made, if the metric needs them."""
     labels: ClassVar = ()
     leaves_out: ClassVar = True
 
     def task(self, config: Seq2SeqConfig) -> Translation:
         """Cross-entropy under teacher forcing, and translations."""
-        return Translation(config, self.decoding)
+        return Translation(config, self.decoding if self.translates else None)
 
     def about(self) -> dict[str, Any]:
         """The languages, the metric and, for those of text, sacreBLEU's signatures."""
@@ -138,11 +138,14 @@ class ParallelCorpus:
             "signatures": {metric.name: metric.signature() for metric in self._metrics()}
         }
 
+    @property
+    def translates(self) -> bool:
+        """Whether the metric needs the model's translations."""
+        return metric_of({"metric": self.metric, "tokenize": self.tokenize}).of_translations
+
     def _metrics(self) -> tuple[TextMetric, ...]:
         """What is counted of each translation; nothing if none is made."""
-        if self.metric == "token_accuracy":
-            return ()
-        return TextMetric("bleu", self.tokenize), TextMetric("chrf")
+        return (TextMetric("bleu", self.tokenize), TextMetric("chrf")) if self.translates else ()
 
     def read(self, split: str) -> Parallel:
         """The text of a whole split."""

@@ -17,6 +17,7 @@ from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs, normalized
 from hp_jax.experiment.setup import Setup
 from hp_jax.importance import head_importance
+from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import agreed
@@ -117,10 +118,8 @@ def _oracle(setup: Setup) -> np.ndarray:
     )
     store = fill(setup, request)
     values = {name: store.read(name) for name in store.manifest["arrays"]}
-    worth_M = -values["loss"].sum(1, dtype=np.float64)
-    if settings.oracle == "metric":
-        statistics = setup.metric.statistics(values)
-        worth_M = setup.metric.score(statistics.sum(-2, dtype=np.int64))
+    metric = MeanLoss() if settings.oracle == "loss" else setup.metric
+    worth_M = worth(metric, scores(metric, values))
     return oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
 
 

@@ -173,8 +173,8 @@ def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:
         model = load_model(name, options_of(config), family=family)
     else:
         model = _new_translator(config)
-    decoding = None if config.metric == "token_accuracy" else config.decoding
-    corpus = ParallelCorpus(config.data, model.text, config.metric, config.tokenize, decoding)
+    text = config.data, model.text
+    corpus = ParallelCorpus(*text, config.metric, config.tokenize, config.decoding)
     return Setup(config, model, corpus)
 
 

@@ -15,6 +15,7 @@ from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.results import check_same, provenance
 from hp_jax.experiment.setup import Setup, load_setup
 from hp_jax.grid import Grid
+from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
@@ -91,9 +92,8 @@ def _measurement(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str
     def measure(params: Params) -> dict[str, float]:
         grid = Grid(setup.task, params, batches, masks_1AH, postprocess, label="evaluation")
         values = grid.evaluate(chunk=1)
-        sums_1S = setup.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
         return {
-            setup.metric.name: float(setup.metric.score(sums_1S)[0]),
+            setup.metric.name: float(scores(setup.metric, values | fixed)[0]),
             "evaluation loss": float(values["loss"].mean()),
         }
 
@@ -107,7 +107,7 @@ def _final(setup: Setup, last: Params, history: Sequence[dict[str, float]]) -> P
         return last
     chosen = range(max(1, recipe.epochs + 1 - recipe.average), recipe.epochs + 1)
     if recipe.final == "best":
-        best = max(history, key=lambda line: line[setup.metric.name])
+        best = max(history, key=lambda line: worth(setup.metric, line[setup.metric.name]))
         chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
     log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
     folders = [Path(setup.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]

@@ -26,11 +26,9 @@ from hp_jax.formats.model import load_model
 from hp_jax.formats.reading import Options
 from hp_jax.heads import gates, living_heads, removal_counts
 from hp_jax.removal import remove_heads
-from hp_jax.report.pictures.style import to_png, to_svg
-from hp_jax.report.sections.speed import Rows, plot, tables
 from hp_jax.shrink import costs
 from hp_jax.shrink.budget import Order, alone, solve
-from hp_jax.storage.files import check_free, write_json, write_whole
+from hp_jax.storage.files import check_free, write_json
 from hp_jax.task import Batch, Params
 
 log = logging.getLogger("hp_jax")
@@ -353,25 +351,22 @@ def _rates(times: Sequence[Sequence[float]], examples: int, tokens: int) -> dict
     }
 
 
-# --- what is shown -------------------------------------------------------------------------------
+# --- what is kept --------------------------------------------------------------------------------
 
 
-def speed(setting: Setting, out: Path, *, force: bool = False) -> str:
-    """Times everything, writes `out`/speed.json, speed.png and speed.svg; the tables as text.
+def speed(setting: Setting, out: Path, *, force: bool = False) -> list[dict[str, Any]]:
+    """Times everything and writes `out`/speed.json; its rows, see `rows_of`.
 
     ValueError for what does not fit together, and if there is something in `out` (unless `force`).
     """
     check_free(out, force=force)
     sides = sides_of(setting)
-    rows: Rows = []
+    rows: list[dict[str, Any]] = []
     out.mkdir(parents=True, exist_ok=True)
     for row in rows_of(sides, setting):
         rows.append(row)
         write_json(out / "speed.json", about(setting, sides) | {"rows": rows})
-    figure = plot(rows)
-    write_whole(out / "speed.png", to_png(figure))
-    write_whole(out / "speed.svg", to_svg(figure))
-    return "\n".join([*tables(rows, jax.devices()[0].device_kind), str(out / "speed.json")])
+    return rows
 
 
 def about(setting: Setting, sides: Mapping[str, Side]) -> dict[str, Any]:
