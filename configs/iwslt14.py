@@ -8,8 +8,17 @@ IWSLT14_FOLDER has train, valid and test as fairseq's prepare-iwslt14.sh leaves 
 Figure 5.  For one accelerator; not run here.
 """
 
+from dataclasses import replace
+
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
+from hp_jax.config import (
+    FROM_SCRATCH,
+    Ablation,
+    Importance,
+    ParallelData,
+    Pruning,
+    TranslationExperiment,
+)
 
 config = TranslationExperiment(
     out="runs/iwslt14",
@@ -34,17 +43,11 @@ config = TranslationExperiment(
         dropout=0.3,
         attention_dropout=0.1,
     ),
-    train=Train(
+    train=replace(
+        FROM_SCRATCH,
         evaluate="valid",
         epochs=50,
         batch_tokens=4000,
-        learning_rate=5e-4,
-        schedule="inverse_sqrt",
-        warmup=4000,
-        betas=(0.9, 0.98),
-        weight_decay=1e-4,
-        clip=0.0,
-        label_smoothing=0.1,
         keep_epochs=True,
         final="best",
     ),

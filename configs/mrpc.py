@@ -6,12 +6,14 @@ The splits are sized for two CPU cores; an accelerator takes all of `train` and 
 stride.
 """
 
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
+from dataclasses import replace
+
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 
 config = ClassificationExperiment(
     out="runs/mrpc",
     data=Data(task="mrpc"),
-    train=Train(epochs=3, learning_rate=5e-5, evaluate="test"),
+    train=replace(FINE_TUNING, epochs=3, learning_rate=5e-5, evaluate="test"),
     importance=Importance(split="train[:500]"),
     ablation=Ablation(split="test[:300]", sets=("one_off",)),
     pruning=Pruning(select="test[:300]", test="test[300:1300]"),

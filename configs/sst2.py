@@ -6,10 +6,12 @@ From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development s
 two busy CPU cores.
 """
 
-from hp_jax.config import ClassificationExperiment, Data, Train
+from dataclasses import replace
+
+from hp_jax.config import FINE_TUNING, ClassificationExperiment, Data
 
 config = ClassificationExperiment(
     out="runs/sst2",
     data=Data(task="sst2"),
-    train=Train(epochs=1, learning_rate=5e-5),
+    train=replace(FINE_TUNING, epochs=1, learning_rate=5e-5),
 )

@@ -11,12 +11,14 @@ runs/sst2_recover_1 hp-jax report runs/sst2_recover_1
 The seed decides which sentences are learned from, in which order, and the dropout.
 """
 
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Pruning, Train
+from dataclasses import replace
+
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Pruning
 
 config = ClassificationExperiment(
     out="runs/sst2_recover",
     data=Data(task="sst2"),
-    train=Train(epochs=1, learning_rate=5e-5),
+    train=replace(FINE_TUNING, epochs=1, learning_rate=5e-5),
     ablation=Ablation(sets=()),
     pruning=Pruning(
         orders=("one_shot",),
