@@ -1,7 +1,7 @@
 """IWSLT'14, German to English: the paper's model exactly (6 + 6 pre-norm layers, 8 heads, width
 512, unshared embeddings).
 
-hp-jax run configs/iwslt14.py --data.path IWSLT14_FOLDER
+hp-jax run iwslt14 --data.path IWSLT14_FOLDER
 
 IWSLT14_FOLDER has train, valid and test as fairseq's prepare-iwslt14.sh leaves them before BPE
 (lower-cased Moses tokens), so BLEU is counted on tokens.  The models of all epochs are kept, for

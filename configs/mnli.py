@@ -1,6 +1,6 @@
 """MNLI: accuracy on samples of the matched development set.
 
-hp-jax run configs/mnli.py --model MODEL_FOLDER --data.path MNLI_FOLDER
+hp-jax run mnli --model MODEL_FOLDER --data.path MNLI_FOLDER
 
 The splits are sized for two CPU cores; the paper scores all of `train` and judges all of
 `validation_matched`.

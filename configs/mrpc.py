@@ -1,6 +1,6 @@
 """MRPC: F1 of paraphrases, judged on the corpus's own test set.
 
-hp-jax run configs/mrpc.py --model MODEL_FOLDER --data.path MRPC_FOLDER
+hp-jax run mrpc --model MODEL_FOLDER --data.path MRPC_FOLDER
 
 The splits are sized for two CPU cores; an accelerator takes all of `train` and `test` in its
 stride.

@@ -1,11 +1,11 @@
 """SST-2: prune, and bring what is left back, by a scale on each head or by a short fine-tuning
 after each step.
 
-hp-jax run configs/sst2_recover.py --model MODEL_FOLDER --data.path SST2_FOLDER
+hp-jax run sst2_recover --model MODEL_FOLDER --data.path SST2_FOLDER
 
 With a model that is fine-tuned already, such as that of configs/sst2.py:
 
-hp-jax prune configs/sst2_recover.py --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out
+hp-jax prune sst2_recover --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out
 runs/sst2_recover_1 hp-jax report runs/sst2_recover_1
 
 The seed decides which sentences are learned from, in which order, and the dropout.

@@ -1,7 +1,7 @@
 """WMT'14, English to French: a Transformer-big trained from nothing on an accelerator, then scored,
 ablated and pruned.
 
-hp-jax run configs/wmt14_en_fr_big.py --data.path TFDS_FOLDER
+hp-jax run wmt14_en_fr_big --data.path TFDS_FOLDER
 
 TFDS_FOLDER has wmt14_translate/fr-en as tensorflow-datasets prepares it (array_record).  Not run
 here.

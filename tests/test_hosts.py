@@ -2,6 +2,7 @@
 clusters start them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, sharding
 from hp_jax.cli.__main__ import load_config, main
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 from hp_jax.experiment import results, setup
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.store import find_stores, open_store
@@ -48,7 +49,7 @@ def config(tmp_path_factory):
     experiment = ClassificationExperiment(
         model=str(folder / "hf"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=5),
-        train=Train(epochs=2, batch=10, learning_rate=1e-3),
+        train=dataclasses.replace(FINE_TUNING, epochs=2, batch=10, learning_rate=1e-3),
         importance=Importance(split="train[:16]", keep_gradients=True),
         ablation=Ablation(split="validation[:50%]", masks_at_once=2),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
