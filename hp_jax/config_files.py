@@ -8,18 +8,13 @@ import runpy
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from hp_jax.config import Experiment
 
 KINDS = ("classification", "translation")
 """The names of the defaults of the two kinds of experiment."""
-
-Fields = TypeVar("Fields", bound="DataclassInstance")
-"""A frozen dataclass of settings."""
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -36,12 +31,12 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> Experime
 
     kinds = dict(zip(KINDS, (ClassificationExperiment, TranslationExperiment), strict=True))
     if name in kinds:
-        return with_changes(kinds[name](), changes or {})
+        return _with_changes(kinds[name](), changes or {})
     config = _run(config_path(name)).get("config")
     if not isinstance(config, ClassificationExperiment | TranslationExperiment):
         expected = " or ".join(kind.__name__ for kind in kinds.values())
         raise ValueError(f"{name} defines config = {config!r:.60}, but a {expected} was expected")
-    return with_changes(config, changes or {})
+    return _with_changes(config, changes or {})
 
 
 def config_path(name: str) -> Path:
@@ -68,8 +63,8 @@ def shipped() -> dict[str, str]:
     return found
 
 
-def with_changes(config: Fields, changes: Mapping[str, Any], inside: str = "") -> Fields:
-    """A config with other values in some fields, given by dotted name.
+def _with_changes(config: Any, changes: Mapping[str, Any], inside: str = "") -> Any:
+    """A frozen dataclass with other values in some fields, given by dotted name.
 
     inside: what the names are relative to, such as `data.`, for messages.  ValueError, with what
     there is, if a field is not there.
@@ -89,13 +84,13 @@ def with_changes(config: Fields, changes: Mapping[str, Any], inside: str = "") -
         else:
             own[field] = value
     for field, rest_of in deeper.items():
-        part: Any = own.get(field, getattr(config, field))
+        part = own.get(field, getattr(config, field))
         if not dataclasses.is_dataclass(part):
             raise ValueError(
                 f"a config has no field {inside}{field}.{next(iter(rest_of))}; {inside}{field} is "
                 f"{part!r:.60} and has no fields"
             )
-        own[field] = with_changes(part, rest_of, f"{inside}{field}.")
+        own[field] = _with_changes(part, rest_of, f"{inside}{field}.")
     return dataclasses.replace(config, **own)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
-from hp_jax.cli.__main__ import load_config, main
+from hp_jax.cli import load_config, main
 from hp_jax.config import (
     FINE_TUNING,
     Ablation,
@@ -219,7 +219,7 @@ def test_config_files_that_are_not_there_or_not_configs_are_named(tmp_path, caps
 def test_the_shipped_configs_load_and_say_how_they_are_run():
     for path in sorted((ROOT / "configs").glob("*.py")):
         assert isinstance(load_config(str(path)), ClassificationExperiment | TranslationExperiment)
-        assert re.search(rf"hp-jax \w+ configs/{path.name}", path.read_text())
+        assert re.search(rf"hp-jax \w+ {path.stem} ", path.read_text())
 
 
 # --- the house -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tiny import config_file
 
 from hp_jax import experiment
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.config import (
     FROM_SCRATCH,
     Ablation,

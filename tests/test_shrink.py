@@ -13,7 +13,7 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 from hp_jax.formats.model import load_model
 from hp_jax.report.page import write_report

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from translation_files import ARGS, EMBEDDING, D, V, write_fairseq, write_marian
 
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats.fairseq.read import load_fairseq, load_fairseq_model
 from hp_jax.formats.huggingface.marian import load_hf_marian_model
 from hp_jax.formats.model import load_translator

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -59,6 +61,14 @@ class Answer(Command):
     def answer(self, data: Any, text: str) -> None:
         """Prints the result on stdout: `data` as JSON if that was asked for, or else `text`."""
         if self.json:
-            print(json.dumps(data, indent=1))
+            say(json.dumps(data, indent=1))
         elif text:
-            print(text)
+            say(text)
+
+
+def say(text: str) -> None:
+    """Prints on stdout; what nobody reads any more, as behind `| head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

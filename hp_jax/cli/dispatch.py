@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from hp_jax.cli import folders, parsing, steps
-from hp_jax.cli.command import Command, ConfiguredCommand, FolderCommand
+from hp_jax.cli.command import Command, ConfiguredCommand, FolderCommand, say
 from hp_jax.config_files import KINDS, load_config, shipped
 
 log = logging.getLogger("hp_jax")
@@ -80,12 +80,12 @@ def _dispatch(words: list[str]) -> None:
         about = {name: parsing.about(command) for name, command in COMMANDS.items()}
         parsing.show_help(about, "hp-jax", ABOUT)
     if words[0] == "--version":
-        print(f"hp_jax {importlib.metadata.version('hp_jax')}")
+        say(f"hp_jax {importlib.metadata.version('hp_jax')}")
         return
     if words[0] == "--completion":
         if words[1:] not in ([shell] for shell in parsing.SHELLS):
             raise UnusableError(f"--completion expects one of {', '.join(parsing.SHELLS)}")
-        print(parsing.completion(COMMANDS, words[1]))
+        say(parsing.completion(COMMANDS, words[1]))
         return
     name, rest = _choose(words)
     command = COMMANDS[name]

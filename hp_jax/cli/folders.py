@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from hp_jax.cli.command import Answer, Flag, Folder, FolderCommand, Model
+from hp_jax.cli.command import Answer, Flag, Folder, FolderCommand, Model, say
 from hp_jax.cli.steps import take_steps, write_report
 
 Keep = Annotated[
@@ -32,8 +32,8 @@ class Demo(FolderCommand):
         from hp_jax import demo
 
         take_steps(demo.config(self.out), ("importance", "ablate", "prune"))
-        print("\n".join(demo.findings(Path(self.out))))
-        print(write_report(self.out))
+        say("\n".join(demo.findings(Path(self.out))))
+        say(write_report(self.out))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

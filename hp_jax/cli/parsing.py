@@ -37,7 +37,7 @@ def _our_dataclasses(info: StructTypeInfo) -> StructConstructorSpec | None:
     if not dataclasses.is_dataclass(info.type) or not info.type.__module__.startswith("hp_jax."):
         return None
     types = typing.get_type_hints(info.type, include_extras=True)
-    texts = _help_texts(info.type)
+    texts = help_texts(info.type)
     fields = []
     for field in dataclasses.fields(info.type):
         own = MISSING if field.default is dataclasses.MISSING else field.default
@@ -54,7 +54,7 @@ def _is_given(info: StructTypeInfo) -> bool:
 
 
 @functools.cache
-def _help_texts(kind: type) -> Mapping[str, str]:
+def help_texts(kind: type) -> Mapping[str, str]:
     """The docstrings of a dataclass's fields, those of a subclass before those of its bases."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hp_jax.cli.command import Answer, ConfiguredCommand, Flag
+from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
 
 if TYPE_CHECKING:
     from hp_jax.config import Experiment, TranslationExperiment
@@ -156,7 +156,7 @@ class Translate(ConfiguredCommand):
         lines = sys.stdin.read().removesuffix("\n").split("\n")
         found = translation.translate(setup, lines, mask_AH)
         for line in translation.as_lines(found, self.nbest):
-            print(line)
+            say(line)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
