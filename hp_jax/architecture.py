@@ -38,7 +38,7 @@ class Heads:
 
     kept: tuple[tuple[int, ...], ...] = ()
     """The numbers of the heads that each row of the head mask has left, counted before any was
-    removed; (): all of them."""
+    removed; none: all rows have all heads."""
 
     def __post_init__(self) -> None:
         for row, module in self.modules.items():
@@ -169,50 +169,69 @@ class Seq2SeqConfig(Heads):
     """
 
     source_vocab: int = 0
-    """0 in an experiment that trains a new model: as many as its text side has; so for all
-    vocabulary fields."""
+    """Symbols of the source vocabulary; 0 in an experiment that trains a new model, where the
+    vocabulary decides this and all the other token ids."""
     target_vocab: int = 0
+    """Symbols of the target vocabulary; 0: as with `source_vocab`, the vocabulary decides."""
     eos: int = 0
+    """The token id of the end of a sentence."""
     pad: int = 0
+    """The token id of padding."""
     start: int = -1
-    """The decoder's first input; -1 is a zero embedding, as in Marian."""
+    """The token id of the decoder's first input; -1: a zero embedding, as in Marian."""
     never: tuple[int, ...] = ()
-    """Token ids that decoding does not produce."""
+    """The token ids that decoding does not produce; none: it may produce all."""
     encoder_layers: int = 6
+    """Layers of the encoder."""
     decoder_layers: int = 6
+    """Layers of the decoder."""
     encoder_heads: int = 8
+    """Heads in each self-attention of the encoder."""
     decoder_heads: int = 8
+    """Heads in each self-attention of the decoder."""
     cross_heads: int = 8
+    """Heads in each cross-attention of the decoder."""
     width: int = 512
+    """Numbers in each token's state, in the whole model."""
     encoder_ffn: int = 2048
+    """Hidden units of each feed-forward layer of the encoder."""
     decoder_ffn: int = 2048
+    """Hidden units of each feed-forward layer of the decoder."""
     norm: Literal["post", "pre"] = "post"
-    """Where LayerNorm stands; with `pre` there is one more at the end of each stack."""
+    """Where LayerNorm stands: after each sub-layer, or before it, with one more at the end of each
+    stack."""
     activation: str = "relu"
+    """The activation of the feed-forward layers."""
     decoder: Literal["attention", "ssru"] = "attention"
     """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et
     al. (2019)."""
     positions: Literal["sinusoid", "sinusoid_half", "learned"] = "sinusoid"
-    """`sinusoid`: frequencies 10000^(-2j / D), as the Transformer paper; `sinusoid_half`: 10000^(-j
-    / (D/2 - 1))."""
+    """How positions are told: sinusoids with frequencies 10000^(-2j / width), as in the Transformer
+    paper, or 10000^(-j / (width / 2 - 1)), as in fairseq; or a learned embedding."""
     first_position: int = 0
     """The position of the first token; fairseq's is the padding id + 1."""
     max_positions: int = 1024
-    """Learned positions a side, those before `first_position` included."""
+    """Learned positions of each side, those before `first_position` included."""
     scale_embeddings: bool = True
-    """Embeddings are multiplied by the square root of the width."""
+    """Multiply embeddings by the square root of the width."""
     share_source: bool = True
-    """Source and target have one embedding."""
+    """Use one embedding for source and target."""
     share_output: bool = True
-    """The output projection is the target embedding."""
+    """Use the target embedding as the output projection."""
     output_bias: bool = False
+    """Add a bias to the output projection."""
     epsilon: float = 1e-5
+    """What LayerNorm adds to the variance."""
     dropout: float = 0.1
+    """The share of the states that dropout sets to 0 in training."""
     attention_dropout: float = 0.0
+    """The share of the attention weights that dropout sets to 0 in training."""
     head_width: int = 0
     """K, the width of one head; 0: the model's width divided by the type's number of heads."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of number that the model computes with; in an experiment its own `dtype` counts."""
     kernel: Literal["xla", "cudnn"] = "xla"
+    """The kernel of attention; in an experiment its own `kernel` counts."""
 
     def __post_init__(self) -> None:
         if self.share_source and self.source_vocab != self.target_vocab:
@@ -261,15 +280,18 @@ class Decoding:
     """Beam search as in fairseq."""
 
     beam: int = 5
-    """1 is greedy search."""
+    """Hypotheses that are kept at each step; 1: greedy search."""
     length_penalty: float = 1.0
-    """Hypotheses are compared by log-probability / length^penalty, EOS counted."""
+    """The exponent in log-probability / length^exponent, EOS counted, by which hypotheses are
+    compared; 0: by log-probability alone."""
     max_ratio: float = 2.0
+    """The most tokens of a translation for each token of its source, EOS counted; `max_extra` are
+    added."""
     max_extra: int = 10
-    """A translation has at most `max_ratio` * source tokens (EOS counted) + `max_extra` tokens, and
-    EOS."""
+    """The tokens that a translation may have beyond `max_ratio` times its source's; its EOS comes
+    on top."""
     min_length: int = 1
-    """Tokens before EOS."""
+    """The fewest tokens before EOS."""
 
 
 def present_mask(config: Heads) -> np.ndarray:

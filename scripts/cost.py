@@ -29,8 +29,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hp_jax import heads
 from hp_jax.architecture import BertConfig, Decoding
-from hp_jax.cli.__main__ import load_config
 from hp_jax.config import Experiment, TranslationExperiment
+from hp_jax.config_files import load_config
 from hp_jax.grid import chunks
 from hp_jax.grid.plan import plan
 from hp_jax.importance import MeanGradient, importance_sums

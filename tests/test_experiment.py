@@ -13,14 +13,14 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
-from hp_jax.cli.__main__ import load_config, main
+from hp_jax.cli import load_config, main
 from hp_jax.config import (
+    FINE_TUNING,
     Ablation,
     ClassificationExperiment,
     Data,
     Importance,
     Pruning,
-    Train,
     TranslationExperiment,
 )
 from hp_jax.experiment import pruning, scoring, training
@@ -39,7 +39,7 @@ def config(tmp_path_factory):
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
-        train=Train(epochs=3, batch=8, learning_rate=2e-2),
+        train=dataclasses.replace(FINE_TUNING, epochs=3, batch=8, learning_rate=2e-2),
         importance=Importance(split="train[:32]", keep_gradients=True),
         ablation=Ablation(masks_at_once=4),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
@@ -117,7 +117,9 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
 
 def test_changed_input_is_refused_with_its_name(finished, config):
     with pytest.raises(ValueError, match=r"was made from other input \(different recipe\)"):
-        experiment.train_model(dataclasses.replace(config, train=Train(epochs=1)))
+        experiment.train_model(
+            dataclasses.replace(config, train=dataclasses.replace(FINE_TUNING, epochs=1))
+        )
     with pytest.raises(
         ValueError, match=r"importance holds results of another computation \(different data\)"
     ):
@@ -217,7 +219,7 @@ def test_config_files_that_are_not_there_or_not_configs_are_named(tmp_path, caps
 def test_the_shipped_configs_load_and_say_how_they_are_run():
     for path in sorted((ROOT / "configs").glob("*.py")):
         assert isinstance(load_config(str(path)), ClassificationExperiment | TranslationExperiment)
-        assert re.search(rf"hp-jax \w+ configs/{path.name}", path.read_text())
+        assert re.search(rf"hp-jax \w+ {path.stem} ", path.read_text())
 
 
 # --- the house -----------------------------------------------------------------------------------

@@ -14,8 +14,15 @@ from tiny import config_file
 
 from hp_jax import experiment
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.cli.__main__ import main
-from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
+from hp_jax.cli import main
+from hp_jax.config import (
+    FROM_SCRATCH,
+    Ablation,
+    Importance,
+    ParallelData,
+    Pruning,
+    TranslationExperiment,
+)
 from hp_jax.experiment import setup, training, translation
 from hp_jax.importance import head_importance
 from hp_jax.storage.checkpoint import load_params
@@ -63,11 +70,12 @@ def config(tmp_path_factory):
         ),
         vocabulary=34,
         architecture=Seq2SeqConfig(**SMALL, **WIDTHS, norm="pre", dropout=0.0),
-        train=Train(
+        train=dataclasses.replace(
+            FROM_SCRATCH,
             epochs=3,
             batch=8,
+            batch_tokens=0,
             learning_rate=1e-2,
-            schedule="inverse_sqrt",
             warmup=20,
             keep_epochs=True,
             final="best",
@@ -334,7 +342,7 @@ def test_the_best_epoch_can_only_be_chosen_from_epochs_that_are_kept():
     with pytest.raises(
         ValueError, match=r"train.final is 'best', which needs the models of all epochs"
     ):
-        Train(final="best")
+        dataclasses.replace(FROM_SCRATCH, final="best")
 
 
 def test_what_is_about_translation_alone_is_refused_for_classification(capsys):

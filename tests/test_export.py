@@ -28,7 +28,7 @@ from tiny_translation import CONFIG, translate
 
 from hp_jax import heads
 from hp_jax.architecture import Decoding
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats import export as exporting
 from hp_jax.formats.export import FORMATS, export
 from hp_jax.formats.marian.file import read_marian

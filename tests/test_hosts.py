@@ -2,6 +2,7 @@
 clusters start them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,8 +19,8 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, sharding
-from hp_jax.cli.__main__ import load_config, main
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
+from hp_jax.cli import load_config, main
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 from hp_jax.experiment import results
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.store import find_stores, open_store
@@ -48,7 +49,7 @@ def config(tmp_path_factory):
     config = ClassificationExperiment(
         model=str(folder / "hf"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=5),
-        train=Train(epochs=2, batch=10, learning_rate=1e-3),
+        train=dataclasses.replace(FINE_TUNING, epochs=2, batch=10, learning_rate=1e-3),
         importance=Importance(split="train[:16]", keep_gradients=True),
         ablation=Ablation(split="validation[:50%]", masks_at_once=2),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
@@ -130,7 +131,7 @@ def start(config, arguments, *, count, devices=1):
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "hp_jax.cli", *arguments, "--multihost"],
+            [sys.executable, "-m", "hp_jax", *arguments, "--multihost"],
             env=environment(config, devices, JAX_PROCESS_ID=str(number), **cluster),
             stderr=subprocess.PIPE,
             text=True,
@@ -166,7 +167,7 @@ def test_two_processes_that_slurm_starts_give_what_one_gives(config, alone, tmp_
     """Without arguments about hosts; all four devices share every batch, and the second process has
     nothing of the last."""
     path = program(tmp_path / "bin", "srun", SRUN)
-    program(tmp_path / "bin", "hp-jax", f'exec {sys.executable} -m hp_jax.cli "$@"\n')
+    program(tmp_path / "bin", "hp-jax", f'exec {sys.executable} -m hp_jax "$@"\n')
     job = (
         free_port(range(61440, 65536)) - 61440 + 7 * 4096
     )  # JAX makes the port of the job's number
@@ -262,7 +263,7 @@ def test_two_processes_go_on_with_the_training_of_one(config, tmp_path):
 
 
 def test_without_a_cluster_the_flag_gives_one_sentence(config):
-    command = [sys.executable, "-m", "hp_jax.cli", "ablate", config, "--multihost"]
+    command = [sys.executable, "-m", "hp_jax", "ablate", config, "--multihost"]
     found = subprocess.run(command, env=environment(config, 1), capture_output=True, text=True)
     assert found.returncode == 1
     error = found.stderr

@@ -19,13 +19,13 @@ from hp_jax import calibration, experiment
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.calibration import calibrate, fold_scales
 from hp_jax.config import (
+    FINE_TUNING,
     Ablation,
     ClassificationExperiment,
     Data,
     Importance,
     ParallelData,
     Pruning,
-    Train,
     TranslationExperiment,
 )
 from hp_jax.experiment import pruning, recovery
@@ -134,7 +134,7 @@ def config(tmp_path_factory):
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
-        train=Train(batch=8, save_every=3),
+        train=dataclasses.replace(FINE_TUNING, batch=8, save_every=3),
         importance=Importance(split="train[:32]"),
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(
@@ -334,7 +334,9 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
         metric="token_accuracy",
         vocabulary=34,
         architecture=Seq2SeqConfig(**SMALL, **WIDTHS),
-        train=Train(epochs=1, evaluate="test", batch=8, learning_rate=1e-2),
+        train=dataclasses.replace(
+            FINE_TUNING, epochs=1, evaluate="test", batch=8, learning_rate=1e-2
+        ),
         importance=Importance(split="train[:24]"),
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(

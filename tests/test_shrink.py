@@ -13,8 +13,8 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
-from hp_jax.cli.__main__ import main
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
+from hp_jax.cli import main
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 from hp_jax.formats.model import load_model
 from hp_jax.report.page import write_report
 from hp_jax.shrink.orders import read_order
@@ -31,7 +31,7 @@ def config(tmp_path_factory):
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
-        train=Train(epochs=1, batch=16),
+        train=dataclasses.replace(FINE_TUNING, epochs=1, batch=16),
         importance=Importance(split="train"),
         ablation=Ablation(masks_at_once=4),
         pruning=Pruning(heads=(2, 5), orders=("re_estimated",), test="validation"),

@@ -13,7 +13,7 @@ from tiny import TASK, random_params, write_hf_folder
 from tiny_translation import CONFIG
 from tiny_translation import TASK as PAIRS
 
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats.model import load_model
 from hp_jax.removal import remove_heads
 from hp_jax.shrink import speed

@@ -24,7 +24,7 @@ from tiny_translation import CONFIG
 
 from hp_jax import heads
 from hp_jax.architecture import Decoding
-from hp_jax.config import Train
+from hp_jax.config import FINE_TUNING
 from hp_jax.grid import chunks
 from hp_jax.grid.chunks import compiled_grid, masks_that_fit, needed_bytes, program_bytes
 from hp_jax.importance import MeanGradient, importance_sums
@@ -114,7 +114,7 @@ def test_importance_is_summed_over_the_chips_and_moves_nothing_else(task, per):
 
 @pytest.mark.parametrize("task", [BERT, TRANSLATION], ids=["classification", "translation"])
 def test_training_sums_gradients_and_donates_its_state(task):
-    recipe, (params, batch) = Train(), shapes(task)
+    recipe, (params, batch) = FINE_TUNING, shapes(task)
 
     def start(params):
         return State(

@@ -11,7 +11,7 @@ import pytest
 from tiny_translation import load_hf_marian_model
 from translation_files import ARGS, EMBEDDING, D, V, write_fairseq, write_marian
 
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats.fairseq.read import load_fairseq, load_fairseq_model
 from hp_jax.formats.model import load_model
 

