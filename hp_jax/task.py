@@ -139,7 +139,7 @@ class FunctionTask:
 
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Loss of each example `[B]`; ValueError for another shape."""
-        loss_B = self.loss_fn(params, batch, gates)
+        loss_B = self.loss_fn(params, batch, _with_axes(gates))
         if loss_B.shape != (len(batch["weight_B"]),):
             raise ValueError(
                 f"the loss has shape {loss_B.shape}, but one number for each of the "
@@ -163,7 +163,13 @@ class FunctionTask:
         """What a grid keeps of each example: the loss, if nothing else was said."""
         if self.values_fn is None:
             return {"loss": self.loss(params, batch, gates)}
-        return self.values_fn(params, batch, gates)
+        return self.values_fn(params, batch, _with_axes(gates))
+
+
+def _with_axes(gates: Gates) -> tuple[jax.Array, ...]:
+    """Each gate with three axes, those of examples and positions too."""
+    arrays = map(jnp.asarray, gates)
+    return tuple(gate if gate.ndim == 3 else gate[None, None] for gate in arrays)
 
 
 def as_task(
@@ -178,6 +184,7 @@ def as_task(
 
     loss: `loss(params, batch, gates) -> [B]`, jittable; it multiplies the contexts
         `[B, T, H_row, K]` of each row's heads by `gate[..., None]` before the output projection.
+        Gates have three axes, `[B, T, H_row]`, of which the first two may be of size 1.
     mask_AH: the heads that the model has `[A, H]`.
     rows: names of the mask's rows; default `row.0`, `row.1`, ...
     queries: `queries(batch)` gives for each row which positions are real `[B, T_row]` (1 or 0);

@@ -81,13 +81,13 @@ def batches(data):
 
 @pytest.fixture(scope="module")
 def params():
-    one = jnp.zeros((1, 5, WIDTH)), [jnp.ones(HEADS)] * LAYERS
+    one = jnp.zeros((1, 5, WIDTH)), [jnp.ones((1, 1, HEADS))] * LAYERS
     return LinenModel().init(jax.random.key(1), *one)["params"]
 
 
 def plain(params, data, mask_AH):
     """The loss of every example, by the function alone."""
-    gates = [jnp.asarray(mask_H, jnp.float32) for mask_H in mask_AH]
+    gates = [jnp.asarray(mask_H, jnp.float32)[None, None] for mask_H in mask_AH]
     return np.asarray(linen_loss(params, data, gates))
 
 
@@ -102,16 +102,16 @@ def test_a_function_and_a_mask_are_enough(data, batches, params):
     score_AH = hp_jax.head_importance(
         task, params, batches, MASK, estimator=estimator, mesh=ONE_DEVICE
     )
-    gates = jnp.ones(MASK.shape)
-    gradient_AH = jax.grad(lambda gates: jnp.mean(linen_loss(params, data, gates)))(gates)
+    gates = jnp.ones((LAYERS, 1, 1, HEADS))
+    gradient_AH = jax.grad(lambda gates: jnp.mean(linen_loss(params, data, gates)))(gates)[:, 0, 0]
     np.testing.assert_allclose(score_AH, gradient_AH, rtol=1e-4, atol=1e-6)
 
     pruned_MAH = hp_jax.prune(lambda mask_AH: score_AH, MASK, [0, 3, 6])
     assert pruned_MAH.sum((1, 2)).tolist() == [8, 5, 2]
     base_N = plain(params, data, MASK)
-    found = hp_jax.paired_bootstrap(
-        loss_MN[..., None], base_N[:, None], lambda sums: sums[..., 0] / len(base_N)
-    )
+    metric = hp_jax.metrics.MeanLoss()
+    statistics = metric.statistics({"loss": np.concatenate([base_N[None], loss_MN])})
+    found = hp_jax.paired_bootstrap(statistics[1:], statistics[0], metric)
     np.testing.assert_allclose(found.difference, loss_MN.mean(1) - base_N.mean(), atol=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_without_them_a_score_by_token_is_refused(batches, params):
 def test_a_grid_keeps_what_it_is_told_to(data, batches, params):
     task = hp_jax.as_task(linen_loss, MASK, values=linen_values)
     values = Grid(task, params, batches, hp_jax.rows_off(MASK), mesh=ONE_DEVICE).evaluate(chunk=2)
-    gates = [jnp.zeros(HEADS), jnp.ones(HEADS)]
+    gates = [jnp.zeros((1, 1, HEADS)), jnp.ones((1, 1, HEADS))]
     expected = linen_values(params, data, gates)
     np.testing.assert_array_equal(values["right"][0], expected["right"])
     np.testing.assert_allclose(values["loss"][0], expected["loss"], rtol=1e-5, atol=1e-6)
@@ -164,7 +164,7 @@ def test_an_nnx_model(data, batches):
     masks_MAH = np.concatenate([hp_jax.one_off(mask_AH), hp_jax.rows_off(mask_AH)])
     found = hp_jax.evaluate_grid(task, state, batches, masks_MAH, chunk=5)["loss"]
     for mask_AH, loss_N in zip(masks_MAH, found, strict=True):
-        expected = loss(state, data, [jnp.asarray(mask_AH[0], jnp.float32)])
+        expected = loss(state, data, [jnp.asarray(mask_AH, jnp.float32)[None]])
         np.testing.assert_allclose(loss_N, expected, rtol=1e-5, atol=1e-6)
     score_AH = hp_jax.head_importance(
         task,

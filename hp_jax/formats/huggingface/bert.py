@@ -278,20 +278,21 @@ def slots(config: BertConfig) -> Iterator[Slot]:
     for table, (name, size) in tables.items():
         yield Slot(("embeddings", table, "embedding"), f"embeddings.{name}.weight", (size, width))
     yield from norm(("embeddings", "norm"), "embeddings.LayerNorm")
+    head_width = config.modules["enc.0"].head_width
     for i, heads in enumerate(config.heads_per_row.values()):
         layer, prefix = f"layer_{i}", f"{names['layer']}.{i}"
         for part in ("query", "key", "value") if heads else ():
             yield from dense(
                 (layer, "attention", part),
                 f"{prefix}.{names['attention/' + part]}",
-                heads * config.head_width,
+                heads * head_width,
                 width,
             )
         out = dense(
             (layer, "attention", "out"),
             f"{prefix}.{names['attention/out']}",
             width,
-            heads * config.head_width,
+            heads * head_width,
         )
         yield from (slot for slot in out if heads or slot.path[-1] == "bias")
         yield from norm((layer, "attention_norm"), f"{prefix}.{names['attention_norm']}")
