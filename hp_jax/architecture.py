@@ -4,6 +4,7 @@ functions of them."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,15 +31,25 @@ class AttentionModule(NamedTuple):
         """Query heads that share keys and values: 1 in multi-head attention."""
         return self.heads // self.key_heads
 
+    def serving(self, heads: Sequence[int]) -> tuple[int, ...]:
+        """The key/value heads that serve some query heads, in order."""
+        return tuple(sorted({head // self.group for head in heads}))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Heads:
-    """Which attention heads a model has, in all its life: heads keep their numbers when others are
-    removed."""
+class ModelConfig:
+    """What the config of every model says: which attention heads it has, and how it computes.
+
+    Heads keep their numbers in all the model's life, when others are removed too.
+    """
 
     kept: tuple[tuple[int, ...], ...] = ()
     """The numbers of the heads that each row of the head mask has left, counted before any was
     removed; none: all rows have all heads."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of number that the model computes with; in an experiment its own `dtype` counts."""
+    kernel: Literal["xla", "cudnn"] = "xla"
+    """The kernel of attention; in an experiment its own `kernel` counts."""
 
     def __post_init__(self) -> None:
         for row, module in self.modules.items():
@@ -103,7 +114,7 @@ class Heads:
 
 
 @dataclasses.dataclass(frozen=True)
-class BertConfig(Heads):
+class BertConfig(ModelConfig):
     """A BERT-type classifier: BERT, RoBERTa and DistilBERT differ only in what is said here."""
 
     family: Literal["bert", "roberta", "distilbert"]
@@ -123,8 +134,6 @@ class BertConfig(Heads):
     classifier_dropout: float = 0.1
     head_width: int = 0
     """K, the width of one head; 0: the model's width divided by the number of heads."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    kernel: Literal["xla", "cudnn"] = "xla"
 
     @property
     def modules(self) -> dict[str, AttentionModule]:
@@ -159,7 +168,7 @@ class BertConfig(Heads):
 
 
 @dataclasses.dataclass(frozen=True)
-class Seq2SeqConfig(Heads):
+class Seq2SeqConfig(ModelConfig):
     """An encoder-decoder Transformer: those of fairseq, Marian and Hugging Face's Marian differ
     only in what is said here.
 
@@ -228,10 +237,6 @@ class Seq2SeqConfig(Heads):
     """The share of the attention weights that dropout sets to 0 in training."""
     head_width: int = 0
     """K, the width of one head; 0: the model's width divided by the type's number of heads."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """The type of number that the model computes with; in an experiment its own `dtype` counts."""
-    kernel: Literal["xla", "cudnn"] = "xla"
-    """The kernel of attention; in an experiment its own `kernel` counts."""
 
     def __post_init__(self) -> None:
         if self.share_source and self.source_vocab != self.target_vocab:
@@ -294,7 +299,7 @@ class Decoding:
     """The fewest tokens before EOS."""
 
 
-def present_mask(config: Heads) -> np.ndarray:
+def present_mask(config: ModelConfig) -> np.ndarray:
     """All heads that a model has, as a mask `[A, H]`; a constant, so a NumPy array."""
     numbers_H = np.arange(max(config.rows.values()))
     return np.array([np.isin(numbers_H, kept) for kept in config.kept_heads.values()])

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from hp_jax.architecture import Heads, present_mask
+from hp_jax.architecture import ModelConfig, present_mask
 from hp_jax.heads import check_gates, check_mask, gates
 from hp_jax.removal import replace
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
@@ -105,7 +105,7 @@ def _step(
     return scale_AH + update_AH, state
 
 
-def fold_scales(config: Heads, params: Params, scale_AH: Array) -> Params:
+def fold_scales(config: ModelConfig, params: Params, scale_AH: Array) -> Params:
     """Parameters with each head's part of the output projection multiplied by its scale: with gates
     of 1 the same function.
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import AttentionModule, Heads, present_mask
+from hp_jax.architecture import AttentionModule, ModelConfig, present_mask
 from hp_jax.heads import Array, check_mask
 from hp_jax.task import Params
 
-Config = TypeVar("Config", bound=Heads)
+Config = TypeVar("Config", bound=ModelConfig)
 
 HEAD_AXES = {
     "query": {"kernel": 1, "bias": 0},
@@ -54,21 +54,19 @@ def _with_heads(
     for module, before, after in zip(modules, config.kept_heads.values(), kept, strict=True):
         full &= len(after) == module.heads
         if before != after:
-            params = replace(params, module.path, _changed, module, before, after)
+            dtype = jax.tree.leaves(params)[0].dtype
+            params = replace(params, module.path, _changed, module, before, after, dtype)
     return dataclasses.replace(config, kept=() if full else tuple(kept)), params
 
 
 def replace(tree: Params, path: Sequence[str], change: Callable[..., Any], *how: Any) -> Params:
     """A copy of nested dicts in which what is at `path` is what `change` makes of it (and of
-    `how`)."""
+    `how`); nothing and an empty dict are the same."""
     if not path:
         return change(tree, *how)
-    return {**tree, path[0]: replace(tree[path[0]], path[1:], change, *how)}
-
-
-def groups_of(module: AttentionModule, heads: Sequence[int]) -> tuple[int, ...]:
-    """The key/value heads that serve some query heads, in order."""
-    return tuple(sorted({head // module.group for head in heads}))
+    changed = replace(tree.get(path[0], {}), path[1:], change, *how)
+    others = {name: part for name, part in tree.items() if name != path[0]}
+    return others | ({path[0]: changed} if not isinstance(changed, dict) or changed else {})
 
 
 def leaf_shape(module: AttentionModule, name: str, leaf: str) -> tuple[int, ...]:
@@ -80,18 +78,21 @@ def leaf_shape(module: AttentionModule, name: str, leaf: str) -> tuple[int, ...]
 
 
 def _changed(
-    tree: Params, module: AttentionModule, before: tuple[int, ...], after: tuple[int, ...]
+    tree: Params,
+    module: AttentionModule,
+    before: tuple[int, ...],
+    after: tuple[int, ...],
+    dtype: Any,
 ) -> Params:
     """Attention parameters of the heads `after` from those of `before`, 0 for new ones."""
     kept = {"out": {"bias": tree["out"]["bias"]}} if "out" in module.biases else {}
     if not after:
         return kept
-    dtype = jax.tree.leaves(tree)[0].dtype if jax.tree.leaves(tree) else jnp.float32
     changed: dict[str, dict[str, jax.Array]] = {}
     for name, axes in HEAD_AXES.items():
         old, new = before, after
         if name in ("key", "value"):
-            old, new = groups_of(module, before), groups_of(module, after)
+            old, new = module.serving(before), module.serving(after)
         changed[name] = {}
         for leaf, axis in axes.items():
             if leaf == "kernel" or name in module.biases:

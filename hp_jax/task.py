@@ -115,6 +115,26 @@ class Trainable(Task, Protocol):
         sum of, both `[B]`."""
 
 
+class ModelTask(Staged, Trainable, Protocol):
+    """A task of one of the families, which can be made smaller, priced and timed too."""
+
+    @property
+    def config(self) -> Any:
+        """The model's config (`hp_jax.architecture.ModelConfig`)."""
+
+    def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """One forward pass, for what it costs."""
+
+    def batch_shapes(
+        self, examples: int, length: int, target: int | None = None
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch of `examples` of `length` tokens (of a pair: and `target` on the other side).
+
+        Token ids are int32 with two axes, token types too but with `types` in their name; numbers
+        of tokens have `length` in their name.
+        """
+
+
 # --- a plain function as a task ------------------------------------------------------------------
 
 LossFn = Callable[[Params, Batch, Gates], jax.Array]

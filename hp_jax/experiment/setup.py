@@ -18,7 +18,7 @@ from hp_jax.data.batching import batches
 from hp_jax.data.parallel import read_parallel
 from hp_jax.data.splits import read_split, rows_of
 from hp_jax.experiment.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus, Text
-from hp_jax.formats.families import family_of, family_with, task_of
+from hp_jax.formats.families import family_named, family_of, task_of
 from hp_jax.formats.model import Model, load_model
 from hp_jax.formats.reading import Options
 from hp_jax.metrics import Metric, metric_of
@@ -161,7 +161,7 @@ def options_of(config: Experiment, labels: tuple[str, ...] = (), *, fresh: bool 
 
 def _classifier(config: ClassificationExperiment, name: str, fresh: bool) -> Setup:
     labels = glue.spec(config.data).labels
-    family = family_with({"labels": labels})
+    family = family_named("classifier")
     model = load_model(name, options_of(config, labels, fresh=fresh), family=family)
     own: Any = model.config
     return Setup(config, model, LabelledCorpus(config.data, model.text, own.labels, own.types))

@@ -55,11 +55,11 @@ def _write(model: Model, folder: Path, to: str, decoding: Decoding, source_lengt
     family = model.family
     if to == "safetensors":
         model.save(folder, {}, flat=True)
-    elif to == "stablehlo":
+    elif to == "stablehlo" and family.program:
         family.save_text(folder, model.text)
         save_program(folder, model.params, family.program(model.config, decoding, source_length))
     elif to in family.writers:
         family.writers[to](folder, model.config, model.params, model.text, decoding)
     else:
-        own = ", ".join([*family.writers, "safetensors", "stablehlo"])
+        own = ", ".join([*family.writers, "safetensors", *["stablehlo"] * bool(family.program)])
         raise ValueError(f"there is no {to} of a {family.name}; its formats are {own}")

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hp_jax.architecture import BertConfig, Heads, Seq2SeqConfig
+from hp_jax.architecture import BertConfig, ModelConfig, Seq2SeqConfig
 from hp_jax.formats import stablehlo
 from hp_jax.formats.fairseq.read import load_fairseq
 from hp_jax.formats.fairseq.write import save_fairseq
@@ -24,6 +24,7 @@ from hp_jax.formats.marian.write import save_marian
 from hp_jax.formats.reading import Options
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
+from hp_jax.task import ModelTask
 from hp_jax.text.loading import load_codec
 from hp_jax.text.tokenizer import load_tokenizer, save_tokenizer
 
@@ -34,12 +35,20 @@ Parts = tuple[Any, Any, Any]
 
 
 class Reader(NamedTuple):
-    """Another library's folders."""
+    """Another library's folders: what they are recognised by, and how they are read."""
 
-    what: str
-    """What they are recognised by, for messages."""
-    knows: Callable[[Path, Raw], bool]
     read: Callable[[Path, Raw, Options], Parts]
+    model_types: tuple[str, ...] = ()
+    """In config.json, of Hugging Face."""
+    files: tuple[str, ...] = ()
+    """Patterns of file names, of a folder without config.json."""
+    library: str = "Hugging Face"
+
+    def knows(self, folder: Path, raw: Raw) -> bool:
+        """Whether this is such a folder; config.json that names no model_type is BERT's."""
+        if raw:
+            return raw.get("model_type", "bert") in self.model_types
+        return any(path for one in self.files for path in folder.glob(one))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,26 +56,20 @@ class Family:
     """One kind of model; its config says where its attention modules are and what heads cost."""
 
     name: str
-    config: type[Heads]
-    task: Callable[[Any], Any]
-    """What can be computed with a model of such a config; its `batch_shapes` is an example."""
+    config: type[ModelConfig]
+    task: Callable[[Any], ModelTask]
+    """What can be computed with a model of such a config."""
     load_text: Callable[[Path], Any]
     save_text: Callable[[Path, Any], None]
     readers: tuple[Reader, ...]
     writers: Mapping[str, Callable[..., None]]
     """By format: (folder, config, params, text, decoding)."""
-    program: Callable[..., stablehlo.Program]
-    """(config, decoding, source length): what an exported program computes."""
+    program: Callable[..., stablehlo.Program] | None = None
+    """(config, decoding, source length): what an exported program computes; None: there is none."""
     translates: bool = False
     """Whether its task has `translate`."""
-
-
-def _of_type(*names: str) -> Callable[[Path, Raw], bool]:
-    return lambda folder, raw: raw.get("model_type", "bert") in names if raw else False
-
-
-def _with_file(*patterns: str) -> Callable[[Path, Raw], bool]:
-    return lambda folder, raw: not raw and any(list(folder.glob(one)) for one in patterns)
+    fit: Callable[[Any, Options, Path], Any] = lambda config, options, folder: config
+    """(config, options, folder): the config of a model of hp_jax as the options want it."""
 
 
 def _alone(load: Callable[[Path, Options], Parts]) -> Callable[[Path, Raw, Options], Parts]:
@@ -81,9 +84,10 @@ FAMILIES = (
         Classification,
         load_tokenizer,
         save_tokenizer,
-        readers=(Reader(", ".join(bert.FAMILIES), _of_type(*bert.FAMILIES), bert.read),),
+        readers=(Reader(bert.read, tuple(bert.VARIANTS)),),
         writers={"hf": save_hf_bert, "hf-ragged": partial(save_hf_bert, ragged=True)},
         program=stablehlo.classifier,
+        fit=bert.with_labels,
     ),
     Family(
         "translation model",
@@ -92,11 +96,9 @@ FAMILIES = (
         load_codec,
         lambda folder, codec: codec.save(folder),
         readers=(
-            Reader("marian", _of_type("marian"), marian.read),
-            Reader("a .pt (fairseq)", _with_file("*.pt"), _alone(load_fairseq)),
-            Reader(
-                "a .npz or .bin file (Marian)", _with_file("*.npz", "*.bin"), _alone(load_marian)
-            ),
+            Reader(marian.read, ("marian",)),
+            Reader(_alone(load_fairseq), files=("*.pt",), library="fairseq"),
+            Reader(_alone(load_marian), files=("*.npz", "*.bin"), library="Marian"),
         ),
         writers={"hf": save_hf_marian, "fairseq": save_fairseq, "marian": save_marian},
         program=stablehlo.translator,
@@ -105,21 +107,30 @@ FAMILIES = (
 )
 
 
-def family_of(config: Heads) -> Family:
+def family_of(config: ModelConfig) -> Family:
     """The family of a config."""
     return next(family for family in FAMILIES if type(config) is family.config)
 
 
+def family_named(name: str) -> Family:
+    """The family of that name; ValueError if there is none."""
+    for family in FAMILIES:
+        if family.name == name:
+            return family
+    names = ", ".join(family.name for family in FAMILIES)
+    raise ValueError(f"there is no family {name!r}; the families are {names}")
+
+
 def family_with(settings: Mapping[str, Any]) -> Family:
-    """The family of which these, from a file, are the config's settings: that which knows most of
-    them."""
-    return max(FAMILIES, key=lambda family: len(_fields(family) & set(settings)))
+    """The family whose config these settings are best, of a file that does not name one."""
+
+    def fit(family: Family) -> tuple[int, int]:
+        names = {field.name for field in dataclasses.fields(family.config)}
+        return len(names & set(settings)), -len(names - set(settings))
+
+    return max(FAMILIES, key=fit)
 
 
-def _fields(family: Family) -> set[str]:
-    return {field.name for field in dataclasses.fields(family.config)}
-
-
-def task_of(config: Heads) -> Any:
+def task_of(config: ModelConfig) -> ModelTask:
     """What can be computed with a model of that config."""
     return family_of(config).task(config)

@@ -10,22 +10,28 @@ from typing import Any
 
 import jax
 
-from hp_jax.architecture import Heads
+from hp_jax.architecture import ModelConfig
 from hp_jax.formats import safetensors, stablehlo
-from hp_jax.formats.families import FAMILIES, Family, family_of, family_with, task_of
-from hp_jax.formats.huggingface.bert import match_labels
+from hp_jax.formats.families import (
+    FAMILIES,
+    Family,
+    family_named,
+    family_of,
+    family_with,
+    task_of,
+)
 from hp_jax.formats.reading import Options
 from hp_jax.formats.tensors import find_folder
 from hp_jax.storage import checkpoint, fingerprint
 from hp_jax.storage.files import new_folder, read_json
-from hp_jax.task import Params
+from hp_jax.task import ModelTask, Params
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A model that can read text, without data; everything loads and saves models through this."""
 
-    config: Heads
+    config: ModelConfig
     params: Params
     text: Any
     """A classifier's tokenizer, a translation model's codec."""
@@ -36,7 +42,7 @@ class Model:
         return family_of(self.config)
 
     @property
-    def task(self) -> Any:
+    def task(self) -> ModelTask:
         """What can be computed with it."""
         return task_of(self.config)
 
@@ -53,11 +59,11 @@ class Model:
         """
         if jax.process_index() == 0:
             self.family.save_text(folder, self.text)
-        config = dataclasses.asdict(self.config)
+        config, about = dataclasses.asdict(self.config), {"family": self.family.name, **about}
         if flat:
             safetensors.save_flat(folder, config, self.params, about=about)
         else:
-            checkpoint.save_model(folder, config, self.params, about=dict(about))
+            checkpoint.save_model(folder, config, self.params, about=about)
 
 
 def load_model(name: str, options: Options = Options(), *, family: Family | None = None) -> Model:
@@ -91,7 +97,7 @@ def _own(folder: Path, raw: Mapping[str, Any], options: Options, family: Family 
     settings = raw.get("config")
     if not isinstance(settings, dict):
         raise ValueError(f"{folder}/config.json does not describe a model: it has no config")
-    found = family_with(settings)
+    found = family_named(raw["family"]) if "family" in raw else family_with(settings)
     _check_family(found, family, folder)
     compute = {"dtype": options.dtype, "kernel": options.kernel}
     saved = {name: _as_tuple(value) for name, value in settings.items() if name != "attention"}
@@ -101,9 +107,7 @@ def _own(folder: Path, raw: Mapping[str, Any], options: Options, family: Family 
         raise ValueError(
             f"{folder}/config.json does not describe a {found.name}: {error}"
         ) from error
-    if "labels" in saved:
-        labels = match_labels(saved["labels"], options.labels, folder)
-        config = dataclasses.replace(config, labels=labels)  # type: ignore[call-arg]
+    config = found.fit(config, options, folder)
     abstract = jax.eval_shape(found.task(config).init, jax.random.key(0))
     if raw["format"] == safetensors.FORMAT:
         params = safetensors.load_flat(folder, abstract)
@@ -118,14 +122,16 @@ def _check_family(found: Family, expected: Family | None, folder: Path) -> None:
 
 
 def _unknown(folder: Path, raw: Mapping[str, Any]) -> Exception:
-    readers = [reader.what for family in FAMILIES for reader in family.readers]
+    readers = [reader for family in FAMILIES for reader in family.readers]
     if raw:
+        types = ", ".join(name for reader in readers for name in reader.model_types)
         return ValueError(
-            f"{folder}/config.json says model_type {raw.get('model_type')!r}; supported are "
-            f"{', '.join(what for what in readers if ' file ' not in what)}"
+            f"{folder}/config.json says model_type {raw.get('model_type')!r}; supported are {types}"
         )
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    files = ", ".join(what for what in readers if "(" in what)
+    files = ", ".join(
+        f"{' or '.join(reader.files)} ({reader.library})" for reader in readers if reader.files
+    )
     return FileNotFoundError(
         f"{folder} has no model: expected a config.json (hp_jax, Hugging Face), {files}; found "
         f"{found}"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from safetensors.numpy import save
 
-from hp_jax.architecture import Heads
+from hp_jax.architecture import ModelConfig
 from hp_jax.storage.files import write_whole
 from hp_jax.text.fairseq import Fairseq
 from hp_jax.text.marian import Marian
@@ -24,7 +24,7 @@ NOT_COMPARED = ("dtype", "kernel", "dropout", "attention_dropout", "classifier_d
 
 
 def check_held(
-    config: Heads, read: Callable[[], Any], what: str, *, unused: Sequence[str] = ()
+    config: ModelConfig, read: Callable[[], Any], what: str, *, unused: Sequence[str] = ()
 ) -> None:
     """ValueError, before anything is written, if the settings for a file describe another model
     than `config`.

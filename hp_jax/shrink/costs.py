@@ -6,14 +6,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import Heads, present_mask
+from hp_jax.architecture import ModelConfig, present_mask
 from hp_jax.grid.chunks import needed_bytes
 from hp_jax.heads import gates
 from hp_jax.shrink.budget import Measure
@@ -73,7 +73,7 @@ def forward(task: Any, params: Params, batch: Batch) -> jax.Array:
     return task.forward(params, batch, gates(task.present_AH, task.present_AH))
 
 
-def forward_flops(task: Any, params: Params, batch: Batch) -> float:
+def forward_flops(task: Any, params: Params, batch: Mapping[str, Any]) -> float:
     """The FLOPs of `sizes`, without compiling."""
     return _flops(
         jax.jit(functools.partial(forward, task)).lower(*shapes_of((params, dict(batch))))
@@ -104,7 +104,7 @@ class HeadCosts(NamedTuple):
     """With the last head of its group, the same for all of them: keys and values."""
 
 
-def head_parameters(config: Heads) -> HeadCosts:
+def head_parameters(config: ModelConfig) -> HeadCosts:
     """Parameters: of each projection's kernel D K, of its bias K."""
     rows = []
     for module in config.modules.values():
@@ -117,7 +117,7 @@ def head_parameters(config: Heads) -> HeadCosts:
     return _spread(config, rows)
 
 
-def head_flops(config: Heads, length: int, target: int | None = None) -> HeadCosts:
+def head_flops(config: ModelConfig, length: int, target: int | None = None) -> HeadCosts:
     """FLOPs of the matrix products for one example of `length` tokens (a pair: and `target`).
 
     That is query, key, value and output projections, scores and weighted sum, under teacher
@@ -133,13 +133,13 @@ def head_flops(config: Heads, length: int, target: int | None = None) -> HeadCos
     return _spread(config, rows)
 
 
-def _spread(config: Heads, rows: Sequence[tuple[int, int]]) -> HeadCosts:
+def _spread(config: ModelConfig, rows: Sequence[tuple[int, int]]) -> HeadCosts:
     present_AH = present_mask(config)
     own_A, shared_A = np.array(rows).T
     return HeadCosts(own_A[:, None] * present_AH, shared_A[:, None] + 0 * present_AH)
 
 
-def group_numbers(config: Heads) -> np.ndarray:
+def group_numbers(config: ModelConfig) -> np.ndarray:
     """A number for each group of heads that share keys and values `[A, H]`."""
     width = max(config.rows.values())
     heads_H = np.arange(width)

@@ -113,7 +113,7 @@ def remove(
         about: dict[str, Any] = {
             "removed from": name,
             "version of hp_jax": importlib.metadata.version("hp_jax"),
-            "heads removed": heads.format_descriptor(gone, types=model.family.translates),
+            "heads removed": gone,
             "before": before,
             "after": after,
             "budget": budget and dataclasses.asdict(budget),

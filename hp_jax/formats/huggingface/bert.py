@@ -3,6 +3,7 @@ configs and parameters."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ IGNORED = (
 """Tensors (without model prefix) that a classifier has no use for."""
 
 
-FAMILIES = {
+VARIANTS = {
     "bert": "bert",
     "roberta": "roberta",
     "xlm-roberta": "roberta",
@@ -61,7 +62,7 @@ def load_hf_bert(
     """
     labels = options.labels
     tensors = {_plain_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
-    family = family_of(raw, folder)
+    family = variant_of(raw, folder)
     trained = _slot_names(family)["classifier"] + ".weight" in tensors
     chosen = labels_of(raw, labels, folder) if trained else tuple(labels)
     if not trained and not options.fresh:
@@ -108,25 +109,31 @@ def _plain_name(name: str) -> str:
     )
 
 
-def family_of(raw: Mapping[str, Any], folder: Path) -> str:
+def variant_of(raw: Mapping[str, Any], folder: Path) -> str:
     """`BertConfig.family` of config.json; ValueError for another architecture."""
     kind = raw.get("model_type", "bert")
-    if kind not in FAMILIES:
+    if kind not in VARIANTS:
         raise ValueError(
-            f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(FAMILIES)}"
+            f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(VARIANTS)}"
         )
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(
             f"{folder}/config.json says position_embedding_type "
             f"{raw['position_embedding_type']!r}, not absolute"
         )
-    return FAMILIES[kind]
+    return VARIANTS[kind]
 
 
 def labels_of(raw: Mapping[str, Any], labels: Sequence[str], folder: Path) -> tuple[str, ...]:
     """The trained classifier's label names."""
     names = raw.get("id2label") or {str(i): f"LABEL_{i}" for i in range(raw.get("num_labels", 2))}
     return match_labels(tuple(str(names[i]) for i in sorted(names, key=int)), labels, folder)
+
+
+def with_labels(config: BertConfig, options: Options, folder: Path) -> BertConfig:
+    """The config with its labels in the data's spelling; ValueError if they are not the data's."""
+    labels = match_labels(config.labels, options.labels, folder)
+    return dataclasses.replace(config, labels=labels)
 
 
 def match_labels(own: tuple[str, ...], labels: Sequence[str], folder: Path) -> tuple[str, ...]:

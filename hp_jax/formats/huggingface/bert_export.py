@@ -74,7 +74,7 @@ def _without_empty_rows(config: BertConfig, params: Params) -> tuple[BertConfig,
 def _read(raw: dict[str, Any], config: BertConfig) -> BertConfig:
     """The config as it will be read again."""
     raw, folder = json.loads(json.dumps(raw)), Path()
-    family, labels = bert.family_of(raw, folder), bert.labels_of(raw, (), folder)
+    family, labels = bert.variant_of(raw, folder), bert.labels_of(raw, (), folder)
     return bert.read_config(raw, family, labels, config.dtype, config.kernel, folder)
 
 
