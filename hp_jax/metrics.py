@@ -86,7 +86,7 @@ class TokenAccuracy:
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """0 to 1."""
-        return _divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
+        return _ratio(sums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class MeanLoss:
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """Nats an example."""
-        return _divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
+        return _ratio(sums)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Perplexity:
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """1, or more."""
-        return np.exp(_divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0)))
+        return np.exp(_ratio(sums))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,15 +148,15 @@ class CorpusMetric:
         return self.text.score(sums)
 
 
-def metric_of(about: Mapping[str, Any]) -> Metric:
+def metric_of(manifest: Mapping[str, Any]) -> Metric:
     """The metric that a store's manifest names: `metric`, and for some `labels` and `positive`, or
     `tokenize`."""
     for metric in (TokenAccuracy(), MeanLoss(), Perplexity()):
-        if about["metric"] == metric.name:
+        if manifest["metric"] == metric.name:
             return metric
-    if about["metric"] in ("bleu", "chrf"):
-        return CorpusMetric(TextMetric(about["metric"], about["tokenize"]))
-    return LabelMetric(about["metric"], len(about["labels"]), about["positive"])
+    if manifest["metric"] in ("bleu", "chrf"):
+        return CorpusMetric(TextMetric(manifest["metric"], manifest["tokenize"]))
+    return LabelMetric(manifest["metric"], len(manifest["labels"]), manifest["positive"])
 
 
 def totals(metric: Metric, statistics: np.ndarray) -> np.ndarray:
@@ -202,6 +202,11 @@ def from_confusion(cells: np.ndarray, metric: str, *, positive: int = 1) -> np.n
         spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (label**2).sum(-1))
         return _divide(covariance, np.sqrt(spread))
     raise ValueError(f"there is no metric {metric!r}; the metrics are accuracy, f1 and matthews")
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """The first of two sums `[..., 2]` by the second."""
+    return _divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

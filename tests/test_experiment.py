@@ -98,6 +98,26 @@ def test_every_order_prunes_the_papers_counts_and_names_its_splits(finished, ord
     assert same == (order != "re_estimated")
 
 
+def test_the_mean_loss_can_judge(finished, config, tmp_path, capsys):
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        data=dataclasses.replace(config.data, metric="loss"),
+        ablation=Ablation(sets=("one_off",), masks_at_once=4),
+        pruning=Pruning(orders=("oracle",), select="validation", heads=(0, 2)),
+    )
+    experiment.ablate(other)
+    experiment.prune_orders(other)
+    loss_M = open_store(tmp_path / "ablation/one_off").read("loss").mean(1, dtype=np.float64)
+    score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
+    np.testing.assert_allclose(score_AH.ravel(), loss_M[1:] - loss_M[0], atol=1e-12)
+    mask_AH = open_store(tmp_path / "pruning/oracle/test").read("masks")[1]
+    assert sorted(np.flatnonzero(~mask_AH)) == sorted(np.argsort(loss_M[1:], kind="stable")[:2])
+    assert main(["report", str(tmp_path)]) == 0
+    assert "significant rise of mean loss" in (tmp_path / "report/index.html").read_text()
+
+
 def test_nothing_is_done_twice(finished, config, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")

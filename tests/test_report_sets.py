@@ -16,6 +16,7 @@ from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import plots, style
+from hp_jax.report.scale import SCALES
 from hp_jax.report.sections import pruning, subsets
 
 ENC_AH = FULL_AH & np.array([[True], [False]])
@@ -187,10 +188,11 @@ def test_every_finished_grid_has_a_section_and_its_masks_as_csv(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["one_on", "pairs", "rows_off", "random", "prefixes", "file"])
-def test_each_set_alone_is_a_report_even_without_losses(tmp_path, name):
-    made(tmp_path, name, losses=False, metric="f1")
+@pytest.mark.parametrize("metric", ["f1", "loss"])
+def test_each_set_alone_is_a_report_with_losses_or_predictions_only(tmp_path, name, metric):
+    made(tmp_path, name, losses=metric == "loss", metric=metric)
     text = write_report(tmp_path).read_text()
-    assert "the full model has F1" in text
+    assert f"the full model has {SCALES[metric].name}" in text
     assert f"({N} examples)" in text
 
 

@@ -60,8 +60,8 @@ def count(comparison: Comparison) -> str:
     drops = f", {worse} of them {comparison.drop_word}s" if found.any() else ""
     return (
         f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT}{drops} "
-        f"({comparison.test}, not corrected for "
-        f"multiple tests; chance alone gives at most {SIGNIFICANT * len(p):.1f})."
+        f"({comparison.test}, not corrected for multiple tests; chance alone gives at most "
+        f"{SIGNIFICANT * len(p):.1f})."
     )
 
 
@@ -236,9 +236,8 @@ def _interactions(comparison: Comparison, store: Store, singles: Store) -> list[
             "pairs",
             figure,
             "What removing two heads adds to the mean loss beyond the sum of each alone. Red: "
-            "they stand in for each other, "
-            "losing both is worse than the sum; blue: one is of little use without the other, "
-            "losing the second costs less.",
+            "they stand in for each other, losing both is worse than the sum; blue: one is of "
+            "little use without the other, losing the second costs less.",
         ),
         listing(
             comparison,

@@ -136,8 +136,8 @@ def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
                 {"": rows}, full_metric(first), first.constant, first.scale, len(first.heads)
             ),
             f"How {first.scale.name} changes as heads are removed, without retraining (the "
-            "paper's Figures 3 and 6). Bands: "
-            "95 % paired-bootstrap interval of the change against the full model.",
+            "paper's Figures 3 and 6). Bands: 95 % paired-bootstrap interval of the change "
+            "against the full model.",
         ),
         picture(
             "removal",
@@ -160,10 +160,9 @@ def _of_types(curves: Curves) -> Picture:
     return picture(
         "pruning_types",
         plots.curves(panels, full_metric(first), first.constant, first.scale),
-        f"How {first.scale.name} changes as heads of one type of attention are removed and "
-        "the others all stay (the "
-        "paper's Figure 4); shares are of the heads of that type. Bands: 95 % intervals of "
-        "the change.",
+        f"How {first.scale.name} changes as heads of one type of attention are removed and the "
+        "others all stay (the paper's Figure 4); shares are of the heads of that type. Bands: "
+        "95 % intervals of the change.",
     )
 
 

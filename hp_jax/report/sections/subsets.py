@@ -55,8 +55,7 @@ def rows_off(comparison: Comparison) -> list[Item]:
             "rows_off",
             figure,
             f"Change of {metric} in {unit} when a whole row is removed and the others stay; bars: "
-            "95 % paired-bootstrap "
-            f"interval; filled: p < {SIGNIFICANT} ({comparison.test}).",
+            f"95 % paired-bootstrap interval; filled: p < {SIGNIFICANT} ({comparison.test}).",
         ),
         listing(
             comparison,
@@ -116,8 +115,8 @@ def random(
             "random",
             rows,
             f"Mean, range and quartiles of {metric} over the subsets of each number of "
-            f"heads{also}. A significant {comparison.drop_word} has "
-            f"p < {SIGNIFICANT} ({comparison.test}).",
+            f"heads{also}. A significant {comparison.drop_word} has p < {SIGNIFICANT} "
+            f"({comparison.test}).",
         ),
         tables.masks_file(comparison, "random"),
     ]
