@@ -284,14 +284,14 @@ def slots(config: BertConfig) -> Iterator[Slot]:
             yield from dense(
                 (layer, "attention", part),
                 f"{prefix}.{names['attention/' + part]}",
-                heads * config.head_width,
+                heads * config.modules["enc.0"].head_width,
                 width,
             )
         out = dense(
             (layer, "attention", "out"),
             f"{prefix}.{names['attention/out']}",
             width,
-            heads * config.head_width,
+            heads * config.modules["enc.0"].head_width,
         )
         yield from (slot for slot in out if heads or slot.path[-1] == "bias")
         yield from norm((layer, "attention_norm"), f"{prefix}.{names['attention_norm']}")
