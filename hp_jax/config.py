@@ -7,79 +7,12 @@ import dataclasses
 from typing import Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.config_data import Data, ParallelData
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
 Order = Literal["one_shot", "re_estimated", "oracle"]
 MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Where labelled text comes from and how it is batched."""
-
-    task: str = "sst2"
-    """The GLUE task (sst2, cola, mrpc, mnli, rte, qnli, qqp or wnli), or any name for data of your
-    own, which needs `text` and `labels`."""
-    path: str = ""
-    """The folder with the task's files, or a prepared tensorflow-datasets folder (or the data_dir
-    to prepare one in)."""
-    format: Literal["files", "tfds"] = "files"
-    """What is in `path`: the task's own files, or tensorflow-datasets."""
-    files: tuple[tuple[str, str], ...] = ()
-    """Pairs of a split and the name of its file in `path`; none: the names under which the task is
-    distributed."""
-    text: tuple[str, ...] = ()
-    """The names of the one or two text columns; none: the task's."""
-    label: str = ""
-    """The name of the label column; empty: the task's."""
-    labels: tuple[str, ...] = ()
-    """The names of the labels, in the order of the model's outputs; none: the task's."""
-    metric: Literal["", "accuracy", "f1", "matthews", "loss"] = ""
-    """What masks are compared by: accuracy, F1, Matthews correlation or the mean loss; empty: the
-    task's own."""
-    max_length: int = 128
-    """Most tokens of an example, special tokens included; of longer pairs the longer text loses
-    its last tokens first."""
-    buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128)
-    """Lengths in tokens to which examples are padded, each to the least that it fits."""
-    batch: int = 64
-    """Examples in a batch whenever nothing is trained."""
-    batch_tokens: int = 0
-    """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
-    examples; 0: `batch` counts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ParallelData:
-    """Where sentence pairs come from and how they are batched."""
-
-    source: str = "de"
-    """The language code of the source."""
-    target: str = "en"
-    """The language code of the target."""
-    path: str = ""
-    """The folder with the files of the pair, or a prepared tensorflow-datasets folder (or a
-    data_dir that has one)."""
-    format: Literal["files", "tfds", "sacrebleu"] = "files"
-    """Where the pairs are: files, tensorflow-datasets, or sacreBLEU, in which the name of a split
-    is that of a test set, such as wmt14/full or mtnt2019, and `path` is not read."""
-    files: tuple[tuple[str, str, str], ...] = ()
-    """Triples of a split, its source file and its target file in `path`, or the same .tsv file
-    twice; none: SPLIT.LANGUAGE, or else SPLIT.tsv."""
-    name: str = ""
-    """The name of the data in tensorflow-datasets, such as ted_hrlr_translate/pt_to_en; for other
-    data any name; empty: SOURCE-TARGET."""
-    max_length: int = 128
-    """Most tokens of a side of a pair, the end of the sentence included."""
-    buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128)
-    """Lengths in tokens to which both sides of a pair are padded, each pair to the least that it
-    fits."""
-    batch: int = 64
-    """Pairs in a batch whenever nothing is trained."""
-    batch_tokens: int = 0
-    """Tokens a side in a batch, padding included, whenever nothing is trained, in place of a number
-    of pairs; 0: `batch` counts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -116,6 +116,19 @@ def test_unusable_words_end_in_status_2_and_name_what_is_near(words, sentence, c
     assert sentence in err
 
 
+def test_an_interrupt_and_a_fault_keep_their_manners(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config_files, "shipped", interrupted)
+    assert main(["configs"]) == 130
+    assert capsys.readouterr().err.startswith("hp-jax: interrupted; what was finished is kept")
+    monkeypatch.undo()
+    monkeypatch.setenv("HP_JAX_DEBUG", "1")
+    with pytest.raises(FileNotFoundError, match="no config of hp_jax has that name"):
+        main(["ablate", "sst3"])
+
+
 # --- configs -------------------------------------------------------------------------------------
 
 

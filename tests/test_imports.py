@@ -10,7 +10,17 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 FLOORS = (
-    {"architecture", "config", "config_files", "heads", "task", "metrics", "stats", "progress"},
+    {
+        "architecture",
+        "config",
+        "config_data",
+        "config_files",
+        "heads",
+        "task",
+        "metrics",
+        "stats",
+        "progress",
+    },
     {"removal", "pruning", "mask_files", "storage", "sharding"},
     {"text", "data", "models", "grid", "importance", "train", "calibration"},
     {"formats"},
