@@ -1,15 +1,24 @@
 """IWSLT'14, German to English: the paper's model exactly (6 + 6 pre-norm layers, 8 heads, width
 512, unshared embeddings).
 
-hp-jax run configs/iwslt14.py --data.path IWSLT14_FOLDER
+hp-jax run iwslt14 --data.path IWSLT14_FOLDER
 
 IWSLT14_FOLDER has train, valid and test as fairseq's prepare-iwslt14.sh leaves them before BPE
 (lower-cased Moses tokens), so BLEU is counted on tokens.  The models of all epochs are kept, for
 Figure 5.  For one accelerator; not run here.
 """
 
+from dataclasses import replace
+
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
+from hp_jax.config import (
+    FROM_SCRATCH,
+    Ablation,
+    Importance,
+    ParallelData,
+    Pruning,
+    TranslationExperiment,
+)
 
 config = TranslationExperiment(
     out="runs/iwslt14",
@@ -34,17 +43,11 @@ config = TranslationExperiment(
         dropout=0.3,
         attention_dropout=0.1,
     ),
-    train=Train(
+    train=replace(
+        FROM_SCRATCH,
         evaluate="valid",
         epochs=50,
         batch_tokens=4000,
-        learning_rate=5e-4,
-        schedule="inverse_sqrt",
-        warmup=4000,
-        betas=(0.9, 0.98),
-        weight_decay=1e-4,
-        clip=0.0,
-        label_smoothing=0.1,
         keep_epochs=True,
         final="best",
     ),

@@ -1,17 +1,19 @@
 """MRPC: F1 of paraphrases, judged on the corpus's own test set.
 
-hp-jax run configs/mrpc.py --model MODEL_FOLDER --data.path MRPC_FOLDER
+hp-jax run mrpc --model MODEL_FOLDER --data.path MRPC_FOLDER
 
 The splits are sized for two CPU cores; an accelerator takes all of `train` and `test` in its
 stride.
 """
 
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
+from dataclasses import replace
+
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 
 config = ClassificationExperiment(
     out="runs/mrpc",
     data=Data(task="mrpc"),
-    train=Train(epochs=3, learning_rate=5e-5, evaluate="test"),
+    train=replace(FINE_TUNING, epochs=3, learning_rate=5e-5, evaluate="test"),
     importance=Importance(split="train[:500]"),
     ablation=Ablation(split="test[:300]", sets=("one_off",)),
     pruning=Pruning(select="test[:300]", test="test[300:1300]"),

@@ -1,14 +1,23 @@
 """Multi30k, German to English: train a narrow model of 6 + 6 layers with 8 heads from nothing,
 score, ablate and prune.
 
-hp-jax run configs/multi30k.py --data.path MULTI30K_FOLDER
+hp-jax run multi30k --data.path MULTI30K_FOLDER
 
 After 10 of the 15 epochs, an hour on two busy CPU cores: BLEU 37.1 on the validation set, 36.9 on
 test 2016.
 """
 
+from dataclasses import replace
+
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
+from hp_jax.config import (
+    FROM_SCRATCH,
+    Ablation,
+    Importance,
+    ParallelData,
+    Pruning,
+    TranslationExperiment,
+)
 
 config = TranslationExperiment(
     out="runs/multi30k",
@@ -37,16 +46,13 @@ config = TranslationExperiment(
         norm="pre",
         dropout=0.15,
     ),
-    train=Train(
+    train=replace(
+        FROM_SCRATCH,
         epochs=15,
         batch_tokens=2048,
         learning_rate=2e-3,
-        schedule="inverse_sqrt",
         warmup=1000,
-        betas=(0.9, 0.98),
-        weight_decay=1e-4,
         clip=1.0,
-        label_smoothing=0.1,
         keep_epochs=True,
         final="average",
     ),

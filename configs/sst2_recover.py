@@ -1,22 +1,24 @@
 """SST-2: prune, and bring what is left back, by a scale on each head or by a short fine-tuning
 after each step.
 
-hp-jax run configs/sst2_recover.py --model MODEL_FOLDER --data.path SST2_FOLDER
+hp-jax run sst2_recover --model MODEL_FOLDER --data.path SST2_FOLDER
 
 With a model that is fine-tuned already, such as that of configs/sst2.py:
 
-hp-jax prune configs/sst2_recover.py --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out
+hp-jax prune sst2_recover --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out
 runs/sst2_recover_1 hp-jax report runs/sst2_recover_1
 
 The seed decides which sentences are learned from, in which order, and the dropout.
 """
 
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Pruning, Train
+from dataclasses import replace
+
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Pruning
 
 config = ClassificationExperiment(
     out="runs/sst2_recover",
     data=Data(task="sst2"),
-    train=Train(epochs=1, learning_rate=5e-5),
+    train=replace(FINE_TUNING, epochs=1, learning_rate=5e-5),
     ablation=Ablation(sets=()),
     pruning=Pruning(
         orders=("one_shot",),

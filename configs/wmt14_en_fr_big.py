@@ -1,14 +1,16 @@
 """WMT'14, English to French: a Transformer-big trained from nothing on an accelerator, then scored,
 ablated and pruned.
 
-hp-jax run configs/wmt14_en_fr_big.py --data.path TFDS_FOLDER
+hp-jax run wmt14_en_fr_big --data.path TFDS_FOLDER
 
 TFDS_FOLDER has wmt14_translate/fr-en as tensorflow-datasets prepares it (array_record).  Not run
 here.
 """
 
+from dataclasses import replace
+
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config import Importance, ParallelData, Pruning, Train, TranslationExperiment
+from hp_jax.config import FROM_SCRATCH, Importance, ParallelData, Pruning, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/wmt14_en_fr_big",
@@ -34,16 +36,13 @@ config = TranslationExperiment(
         decoder_ffn=4096,
         dropout=0.1,
     ),
-    train=Train(
+    train=replace(
+        FROM_SCRATCH,
         epochs=10,
         batch_tokens=65536,
         learning_rate=7e-4,
-        schedule="inverse_sqrt",
-        warmup=4000,
-        betas=(0.9, 0.98),
         weight_decay=0.0,
         clip=1.0,
-        label_smoothing=0.1,
         keep_epochs=True,
         final="average",
     ),

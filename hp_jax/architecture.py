@@ -4,9 +4,31 @@ functions of them."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+
+class AttentionModule(NamedTuple):
+    """One row of the head mask: an attention module as it was before any head was removed."""
+
+    path: tuple[str, ...]
+    """Where its parameters are."""
+    width: int
+    """D, of what it reads and writes."""
+    heads: int
+    """H, query heads: the columns of the mask."""
+    head_width: int
+    """K."""
+    key_heads: int
+    """Of keys and values; each serves heads / key_heads successive query heads, its group."""
+    biases: tuple[str, ...] = ("query", "key", "value", "out")
+    """The projections that have one."""
+
+    @property
+    def group(self) -> int:
+        """Query heads that share keys and values: 1 in multi-head attention."""
+        return self.heads // self.key_heads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,9 +38,19 @@ class Heads:
 
     kept: tuple[tuple[int, ...], ...] = ()
     """The numbers of the heads that each row of the head mask has left, counted before any was
-    removed; (): all of them."""
+    removed; none: all rows have all heads."""
 
     def __post_init__(self) -> None:
+        for row, module in self.modules.items():
+            if module.heads < 1 or module.head_width < 1:
+                raise ValueError(
+                    f"a width of {module.width} does not divide into {module.heads} heads"
+                )
+            if module.key_heads < 1 or module.heads % module.key_heads:
+                raise ValueError(
+                    f"{module.heads} heads of row {row} do not share {module.key_heads} key/value "
+                    "heads evenly"
+                )
         rows = self.rows
         if self.kept and len(self.kept) != len(rows):
             raise ValueError(
@@ -32,9 +64,28 @@ class Heads:
                 )
 
     @property
+    def modules(self) -> dict[str, AttentionModule]:
+        """The head mask's rows in reading order."""
+        raise NotImplementedError
+
+    @property
     def rows(self) -> dict[str, int]:
         """The head mask's rows in reading order, with the numbers of heads that they had at
         first."""
+        return {row: module.heads for row, module in self.modules.items()}
+
+    @property
+    def vocabulary(self) -> int:
+        """The least number of token ids that any of its inputs has."""
+        raise NotImplementedError
+
+    @property
+    def room(self) -> int | None:
+        """The most tokens of an input; None: as many as one likes."""
+        raise NotImplementedError
+
+    def tokens(self, row: str, length: int, target: int) -> tuple[int, int]:
+        """Queries and keys of a row for one example of `length` tokens (a pair: and `target`)."""
         raise NotImplementedError
 
     @property
@@ -70,24 +121,36 @@ class BertConfig(Heads):
     dropout: float = 0.1
     attention_dropout: float = 0.1
     classifier_dropout: float = 0.1
+    head_width: int = 0
+    """K, the width of one head; 0: the model's width divided by the number of heads."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     kernel: Literal["xla", "cudnn"] = "xla"
 
-    def __post_init__(self) -> None:
-        if self.heads < 1 or self.width % self.heads:
-            raise ValueError(f"a width of {self.width} does not divide into {self.heads} heads")
-        super().__post_init__()
+    @property
+    def modules(self) -> dict[str, AttentionModule]:
+        """`enc.0`, `enc.1`, ..."""
+        head_width = self.head_width or _share(self.width, self.heads)
+        return {
+            f"enc.{i}": AttentionModule(
+                (f"layer_{i}", "attention"), self.width, self.heads, head_width, self.heads
+            )
+            for i in range(self.layers)
+        }
 
     @property
-    def rows(self) -> dict[str, int]:
-        """`enc.0`, `enc.1`, ...: the head mask's rows, with the numbers of heads that they had at
-        first."""
-        return {f"enc.{layer}": self.heads for layer in range(self.layers)}
+    def vocabulary(self) -> int:
+        """Token ids."""
+        return self.vocab
 
     @property
-    def head_width(self) -> int:
-        """K, the width of one head."""
-        return self.width // self.heads
+    def room(self) -> int:
+        """The most tokens, special ones included."""
+        return self.positions - self.first_position
+
+    def tokens(self, row: str, length: int, target: int) -> tuple[int, int]:
+        """All tokens look at all; in the last row [CLS] alone does."""
+        last = row == f"enc.{self.layers - 1}"
+        return (1 if last else length), length
 
     @property
     def first_position(self) -> int:
@@ -106,53 +169,71 @@ class Seq2SeqConfig(Heads):
     """
 
     source_vocab: int = 0
-    """0 in an experiment that trains a new model: as many as its text side has; so for all
-    vocabulary fields."""
+    """Symbols of the source vocabulary; 0 in an experiment that trains a new model, where the
+    vocabulary decides this and all the other token ids."""
     target_vocab: int = 0
+    """Symbols of the target vocabulary; 0: as with `source_vocab`, the vocabulary decides."""
     eos: int = 0
+    """The token id of the end of a sentence."""
     pad: int = 0
+    """The token id of padding."""
     start: int = -1
-    """The decoder's first input; -1 is a zero embedding, as in Marian."""
+    """The token id of the decoder's first input; -1: a zero embedding, as in Marian."""
     never: tuple[int, ...] = ()
-    """Token ids that decoding does not produce."""
+    """The token ids that decoding does not produce; none: it may produce all."""
     encoder_layers: int = 6
+    """Layers of the encoder."""
     decoder_layers: int = 6
+    """Layers of the decoder."""
     encoder_heads: int = 8
+    """Heads in each self-attention of the encoder."""
     decoder_heads: int = 8
+    """Heads in each self-attention of the decoder."""
     cross_heads: int = 8
+    """Heads in each cross-attention of the decoder."""
     width: int = 512
+    """Numbers in each token's state, in the whole model."""
     encoder_ffn: int = 2048
+    """Hidden units of each feed-forward layer of the encoder."""
     decoder_ffn: int = 2048
+    """Hidden units of each feed-forward layer of the decoder."""
     norm: Literal["post", "pre"] = "post"
-    """Where LayerNorm stands; with `pre` there is one more at the end of each stack."""
+    """Where LayerNorm stands: after each sub-layer, or before it, with one more at the end of each
+    stack."""
     activation: str = "relu"
+    """The activation of the feed-forward layers."""
     decoder: Literal["attention", "ssru"] = "attention"
     """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et
     al. (2019)."""
     positions: Literal["sinusoid", "sinusoid_half", "learned"] = "sinusoid"
-    """`sinusoid`: frequencies 10000^(-2j / D), as the Transformer paper; `sinusoid_half`: 10000^(-j
-    / (D/2 - 1))."""
+    """How positions are told: sinusoids with frequencies 10000^(-2j / width), as in the Transformer
+    paper, or 10000^(-j / (width / 2 - 1)), as in fairseq; or a learned embedding."""
     first_position: int = 0
     """The position of the first token; fairseq's is the padding id + 1."""
     max_positions: int = 1024
-    """Learned positions a side, those before `first_position` included."""
+    """Learned positions of each side, those before `first_position` included."""
     scale_embeddings: bool = True
-    """Embeddings are multiplied by the square root of the width."""
+    """Multiply embeddings by the square root of the width."""
     share_source: bool = True
-    """Source and target have one embedding."""
+    """Use one embedding for source and target."""
     share_output: bool = True
-    """The output projection is the target embedding."""
+    """Use the target embedding as the output projection."""
     output_bias: bool = False
+    """Add a bias to the output projection."""
     epsilon: float = 1e-5
+    """What LayerNorm adds to the variance."""
     dropout: float = 0.1
+    """The share of the states that dropout sets to 0 in training."""
     attention_dropout: float = 0.0
+    """The share of the attention weights that dropout sets to 0 in training."""
+    head_width: int = 0
+    """K, the width of one head; 0: the model's width divided by the type's number of heads."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of number that the model computes with; in an experiment its own `dtype` counts."""
     kernel: Literal["xla", "cudnn"] = "xla"
+    """The kernel of attention; in an experiment its own `kernel` counts."""
 
     def __post_init__(self) -> None:
-        for heads in (self.encoder_heads, self.decoder_heads, self.cross_heads):
-            if heads < 1 or self.width % heads:
-                raise ValueError(f"a width of {self.width} does not divide into {heads} heads")
         if self.share_source and self.source_vocab != self.target_vocab:
             raise ValueError(
                 f"one embedding cannot serve {self.source_vocab} source and {self.target_vocab} "
@@ -161,15 +242,37 @@ class Seq2SeqConfig(Heads):
         super().__post_init__()
 
     @property
-    def rows(self) -> dict[str, int]:
-        """The head mask's rows in reading order, with the numbers of heads that they had at
-        first."""
-        rows = {f"enc.{layer}": self.encoder_heads for layer in range(self.encoder_layers)}
-        for layer in range(self.decoder_layers):
+    def modules(self) -> dict[str, AttentionModule]:
+        """`enc.0`, ..., then `dec.0`, `cross.0`, `dec.1`, ..."""
+
+        def module(path: str, heads: int) -> AttentionModule:
+            head_width = self.head_width or _share(self.width, heads)
+            return AttentionModule(tuple(path.split()), self.width, heads, head_width, heads)
+
+        made = {
+            f"enc.{i}": module(f"encoder_{i} attention", self.encoder_heads)
+            for i in range(self.encoder_layers)
+        }
+        for i in range(self.decoder_layers):
             if self.decoder == "attention":
-                rows[f"dec.{layer}"] = self.decoder_heads
-            rows[f"cross.{layer}"] = self.cross_heads
-        return rows
+                made[f"dec.{i}"] = module(f"decoder_{i} mixer", self.decoder_heads)
+            made[f"cross.{i}"] = module(f"decoder_{i} cross", self.cross_heads)
+        return made
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids that both sides have."""
+        return min(self.source_vocab, self.target_vocab)
+
+    @property
+    def room(self) -> int | None:
+        """The most tokens a side, where positions are learned."""
+        return self.max_positions - self.first_position if self.positions == "learned" else None
+
+    def tokens(self, row: str, length: int, target: int) -> tuple[int, int]:
+        """Of the source, the target, or the one over the other."""
+        kind = row.partition(".")[0]
+        return (length if kind == "enc" else target), (target if kind == "dec" else length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,15 +280,18 @@ class Decoding:
     """Beam search as in fairseq."""
 
     beam: int = 5
-    """1 is greedy search."""
+    """Hypotheses that are kept at each step; 1: greedy search."""
     length_penalty: float = 1.0
-    """Hypotheses are compared by log-probability / length^penalty, EOS counted."""
+    """The exponent in log-probability / length^exponent, EOS counted, by which hypotheses are
+    compared; 0: by log-probability alone."""
     max_ratio: float = 2.0
+    """The most tokens of a translation for each token of its source, EOS counted; `max_extra` are
+    added."""
     max_extra: int = 10
-    """A translation has at most `max_ratio` * source tokens (EOS counted) + `max_extra` tokens, and
-    EOS."""
+    """The tokens that a translation may have beyond `max_ratio` times its source's; its EOS comes
+    on top."""
     min_length: int = 1
-    """Tokens before EOS."""
+    """The fewest tokens before EOS."""
 
 
 def present_mask(config: Heads) -> np.ndarray:
@@ -194,17 +300,6 @@ def present_mask(config: Heads) -> np.ndarray:
     return np.array([np.isin(numbers_H, kept) for kept in config.kept_heads.values()])
 
 
-_MODULES = {
-    BertConfig: {"enc": "layer_{} attention"},
-    Seq2SeqConfig: {
-        "enc": "encoder_{} attention",
-        "dec": "decoder_{} mixer",
-        "cross": "decoder_{} cross",
-    },
-}
-
-
-def attention_path(config: BertConfig | Seq2SeqConfig, row: str) -> tuple[str, ...]:
-    """Where the parameters of a row's attention module are."""
-    kind, _, layer = row.partition(".")
-    return tuple(_MODULES[type(config)][kind].format(layer).split())
+def _share(width: int, heads: int) -> int:
+    """The width of each head, 0 if they cannot have the same."""
+    return 0 if heads < 1 or width % heads else width // heads

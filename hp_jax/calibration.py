@@ -13,11 +13,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from hp_jax.architecture import BertConfig, Seq2SeqConfig, attention_path, present_mask
-from hp_jax.heads import check_mask, gates
+from hp_jax.architecture import Heads, present_mask
+from hp_jax.heads import check_gates, check_mask, gates
 from hp_jax.removal import replace
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
-from hp_jax.task import Array, Batch, Params, Task
+from hp_jax.task import Array, Batch, Params, Task, weighted
 
 PASSES = 4
 """Over the examples; few, so that scales stay where many examples agree."""
@@ -51,9 +51,7 @@ def calibrate(
 
     They are 1 if no heads are off, none are on, or nothing lower is found.
     """
-    on_AH = check_mask(mask_AH, task.present_AH)
-    if not batches:
-        raise ValueError("calibration needs at least one batch, but there is none")
+    on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches)
     mesh = mesh or device_mesh()
     params, placed = place(params, mesh), [place_batch(batch, mesh) for batch in batches]
 
@@ -69,18 +67,15 @@ def calibrate(
         return Calibration(np.asarray(one_AH), before, before)
     steps = passes * len(placed)
     scale_AH, state = one_AH, place(_adam(steps).init(one_AH), mesh)
-    for batch in (
-        placed * passes
-    ):  # one at a time: devices of a CPU that run ahead of each other can wait for ever
+    # One at a time: devices of a CPU that run ahead of each other can wait for ever.
+    for batch in placed * passes:
         scale_AH, state = jax.block_until_ready(
             _step(task, params, batch, scale_AH, one_AH, state, steps=steps)
         )
     after = mean_loss(scale_AH)
-    return (
-        Calibration(fetch(scale_AH), before, after)
-        if after < before
-        else Calibration(fetch(one_AH), before, before)
-    )
+    if after < before:
+        return Calibration(fetch(scale_AH), before, after)
+    return Calibration(fetch(one_AH), before, before)
 
 
 def _adam(steps: int) -> optax.GradientTransformation:
@@ -104,28 +99,23 @@ def _step(
     steps: int,
 ) -> tuple[jax.Array, Any]:
     """One update on the batch's mean loss."""
-    gradient_AH = jax.grad(lambda scale_AH: _loss_sum(task, params, batch, scale_AH))(
-        scale_AH
-    ) / jnp.sum(batch["weight_B"])
-    update_AH, state = _adam(steps).update(gradient_AH * on_AH, state)
+    gradient_AH = jax.grad(functools.partial(_loss_sum, task, params, batch))(scale_AH)
+    mean_AH = gradient_AH / jnp.sum(batch["weight_B"])
+    update_AH, state = _adam(steps).update(mean_AH * on_AH, state)
     return scale_AH + update_AH, state
 
 
-def fold_scales(config: BertConfig | Seq2SeqConfig, params: Params, scale_AH: Array) -> Params:
+def fold_scales(config: Heads, params: Params, scale_AH: Array) -> Params:
     """Parameters with each head's part of the output projection multiplied by its scale: with gates
     of 1 the same function.
 
     `scale_AH` has the mask's shape, and 0 for heads that the model does not have; otherwise
     ValueError.
     """
-    check_mask(scale_AH, present_mask(config))
-    for scale_H, (row, kept) in zip(
-        np.asarray(scale_AH, np.float32), config.kept_heads.items(), strict=True
-    ):
+    scale_AH = check_gates(scale_AH, present_mask(config))
+    rows = zip(scale_AH, config.modules.values(), config.kept_heads.values(), strict=True)
+    for scale_H, module, kept in rows:
         if kept:
-            path, scale_h = (
-                (*attention_path(config, row), "out", "kernel"),
-                scale_H[list(kept), None, None],
-            )
+            path, scale_h = (*module.path, "out", "kernel"), scale_H[list(kept), None, None]
             params = replace(params, path, lambda kernel_HKD, scale: kernel_HKD * scale, scale_h)
     return params

@@ -19,31 +19,35 @@ class Data:
     """Where labelled text comes from and how it is batched."""
 
     task: str = "sst2"
-    """A GLUE task (sst2, cola, mrpc, mnli, rte, qnli, qqp, wnli), or any name for data of your own
-    with `text` and `labels`."""
+    """The GLUE task (sst2, cola, mrpc, mnli, rte, qnli, qqp or wnli), or any name for data of your
+    own, which needs `text` and `labels`."""
     path: str = ""
-    """A folder with the task's files, or a prepared tensorflow-datasets folder (or the data_dir to
-    prepare one in)."""
+    """The folder with the task's files, or a prepared tensorflow-datasets folder (or the data_dir
+    to prepare one in)."""
     format: Literal["files", "tfds"] = "files"
+    """What is in `path`: the task's own files, or tensorflow-datasets."""
     files: tuple[tuple[str, str], ...] = ()
-    """(split, file name) pairs; default: the names under which the task is distributed."""
+    """Pairs of a split and the name of its file in `path`; none: the names under which the task is
+    distributed."""
     text: tuple[str, ...] = ()
-    """The one or two text columns; default: the task's."""
+    """The names of the one or two text columns; none: the task's."""
     label: str = ""
-    """The label column; default: the task's."""
+    """The name of the label column; empty: the task's."""
     labels: tuple[str, ...] = ()
-    """The label names in order; default: the task's."""
-    metric: Literal["", "accuracy", "f1", "matthews"] = ""
-    """Default: the task's own."""
+    """The names of the labels, in the order of the model's outputs; none: the task's."""
+    metric: Literal["", "accuracy", "f1", "matthews", "loss"] = ""
+    """What masks are compared by: accuracy, F1, Matthews correlation or the mean loss; empty: the
+    task's own."""
     max_length: int = 128
-    """Tokens an example, specials included; longer pairs lose tokens of the longer text first."""
+    """Most tokens of an example, special tokens included; of longer pairs the longer text loses
+    its last tokens first."""
     buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128)
-    """Padded lengths."""
+    """Lengths in tokens to which examples are padded, each to the least that it fits."""
     batch: int = 64
-    """Examples a batch when nothing is trained."""
+    """Examples in a batch whenever nothing is trained."""
     batch_tokens: int = 0
-    """If positive, as many examples a batch as make so many tokens with padding, in place of
-    `batch`."""
+    """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
+    examples; 0: `batch` counts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,65 +55,80 @@ class ParallelData:
     """Where sentence pairs come from and how they are batched."""
 
     source: str = "de"
-    """Language code of the source."""
+    """The language code of the source."""
     target: str = "en"
-    """Language code of the target."""
+    """The language code of the target."""
     path: str = ""
-    """A folder with the files of the pair, or a prepared tensorflow-datasets folder (or a data_dir
-    that has one)."""
+    """The folder with the files of the pair, or a prepared tensorflow-datasets folder (or a
+    data_dir that has one)."""
     format: Literal["files", "tfds", "sacrebleu"] = "files"
-    """With sacrebleu the name of a split is that of a test set, such as wmt14/full or mtnt2019, and
-    `path` is not read."""
+    """Where the pairs are: files, tensorflow-datasets, or sacreBLEU, in which the name of a split
+    is that of a test set, such as wmt14/full or mtnt2019, and `path` is not read."""
     files: tuple[tuple[str, str, str], ...] = ()
-    """(split, source file, target file), or the same .tsv file twice; default: <split>.<language>,
-    else <split>.tsv."""
+    """Triples of a split, its source file and its target file in `path`, or the same .tsv file
+    twice; none: SPLIT.LANGUAGE, or else SPLIT.tsv."""
     name: str = ""
-    """The name in tensorflow-datasets, such as ted_hrlr_translate/pt_to_en; otherwise any, default
-    <source>-<target>."""
+    """The name of the data in tensorflow-datasets, such as ted_hrlr_translate/pt_to_en; for other
+    data any name; empty: SOURCE-TARGET."""
     max_length: int = 128
-    """Tokens a side, the end of the sentence included."""
+    """Most tokens of a side of a pair, the end of the sentence included."""
     buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128)
-    """Padded lengths, one for both sides."""
+    """Lengths in tokens to which both sides of a pair are padded, each pair to the least that it
+    fits."""
     batch: int = 64
-    """Pairs a batch when nothing is trained."""
+    """Pairs in a batch whenever nothing is trained."""
     batch_tokens: int = 0
-    """If positive, as many pairs a batch as make so many tokens a side with padding, in place of
-    `batch`."""
+    """Tokens a side in a batch, padding included, whenever nothing is trained, in place of a number
+    of pairs; 0: `batch` counts."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Train:
-    """Training; the defaults are the paper's recipe for fine-tuning BERT."""
+    """How the model is trained.
+
+    What depends on the kind of model has no default: begin with a recipe, FINE_TUNING or
+    FROM_SCRATCH, and `dataclasses.replace` what is different.
+    """
 
     split: str = "train"
+    """The split that is trained on."""
     evaluate: str = "validation"
-    epochs: int = 3
-    batch: int = 32
-    """Examples a batch."""
-    batch_tokens: int = 0
-    """If positive, as many examples a batch as make so many tokens (of a pair: a side) with
-    padding, in place of `batch`."""
-    learning_rate: float = 2e-5
-    """The highest."""
-    schedule: Literal["linear", "inverse_sqrt"] = "linear"
-    """After the warm-up: to 0 at the last step, or with the inverse square root of the step."""
-    warmup: float = 0.1
-    """Linear warm-up from 0: a share of all steps, or a number of steps if it is 1 or more."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Of Adam."""
-    weight_decay: float = 0.01
-    """Not for biases and LayerNorm."""
-    clip: float = 1.0
-    """Global gradient norm; 0: not clipped."""
-    label_smoothing: float = 0.0
+    """The split on which the model is judged after each epoch."""
+    epochs: int
+    """Passes over the training split."""
+    batch: int
+    """Examples in a batch of training."""
+    batch_tokens: int
+    """Tokens in a batch of training (of pairs: of each side), padding included, in place of a
+    number of examples; 0: `batch` counts."""
+    learning_rate: float
+    """The highest learning rate of AdamW, which the warm-up ends with."""
+    schedule: Literal["linear", "inverse_sqrt"]
+    """What the learning rate does after the warm-up: fall linearly to 0 at the last step, or with
+    the inverse square root of the step."""
+    warmup: float
+    """The length of the warm-up, in which the learning rate rises linearly from 0: a share of all
+    steps, or a number of steps if it is 1 or more."""
+    betas: tuple[float, float]
+    """The decay of AdamW's running means a step: of the gradient, and of its square."""
+    weight_decay: float
+    """AdamW's weight decay, of all parameters but biases and LayerNorm; 0: none."""
+    clip: float
+    """The largest norm of the whole gradient, to which larger ones are scaled down; 0: gradients
+    are left as they are."""
+    label_smoothing: float
+    """The share of the training target that is spread evenly over all classes or tokens; 0: none
+    of it."""
     save_every: int = 500
-    """Steps between checkpoints; one is also written after each epoch."""
+    """Steps between the checkpoints from which an interrupted training goes on; one is also
+    written after each epoch."""
     keep_epochs: bool = False
-    """Keep the model of every epoch, in out/epochs."""
+    """Keep the model of every epoch, in the folder `epochs` of `out`."""
     final: Literal["last", "best", "average"] = "last"
-    """Which model to end with: of the last epoch, of the one with the best metric, or the mean of
-    the last `average` epochs."""
+    """The model to end with: that of the last epoch, that of the epoch with the best metric, or the
+    mean of the last `average` epochs (the latter two need `keep_epochs`)."""
     average: int = 5
+    """Epochs, the last ones, whose models are averaged if `final` says so."""
 
     def __post_init__(self) -> None:
         if self.final != "last" and not self.keep_epochs:
@@ -119,19 +138,51 @@ class Train:
             )
 
 
+FINE_TUNING = Train(
+    epochs=3,
+    batch=32,
+    batch_tokens=0,
+    learning_rate=2e-5,
+    schedule="linear",
+    warmup=0.1,
+    betas=(0.9, 0.999),
+    weight_decay=0.01,
+    clip=1.0,
+    label_smoothing=0.0,
+)
+"""The paper's recipe for fine-tuning a pretrained BERT."""
+
+FROM_SCRATCH = Train(
+    epochs=20,
+    batch=32,
+    batch_tokens=4096,
+    learning_rate=5e-4,
+    schedule="inverse_sqrt",
+    warmup=4000,
+    betas=(0.9, 0.98),
+    weight_decay=1e-4,
+    clip=0.0,
+    label_smoothing=0.1,
+)
+"""A recipe for a translation model that is trained from nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Importance:
     """Head importance: the gradient of the loss with respect to the gates."""
 
     split: str = "train[:5000]"
-    """Where importance is computed, for the pruning orders too."""
+    """The split on which importance is computed, for the pruning orders too."""
     per: Reduction = "token"
-    """What the absolute value or square is taken of."""
+    """What the measure is taken of before it is summed: the gradient of each token, of each
+    example, or of each batch."""
     measure: Measure = "abs"
+    """The measure of a gradient: its absolute value, itself with its sign, or its square."""
     norm: float = 2.0
-    """Order of the norm by which each row's scores are divided; 0 leaves them as they are."""
+    """The order of the norm by which the scores of each row are divided; 0: they are left as they
+    are."""
     keep_gradients: bool = False
-    """Also keep the gate gradients of every example [N, A, H]."""
+    """Also keep every example's gradient in every gate, an array [examples, rows, heads]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +190,11 @@ class RandomSets:
     """Random subsets of the heads removed."""
 
     shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    """Shares of the heads removed, as numbers of heads rounded down."""
+    """The shares of all heads that are removed, each rounded down to a number of heads."""
     count: int = 10
-    """Subsets of each share."""
+    """How many subsets there are of each share."""
     seed: int = 0
+    """The seed that decides which heads are in the subsets."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -157,29 +209,30 @@ class Ablation:
     """Metric and loss under each mask of some sets of masks."""
 
     split: str = "validation"
+    """The split on which every mask is measured."""
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
-    """Off: each head; all but it in its row; pairs; rows; random subsets; more and more heads of an
-    order; what a file says."""
+    """The sets of masks: each head off; all heads of a row off but one; each pair of heads off;
+    each row off; random subsets off; more and more heads of an order off; the masks of a file."""
     rows: tuple[str, ...] = ()
-    """Only heads of these rows or types of attention, such as `enc`, `dec`, `cross` or `cross.0`;
-    default: all."""
+    """The only rows whose heads are removed, by name or type of attention, such as enc, dec, cross
+    or cross.0; none: all rows."""
     random: RandomSets = RandomSets()
     """What the set `random` is made of."""
     order: str = "importance"
-    """In which the set `prefixes` removes heads: that of one-shot pruning, or a file with a head a
-    line, such as cross.0.3."""
+    """The order in which the set `prefixes` removes heads: `importance` for that of one-shot
+    pruning, or a file with a head a line, such as cross.0.3."""
     masks: str = ""
-    """Of the set `file`: .npy, booleans [M, A, H]; or text, a line a mask with what is off, such as
-    E:1:3 A:2:1,4 (or -)."""
+    """The file of the set `file`: .npy, booleans [masks, rows, heads]; or text, a line a mask with
+    the heads removed, such as E:1:3 A:2:1,4 (or -)."""
     masks_at_once: int = 0
-    """Masks evaluated together on one device, which share what they have in common, and kept in one
-    file; 0: as many as fit."""
+    """Masks that a device evaluates together, which share what they have in common and are kept in
+    one file; 0: as many as fit its memory."""
     mask_devices: int = 0
-    """Devices among which masks are split; the others split the examples of each batch.  0: as many
-    as there is work for."""
+    """Devices among which masks are split, while the others split the examples of each batch; 0: as
+    many as there is work for."""
     part: tuple[int, int] = (1, 1)
-    """(i, n): this job does the i-th of n parts of each set; the others may run at the same time,
-    in the same `out`."""
+    """This job's part of each set, as I N: the I-th of N parts; jobs with the other parts may run
+    at the same time, with the same `out`."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.part[0] <= self.part[1]:
@@ -197,34 +250,36 @@ class Pruning:
     """
 
     select: str = "validation[:50%]"
-    """Where the oracle order measures what is lost without each head."""
+    """The split on which the oracle order measures what is lost without each head."""
     oracle: Literal["metric", "loss"] = "metric"
-    """What it measures."""
+    """What the oracle order measures without each head: the metric, or the loss."""
     test: str = "validation[50%:]"
-    """Where the curves are measured."""
+    """The split on which the curves are measured."""
     orders: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle")
+    """The orders in which heads are removed: by importance with all heads, by importance computed
+    anew after each step, and by what is lost without each head."""
     shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    """Shares of the heads removed."""
+    """The steps of a curve, as shares of the heads removed."""
     rounding: Literal["floor", "ceil"] = "floor"
-    """How shares become numbers of heads: the authors' BERT script rounds down, their translation
-    script up."""
+    """How shares become numbers of heads: rounded down, as in the authors' BERT script, or up, as
+    in their translation script."""
     heads: tuple[int, ...] = ()
-    """Numbers of heads removed; replaces `shares`."""
+    """The steps of a curve, as numbers of heads removed, in place of `shares`; none: `shares`
+    count."""
     floor: int = 0
-    """Heads that each row keeps."""
+    """Heads that each row keeps at least."""
     rows: tuple[str, ...] = ("all",)
-    """From which heads: `all`, or one type of attention (`enc`, `dec`, `cross`); each has its own
-    curves (Figure 4)."""
+    """From which heads is removed: `all`, or those of one type of attention (`enc`, `dec`,
+    `cross`); each has its own curves (Figure 4)."""
     calibrate: int = 0
-    """If positive, each curve is also measured with a scale on every head that is left, fitted on
-    so many examples of `importance.split` (whole batches of `train.batch`, which the seed
-    chooses)."""
+    """Examples of `importance.split` on which a scale is fitted for every head that is left, for
+    another curve (whole batches of `train.batch`, which the seed chooses); 0: no such curve."""
     retrain_steps: int = 0
-    """If positive, each curve is also measured with so many steps of training after each step of
-    pruning, heads fixed, on `train.split` in `train`'s batches."""
+    """Steps of training after each step of pruning, heads fixed, on `train.split` in the batches of
+    `train`, for another curve; 0: no such curve."""
     retrain_rate: float = 5e-5
-    """The highest learning rate of these steps: up from 0 in a tenth of them, then down to 0;
-    `train` has the rest."""
+    """The highest learning rate of those steps of training: up from 0 in a tenth of them, then down
+    to 0; `train` has the rest of the recipe."""
 
     def __post_init__(self) -> None:
         for name, count in (("calibrate", self.calibrate), ("retrain_steps", self.retrain_steps)):
@@ -234,57 +289,62 @@ class Pruning:
                 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
     """One model on one task: what to train, score, ablate and prune.  Use one of its two kinds,
     below."""
 
     model: str = ""
-    """A folder of hp_jax or of another library (see the README), or a name on the Hugging Face
-    hub."""
+    """The folder of a model of hp_jax or of another library (see the README), or a name on the
+    Hugging Face hub; once `out` has a trained model, that one is used."""
     out: str = "runs/experiment"
-    """Folder for everything that is made; what is already finished there is not done again."""
+    """The folder for everything that is made; what is already finished there is not done again."""
     seed: int = 0
+    """The seed of new weights, of the order of examples in training, and of dropout."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of number that the model computes with; parameters, softmax and loss are in float32
+    all the same."""
     kernel: Literal["xla", "cudnn"] = "xla"
-    """Attention kernel; cudnn needs an NVIDIA GPU and bfloat16."""
-    train: Train = Train()
+    """The kernel of attention; cudnn needs an NVIDIA GPU and bfloat16."""
+    train: Train
+    """How the model is trained."""
     importance: Importance = Importance()
+    """Where and how head importance is computed: the gradient of the loss with respect to the
+    gates."""
     ablation: Ablation = Ablation()
+    """Which masks the model is measured under, and on what."""
     pruning: Pruning = Pruning()
+    """In which orders heads are removed step by step, and where the curves are measured."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassificationExperiment(Experiment):
     """Text classification by a BERT-type model."""
 
     data: Data = Data()
+    """Where labelled text comes from and how it is batched."""
+    train: Train = FINE_TUNING
+    """How the model is fine-tuned; the defaults are the paper's recipe for BERT."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TranslationExperiment(Experiment):
     """Translation by an encoder-decoder model; without a `model`, one of the given `architecture`
     is trained."""
 
     data: ParallelData = ParallelData()
-    metric: Literal["bleu", "chrf", "token_accuracy"] = "bleu"
-    """What masks are judged by; token accuracy (of each token given the right ones before it) needs
-    no decoding."""
+    """Where sentence pairs come from and how they are batched."""
+    metric: Literal["bleu", "chrf", "token_accuracy", "loss", "perplexity"] = "bleu"
+    """What masks are compared by: BLEU or chrF of translations, or, without decoding, the share of
+    tokens predicted right after the right ones, the mean loss, or perplexity."""
     tokenize: str = "13a"
-    """sacreBLEU's tokenizer; `none` for text that is tokenized already."""
+    """The name of sacreBLEU's tokenizer; `none` for text that is tokenized already."""
     decoding: Decoding = Decoding()
+    """How translations are searched: beam search as in fairseq."""
     architecture: Seq2SeqConfig = Seq2SeqConfig()
-    """Of a model that is trained from nothing."""
+    """The model that is trained from nothing where no `model` is given."""
     vocabulary: int = 8000
-    """Its SentencePiece vocabulary, of both languages together."""
-    train: Train = Train(
-        epochs=20,
-        batch_tokens=4096,
-        learning_rate=5e-4,
-        schedule="inverse_sqrt",
-        warmup=4000,
-        betas=(0.9, 0.98),
-        weight_decay=1e-4,
-        clip=0.0,
-        label_smoothing=0.1,
-    )
+    """Pieces of the SentencePiece vocabulary, of both languages together, of a model that is
+    trained from nothing."""
+    train: Train = FROM_SCRATCH
+    """How a model is trained from nothing."""

@@ -3,11 +3,11 @@
 A row is one attention module (BERT-base has 12; a 6+6 Transformer has 18: encoder self, decoder
 self and cross-attention), a column is one head.  Rows may have different numbers of heads: the
 array is as wide as the widest row, and the heads that a narrower row does not have are simply off
-from the start.  So are heads that were removed: the others keep their numbers. Nothing here knows a
-model; nothing is changed in place.
+from the start.  So are heads that were removed: the others keep their numbers.  Nothing here knows
+a model; nothing is changed in place.
 
-`all_on`, `one_off`, `one_on`, `rows_off`, `pairs` and `random_off` need the set of living heads to
-be concrete, since their result's shape depends on it; `keep_top` can be jitted and vmapped.
+Masks are NumPy arrays on the host until they are placed on devices.  `keep_top` also works on JAX
+arrays, and can be jitted and vmapped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,8 @@ import numpy as np
 Array = jax.Array | np.ndarray
 
 
-def all_on(rows: int, heads: int | Sequence[int]) -> jax.Array:
-    """The mask `[A, H]` with every head on; `heads` is one number for all rows or one number a
-    row."""
+def all_on(rows: int, heads: int | Sequence[int]) -> np.ndarray:
+    """The mask `[A, H]` with every head on; `heads` is one number for all rows or one a row."""
     widths = [heads] * rows if isinstance(heads, int) else list(heads)
     if len(widths) != rows:
         raise ValueError(
@@ -36,27 +35,68 @@ def all_on(rows: int, heads: int | Sequence[int]) -> jax.Array:
         raise ValueError(
             f"a mask needs at least one row with a head, but got {rows} rows with heads {widths}"
         )
-    return jnp.arange(max(widths))[None] < jnp.array(widths)[:, None]
+    return np.arange(max(widths))[None] < np.array(widths)[:, None]
 
 
-def check_mask(mask_AH: Array, present_AH: Array) -> jax.Array:
-    """`mask_AH` as a boolean array, if it fits a model that has the heads of `present_AH`;
-    otherwise ValueError."""
-    mask_AH = jnp.asarray(mask_AH)
-    if mask_AH.shape != present_AH.shape:
+# --- at the border -------------------------------------------------------------------------------
+
+
+def as_boolean(masks: Array) -> np.ndarray:
+    """A mask, or several, as booleans; ValueError for a value other than 0 and 1."""
+    masks = np.asarray(masks)
+    if masks.dtype == bool:
+        return masks
+    other = np.argwhere((masks != 0) & (masks != 1))
+    if len(other):
+        place = tuple(other[0].tolist())
         raise ValueError(
-            f"the head mask has shape {mask_AH.shape}, but the model has shape {present_AH.shape} "
+            f"the head mask holds {masks[place]} at {place}, but every value must be 0 or 1 "
+            "(a head is on or off)"
+        )
+    return masks != 0
+
+
+def check_mask(mask_AH: Array, present_AH: Array) -> np.ndarray:
+    """`mask_AH` as a boolean array, if it fits a model that has the heads of `present_AH`.
+
+    ValueError for another shape, a value other than 0 and 1, or a head that is not there.
+    """
+    return _fitting(as_boolean(mask_AH), present_AH)
+
+
+def check_gates(gate_AH: Array, present_AH: Array) -> np.ndarray:
+    """`gate_AH` as float32, if it fits a model that has the heads of `present_AH`.
+
+    Unlike a mask it may hold any finite numbers: the model multiplies each head's context by its
+    gate.  Otherwise ValueError as in `check_mask`.
+    """
+    gate_AH = np.asarray(gate_AH, np.float32)
+    if not np.isfinite(gate_AH).all():
+        place = tuple(np.argwhere(~np.isfinite(gate_AH))[0].tolist())
+        raise ValueError(
+            f"the gate at {place} is {gate_AH[place]}, but a finite number was expected"
+        )
+    return _fitting(gate_AH, present_AH)
+
+
+def _fitting(gate_AH: np.ndarray, present_AH: Array) -> np.ndarray:
+    present_AH = np.asarray(present_AH) != 0
+    if gate_AH.shape != present_AH.shape:
+        raise ValueError(
+            f"the head mask has shape {gate_AH.shape}, but the model has shape {present_AH.shape} "
             "(rows, heads)"
         )
-    on_AH = mask_AH != 0
-    absent = np.argwhere(np.asarray(on_AH) & ~np.asarray(present_AH))
+    absent = np.argwhere((gate_AH != 0) & ~present_AH)
     if len(absent):
         row, head = absent[0].tolist()
-        has = ", ".join(map(str, np.flatnonzero(np.asarray(present_AH)[row]))) or "none"
+        has = ", ".join(map(str, np.flatnonzero(present_AH[row]))) or "none"
         raise ValueError(
             f"the mask turns on head {head} of row {row}, but the heads of that row are {has}"
         )
-    return on_AH
+    return gate_AH
+
+
+# --- between a mask and a model ------------------------------------------------------------------
 
 
 def gates(mask_AH: Array, present_AH: np.ndarray) -> tuple[jax.Array, ...]:
@@ -71,11 +111,13 @@ def gates(mask_AH: Array, present_AH: np.ndarray) -> tuple[jax.Array, ...]:
 def as_mask_row(x: jax.Array, present_H: np.ndarray) -> jax.Array:
     """Numbers `[..., H_row]` of the heads that a row has, at their places in the mask: `[..., H]`,
     0 elsewhere."""
-    return (
-        jnp.zeros((*x.shape[:-1], len(present_H)), x.dtype)
-        .at[..., np.flatnonzero(present_H)]
-        .set(x)
-    )
+    if present_H.all():
+        return x
+    whole = jnp.zeros((*x.shape[:-1], len(present_H)), x.dtype)
+    return whole.at[..., np.flatnonzero(present_H)].set(x)
+
+
+# --- sets of masks -------------------------------------------------------------------------------
 
 
 def _living(mask_AH: Array) -> np.ndarray:
@@ -84,48 +126,7 @@ def _living(mask_AH: Array) -> np.ndarray:
         raise ValueError(
             f"a head mask has two axes (rows, heads), but this one has shape {np.shape(mask_AH)}"
         )
-    return np.argwhere(np.asarray(mask_AH) != 0)
-
-
-def _switched_off(mask_AH: Array, off_MAH: np.ndarray) -> jax.Array:
-    return jnp.asarray((np.asarray(mask_AH) != 0) & ~off_MAH)
-
-
-def one_off(mask_AH: Array) -> jax.Array:
-    """Every living head removed alone: `[M, A, H]`, in the order of `living_heads`."""
-    living = _living(mask_AH)
-    off_MAH = np.zeros((len(living), *np.shape(mask_AH)), bool)
-    off_MAH[np.arange(len(living)), living[:, 0], living[:, 1]] = True
-    return _switched_off(mask_AH, off_MAH)
-
-
-def one_on(mask_AH: Array) -> jax.Array:
-    """Every living head alone in its row, the other rows as they are (Table 2, Table 3): `[M, A,
-    H]`."""
-    living = _living(mask_AH)
-    off_MAH = np.zeros((len(living), *np.shape(mask_AH)), bool)
-    index = np.arange(len(living))
-    off_MAH[index, living[:, 0]] = True
-    off_MAH[index, living[:, 0], living[:, 1]] = False
-    return _switched_off(mask_AH, off_MAH)
-
-
-def pairs(mask_AH: Array) -> jax.Array:
-    """Every unordered pair of living heads removed together: `[n (n - 1) / 2, A, H]`."""
-    living = _living(mask_AH)
-    first, second = np.triu_indices(len(living), k=1)
-    off_MAH = np.zeros((len(first), *np.shape(mask_AH)), bool)
-    for side in (first, second):
-        off_MAH[np.arange(len(side)), living[side, 0], living[side, 1]] = True
-    return _switched_off(mask_AH, off_MAH)
-
-
-def rows_off(mask_AH: Array) -> jax.Array:
-    """Every row that has a living head removed whole: `[M, A, H]`."""
-    rows = np.unique(_living(mask_AH)[:, 0])
-    off_MAH = np.zeros((len(rows), *np.shape(mask_AH)), bool)
-    off_MAH[np.arange(len(rows)), rows] = True
-    return _switched_off(mask_AH, off_MAH)
+    return np.argwhere(as_boolean(mask_AH))
 
 
 def living_heads(mask_AH: Array) -> list[tuple[int, int]]:
@@ -134,45 +135,76 @@ def living_heads(mask_AH: Array) -> list[tuple[int, int]]:
     return [(int(row), int(head)) for row, head in _living(mask_AH)]
 
 
-def _rank(*keys: jax.Array) -> jax.Array:
-    """Place of each entry, 0 = highest, under the last key, then the one before; of equal entries
-    the later comes first."""
-    order = jnp.lexsort(keys)
-    return (
-        jnp.zeros(order.shape, jnp.int32)
-        .at[order]
-        .set(jnp.arange(order.size - 1, -1, -1, dtype=jnp.int32))
-    )
+def one_off(mask_AH: Array) -> np.ndarray:
+    """Every living head removed alone: `[M, A, H]`, in the order of `living_heads`."""
+    living = _living(mask_AH)
+    off_MAH = np.zeros((len(living), *np.shape(mask_AH)), bool)
+    off_MAH[np.arange(len(living)), living[:, 0], living[:, 1]] = True
+    return as_boolean(mask_AH) & ~off_MAH
 
 
-def keep_top(mask_AH: Array, score_AH: Array, n: int | jax.Array, *, floor: int = 0) -> jax.Array:
-    """The `n` living heads with the highest score, as a mask `[A, H]`.
-
-    Dead heads stay dead whatever their score. Of equal scores the lower (row, head) goes first, as
-    in the authors' stable sort. The best `floor` living heads of each row always stay, even if that
-    keeps more than `n`. Works under jit and vmap, `n` traced or not; scores must be finite.
-    """
-    alive_AH = jnp.asarray(mask_AH) != 0
-    score_AH = jnp.asarray(score_AH)
-    if alive_AH.shape != score_AH.shape:
-        raise ValueError(
-            f"the scores have shape {score_AH.shape}, but the mask has shape {alive_AH.shape}"
-        )
-    score_AH = jnp.where(alive_AH, score_AH.astype(jnp.float32), -jnp.inf)
-    safe_AH = alive_AH & (jax.vmap(_rank)(score_AH) < floor)
-    # Protected heads lead the order, so that they are part of the n and not extra to it.
-    rank_AH = _rank(score_AH.ravel(), safe_AH.ravel()).reshape(alive_AH.shape)
-    return alive_AH & (safe_AH | (rank_AH < n))
+def one_on(mask_AH: Array) -> np.ndarray:
+    """Every living head alone in its row, the other rows as they are (Table 2, Table 3): `[M, A,
+    H]`."""
+    living = _living(mask_AH)
+    off_MAH = np.zeros((len(living), *np.shape(mask_AH)), bool)
+    index = np.arange(len(living))
+    off_MAH[index, living[:, 0]] = True
+    off_MAH[index, living[:, 0], living[:, 1]] = False
+    return as_boolean(mask_AH) & ~off_MAH
 
 
-def random_off(key: jax.Array, mask_AH: Array, n: int, count: int) -> jax.Array:
+def pairs(mask_AH: Array) -> np.ndarray:
+    """Every unordered pair of living heads removed together: `[n (n - 1) / 2, A, H]`."""
+    living = _living(mask_AH)
+    first, second = np.triu_indices(len(living), k=1)
+    off_MAH = np.zeros((len(first), *np.shape(mask_AH)), bool)
+    for side in (first, second):
+        off_MAH[np.arange(len(side)), living[side, 0], living[side, 1]] = True
+    return as_boolean(mask_AH) & ~off_MAH
+
+
+def rows_off(mask_AH: Array) -> np.ndarray:
+    """Every row that has a living head removed whole: `[M, A, H]`."""
+    rows = np.unique(_living(mask_AH)[:, 0])
+    off_MAH = np.zeros((len(rows), *np.shape(mask_AH)), bool)
+    off_MAH[np.arange(len(rows)), rows] = True
+    return as_boolean(mask_AH) & ~off_MAH
+
+
+def random_off(key: jax.Array, mask_AH: Array, n: int, count: int) -> np.ndarray:
     """`count` random masks, each with `n` living heads removed uniformly without replacement:
     `[count, A, H]`."""
     living = len(_living(mask_AH))
     if not 0 <= n <= living:
         raise ValueError(f"cannot remove {n} heads: {living} are alive")
-    score_MAH = jax.random.uniform(key, (count, *np.shape(mask_AH)))
-    return jax.vmap(lambda score_AH: keep_top(mask_AH, score_AH, living - n))(score_MAH)
+    score_MAH = np.asarray(jax.random.uniform(key, (count, *np.shape(mask_AH))))
+    masks = [keep_top(np.asarray(mask_AH), score_AH, living - n) for score_AH in score_MAH]
+    return np.stack(masks) if masks else np.zeros(score_MAH.shape, bool)
+
+
+def keep_top(mask_AH: Array, score_AH: Array, n: int | jax.Array, *, floor: int = 0) -> Any:
+    """The `n` living heads with the highest score, as a mask `[A, H]`.
+
+    Dead heads stay dead whatever their score.  Of equal scores the lower (row, head) goes first, as
+    in the authors' stable sort.  The best `floor` living heads of each row always stay, even if
+    that keeps more than `n`.  A NumPy array of NumPy arrays; of JAX arrays a JAX array, under jit
+    and vmap too, `n` traced or not.  Scores must be finite.
+    """
+    traced = any(isinstance(part, jax.Array) for part in (mask_AH, score_AH, n))
+    xp = jnp if traced else np
+    alive_AH = xp.asarray(mask_AH) != 0
+    score_AH = xp.asarray(score_AH)
+    if alive_AH.shape != score_AH.shape:
+        raise ValueError(
+            f"the scores have shape {score_AH.shape}, but the mask has shape {alive_AH.shape}"
+        )
+    score_AH = xp.where(alive_AH, score_AH.astype(xp.float32), -xp.inf)
+    place_AH = xp.argsort(xp.argsort(score_AH, axis=1, stable=True), axis=1)
+    safe_AH = alive_AH & (place_AH >= score_AH.shape[1] - floor)
+    # Protected heads lead the order, so that they are part of the n and not extra to it.
+    place = xp.argsort(xp.lexsort((score_AH.ravel(), safe_AH.ravel()))).reshape(alive_AH.shape)
+    return alive_AH & (safe_AH | (place >= alive_AH.size - n))
 
 
 def removal_counts(
@@ -195,9 +227,9 @@ def removal_counts(
 # --- names, dicts and the authors' descriptors ---------------------------------------------------
 
 
-def _off(mask_AH: Array, chosen: Iterable[tuple[int, int]], rows: Sequence[str]) -> jax.Array:
+def _off(mask_AH: Array, chosen: Iterable[tuple[int, int]], rows: Sequence[str]) -> np.ndarray:
     """`mask_AH` without the chosen (row, head) pairs, 0-based."""
-    alive_AH = np.asarray(mask_AH) != 0
+    alive_AH = as_boolean(mask_AH)
     off_AH = np.zeros_like(alive_AH)
     for row, head in chosen:
         if not 0 <= head < alive_AH.shape[1]:
@@ -213,7 +245,7 @@ def _off(mask_AH: Array, chosen: Iterable[tuple[int, int]], rows: Sequence[str])
                 "any more"
             )
         off_AH[row, head] = True
-    return jnp.asarray(alive_AH & ~off_AH)
+    return alive_AH & ~off_AH
 
 
 def _row_index(name: str, rows: Sequence[str]) -> int:
@@ -222,7 +254,7 @@ def _row_index(name: str, rows: Sequence[str]) -> int:
     return list(rows).index(name)
 
 
-def remove(mask_AH: Array, heads: Mapping[str, Sequence[int]], rows: Sequence[str]) -> jax.Array:
+def remove(mask_AH: Array, heads: Mapping[str, Sequence[int]], rows: Sequence[str]) -> np.ndarray:
     """`mask_AH` without the heads of a dict `{row name: [head, ...]}`, heads 0-based.
 
     ValueError for an unknown row, and for a head that is out of range, named twice or already

@@ -4,13 +4,17 @@ backward pass a batch.
 `I_h = E_x |dL(x) / d gate_h| = E_x |Att_h(x) . dL(x) / dAtt_h(x)|` (section 4.1 of the paper).  A
 gate is given an entry for every example and query position, so that the gradient of one summed loss
 holds every token's own; the parameters get none.
+
+An `Estimator` says what becomes of these gradients: which sums are kept of a batch, and which score
+of a head they make.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,154 +22,194 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hp_jax.config import Measure, Reduction
-from hp_jax.heads import as_mask_row, check_mask, gates
+from hp_jax.heads import as_mask_row, check_gates, gates
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
-from hp_jax.task import Array, Batch, Params, Task
+from hp_jax.task import Array, Batch, Params, Task, numbered, weighted
+
+Sums = dict[str, np.ndarray]
+"""What an estimator keeps of a data set, float64: arrays that are added up over batches."""
 
 
-class Sums(NamedTuple):
-    """Scores summed over a data set, and the number of terms of each row; `total_AH / count_A` is
-    the mean."""
+class Gradients(NamedTuple):
+    """One batch's gate gradients in loss units (nats), 0 at padding, heads at their places in the
+    mask."""
 
-    total_AH: Array
-    count_A: Array
+    token: tuple[jax.Array, ...]
+    """Each query position's own: for each row `[B, T_row, H]`."""
+    queries: tuple[jax.Array, ...] | None
+    """Which positions are real `[B, T_row]`; None: the gates have no positions, and T is 1."""
+    weight_B: Array
 
     @property
-    def score_AH(self) -> np.ndarray:
-        """The mean score of each head; 0 where nothing was counted."""
-        return np.asarray(self.total_AH) / np.maximum(self.count_A, 1)[:, None]
+    def example_BAH(self) -> jax.Array:
+        """Each example's, summed over positions."""
+        return jnp.stack([gradient_BTH.sum(1) for gradient_BTH in self.token], axis=1)
+
+
+class Estimator(Protocol):
+    """From gate gradients to scores; frozen and hashable (a static argument of `jax.jit`)."""
+
+    def sums(self, gradients: Gradients) -> dict[str, jax.Array]:
+        """What is kept of a batch; jittable, and additive over batches."""
+
+    def scores(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The score of each head `[A, H]` from the sums of a data set; higher is kept longer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanGradient:
+    """The mean of what `measure` makes of the gradient of each token, example or batch.
+
+    Importance of Michel et al. is `abs`: per `token` in the authors' code, per `example` in the
+    formula read literally, per `batch` in run_bertology, which depends on the batch size (the mean
+    is over examples).  `signed` is minus the first-order change of the loss when a head goes.
+    """
+
+    per: Reduction = "token"
+    measure: Measure = "abs"
+
+    def sums(self, gradients: Gradients) -> dict[str, jax.Array]:
+        """`total` `[A, H]`, and the number of its terms `count` `[A]`."""
+        if self.per == "token" and gradients.queries is None:
+            raise ValueError(
+                "this task does not say its query positions, so importance can be per example or "
+                "per batch, but not per token: give as_task queries, or choose "
+                'MeanGradient(per="example")'
+            )
+        examples = jnp.sum(gradients.weight_B)
+        if self.per == "token":
+            totals = [self._of(gradient_BTH).sum((0, 1)) for gradient_BTH in gradients.token]
+            counts = [jnp.sum(real_BT) for real_BT in gradients.queries or ()]
+        else:
+            example_ABH = [gradient_BTH.sum(1) for gradient_BTH in gradients.token]
+            whole = self.per == "batch"
+            totals = [
+                self._of(gradient_BH.sum(0)) if whole else self._of(gradient_BH).sum(0)
+                for gradient_BH in example_ABH
+            ]
+            counts = [examples] * len(totals)
+        return {"total": jnp.stack(totals), "count": jnp.stack(counts)}
+
+    def scores(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The means; 0 where nothing was counted."""
+        return sums["total"] / np.maximum(sums["count"], 1)[:, None]
+
+    def _of(self, x: jax.Array) -> jax.Array:
+        return {"abs": jnp.abs, "signed": lambda x: x, "squared": jnp.square}[self.measure](x)
+
+
+PAPER = MeanGradient()
+"""The authors' importance."""
 
 
 @functools.partial(jax.jit, static_argnames="task")
 def gate_gradients(
-    task: Task, params: Params, batch: Batch, mask_AH: Array
+    task: Task, params: Params, batch: Batch, gate_AH: Array
 ) -> tuple[jax.Array, ...]:
     """The summed loss's gradient in every gate: for each row `[B, T_row, H_row]`, 0 at padding;
     loss units (nats).
 
-    Taken at the gates of `mask_AH`.  The gradient of a gate that is off is not 0: it says what
-    turning it on would do.
+    Taken at the gates `gate_AH`, such as a mask.  The gradient of a gate that is off is not 0: it
+    says what turning it on would do.
     """
     queries = task.queries(batch)
+    real = [batch["weight_B"][:, None]] * len(task.rows) if queries is None else queries
     at = tuple(
         jnp.broadcast_to(gate_H, (*real_BT.shape, *gate_H.shape))
-        for gate_H, real_BT in zip(gates(mask_AH, task.present_AH), queries, strict=True)
+        for gate_H, real_BT in zip(gates(gate_AH, task.present_AH), real, strict=True)
     )
-    return jax.grad(lambda gates: jnp.sum(task.loss(params, batch, gates) * batch["weight_B"]))(at)
+    return jax.grad(lambda at: jnp.sum(task.loss(params, batch, at) * batch["weight_B"]))(at)
 
 
-def _measure(x: jax.Array, measure: Measure) -> jax.Array:
-    return {"abs": jnp.abs, "signed": lambda x: x, "squared": jnp.square}[measure](x)
+def _gradients(task: Task, params: Params, batch: Batch, gate_AH: Array) -> Gradients:
+    token = tuple(
+        as_mask_row(gradient_BTH, present_H)
+        for gradient_BTH, present_H in zip(
+            gate_gradients(task, params, batch, gate_AH), task.present_AH, strict=True
+        )
+    )
+    return Gradients(token, task.queries(batch), batch["weight_B"])
 
 
-@functools.partial(jax.jit, static_argnames=("task", "per", "measure"))
+@functools.partial(jax.jit, static_argnames=("task", "estimator"))
 def importance_sums(
-    task: Task, params: Params, batch: Batch, mask_AH: Array, *, per: Reduction, measure: Measure
-) -> Sums:
-    """One batch's `Sums`; `per` says what the absolute value or square is taken of, and what is
-    counted.
-
-    token: each (example, query position), the authors' code; example: each example's sum over
-    positions, the formula read literally; batch: the whole batch's sum, as run_bertology does,
-    which depends on the batch size (counts examples).
-    """
-    examples = jnp.sum(batch["weight_B"])
-    totals, counts = [], []
-    gradients, queries = gate_gradients(task, params, batch, mask_AH), task.queries(batch)
-    for gradient_BTH, real_BT, present_H in zip(gradients, queries, task.present_AH, strict=True):
-        if per == "token":
-            total_H = _measure(gradient_BTH, measure).sum((0, 1))
-        elif per == "example":
-            total_H = _measure(gradient_BTH.sum(1), measure).sum(0)
-        else:
-            total_H = _measure(gradient_BTH.sum((0, 1)), measure)
-        totals.append(as_mask_row(total_H, present_H))
-        counts.append(jnp.sum(real_BT) if per == "token" else examples)
-    return Sums(jnp.stack(totals), jnp.stack(counts))
+    task: Task, params: Params, batch: Batch, gate_AH: Array, *, estimator: Estimator
+) -> dict[str, jax.Array]:
+    """What `estimator` keeps of one batch."""
+    return estimator.sums(_gradients(task, params, batch, gate_AH))
 
 
 @functools.partial(jax.jit, static_argnames="task")
-def _example_gradients(task: Task, params: Params, batch: Batch, mask_AH: Array) -> jax.Array:
-    """Each example's gate gradients, summed over positions: `[B, A, H]`."""
-    gradients = gate_gradients(task, params, batch, mask_AH)
-    rows = [
-        as_mask_row(gradient_BTH.sum(1), present_H)
-        for gradient_BTH, present_H in zip(gradients, task.present_AH, strict=True)
-    ]
-    return jnp.stack(rows, axis=1)
+def _example_gradients(task: Task, params: Params, batch: Batch, gate_AH: Array) -> jax.Array:
+    return _gradients(task, params, batch, gate_AH).example_BAH
 
 
 def sum_importance(
     task: Task,
     params: Params,
-    batches: Iterable[Batch],
-    mask_AH: Array,
+    batches: Sequence[Batch],
+    gate_AH: Array,
     *,
-    per: Reduction = "token",
-    measure: Measure = "abs",
+    estimator: Estimator = PAPER,
     mesh: Mesh | None = None,
 ) -> Sums:
-    """`Sums` over all batches, added up in float64 on the host; the batches are spread over the
-    mesh's devices."""
-    mask_AH = check_mask(mask_AH, task.present_AH)
+    """What `estimator` keeps of all batches, added up in float64 on the host; the batches are
+    spread over the mesh's devices.
+
+    Batches need no `index_B`, so they may be a part of a data set.
+    """
+    gate_AH = check_gates(gate_AH, task.present_AH)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
-    batches = list(batches)
-    if not batches:
-        raise ValueError("importance needs at least one batch, but there is none")
     parts = [
-        importance_sums(task, params, place_batch(batch, mesh), mask_AH, per=per, measure=measure)
-        for batch in batches
+        importance_sums(task, params, place_batch(batch, mesh), gate_AH, estimator=estimator)
+        for batch in weighted(batches)
     ]
-    parts = fetch(parts)
-    return Sums(
-        *(
-            np.sum([np.asarray(part, np.float64) for part in column], axis=0)
-            for column in zip(*parts, strict=True)
-        )
-    )
+    fetched = fetch(parts)
+    return {
+        name: np.sum([np.asarray(part[name], np.float64) for part in fetched], axis=0)
+        for name in fetched[0]
+    }
 
 
 def head_importance(
     task: Task,
     params: Params,
-    batches: Iterable[Batch],
-    mask_AH: Array,
+    batches: Sequence[Batch],
+    gate_AH: Array,
     *,
-    per: Reduction = "token",
-    measure: Measure = "abs",
+    estimator: Estimator = PAPER,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
-    """The mean importance `[A, H]` of each head at `mask_AH`; see `importance_sums` for `per`.
+    """The importance `[A, H]` of each head at the gates `gate_AH`, such as a mask.
 
     Dead heads have a score too (see `gate_gradients`); `keep_top` and `normalize_rows` leave them
     out.
     """
-    return sum_importance(
-        task, params, batches, mask_AH, per=per, measure=measure, mesh=mesh
-    ).score_AH
+    sums = sum_importance(task, params, batches, gate_AH, estimator=estimator, mesh=mesh)
+    return estimator.scores(sums)
 
 
 def example_gradients(
     task: Task,
     params: Params,
-    batches: Iterable[Batch],
-    mask_AH: Array,
+    batches: Sequence[Batch],
+    gate_AH: Array,
     *,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """The gate gradients of every example, summed over its positions, in the order of `index_B`:
     `[N, A, H]`, float32."""
-    mask_AH = check_mask(mask_AH, task.present_AH)
+    gate_AH = check_gates(gate_AH, task.present_AH)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
-    batches = list(batches)
-    count = int(sum(batch["weight_B"].sum() for batch in batches))
-    gradient_NAH = np.zeros((count, *mask_AH.shape), np.float32)
+    batches = numbered(batches)
+    count = int(sum(np.sum(batch["weight_B"]) for batch in batches))
+    gradient_NAH = np.zeros((count, *gate_AH.shape), np.float32)
     for batch in batches:
-        gradient_BAH = fetch(_example_gradients(task, params, place_batch(batch, mesh), mask_AH))
+        gradient_BAH = fetch(_example_gradients(task, params, place_batch(batch, mesh), gate_AH))
         real = np.flatnonzero(batch["weight_B"])
-        gradient_NAH[batch["index_B"][real]] = gradient_BAH[real]
+        gradient_NAH[np.asarray(batch["index_B"])[real]] = gradient_BAH[real]
     return gradient_NAH
 
 
@@ -180,3 +224,13 @@ def normalize_rows(score_AH: Array, mask_AH: Array, *, norm: float = 2.0) -> np.
         return score_AH
     norm_A = np.linalg.norm(score_AH, ord=norm, axis=1)
     return score_AH / np.where(norm_A > 0, norm_A, 1.0)[:, None]
+
+
+def stored_scores(
+    total_PAH: np.ndarray, count_PA: np.ndarray, mask_AH: Array, *, norm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """From the sums of P parts of a data set, as `MeanGradient` has them: each head's mean score
+    `[A, H]` in nats, and the same as the pruning orders take it, by `normalize_rows`."""
+    sums = {"total": total_PAH.sum(0), "count": count_PA.sum(0)}
+    score_AH = PAPER.scores(sums)
+    return score_AH, normalize_rows(score_AH, mask_AH, norm=norm)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from hp_jax import heads
 
 
-def prefixes(path: Path, mask_AH: jax.Array, rows: Sequence[str]) -> list[tuple[str, jax.Array]]:
+def prefixes(path: Path, mask_AH: np.ndarray, rows: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     """The heads of an order file removed one after another, a line more each time, each mask with
     where it stands."""
     named = []
@@ -23,15 +22,15 @@ def prefixes(path: Path, mask_AH: jax.Array, rows: Sequence[str]) -> list[tuple[
                 f"{where}: expected one head a line as row.head, such as {rows[0]}.0, but got "
                 f"{line!r}"
             )
-        with _told(where):
+        with _located(where):
             mask_AH = heads.remove(mask_AH, {row: [int(head)]}, rows)
         named.append((where, mask_AH))
     return named
 
 
 def file_masks(
-    path: Path, present_AH: jax.Array, rows: Sequence[str]
-) -> list[tuple[str, jax.Array]]:
+    path: Path, present_AH: np.ndarray, rows: Sequence[str]
+) -> list[tuple[str, np.ndarray]]:
     """The masks of a .npy file `[A, H]` or `[M, A, H]`, or of a text file with a line a mask, each
     with where it stands."""
     return (
@@ -41,7 +40,7 @@ def file_masks(
     )
 
 
-def _array_masks(path: Path, present_AH: jax.Array) -> list[tuple[str, jax.Array]]:
+def _array_masks(path: Path, present_AH: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """The masks of a .npy file, each with where it stands."""
     try:
         with path.open("rb") as file:
@@ -68,19 +67,19 @@ def _array_masks(path: Path, present_AH: jax.Array) -> list[tuple[str, jax.Array
     named = []
     for place, mask_AH in enumerate(masks_MAH.reshape(-1, *present_AH.shape)):
         where = f"{path}, mask {place}"
-        with _told(where):
+        with _located(where):
             named.append((where, heads.check_mask(mask_AH, present_AH)))
     return named
 
 
 def _text_masks(
-    path: Path, present_AH: jax.Array, rows: Sequence[str]
-) -> list[tuple[str, jax.Array]]:
+    path: Path, present_AH: np.ndarray, rows: Sequence[str]
+) -> list[tuple[str, np.ndarray]]:
     """The masks of a text file, each with where it stands: a line names the heads that are removed,
     `-` none."""
     named = []
     for where, line in _lines(path, blank=True):
-        with _told(where):
+        with _located(where):
             gone = heads.parse_descriptor("" if line == "-" else line)
             named.append((where, heads.remove(present_AH, gone, rows)))
     return named
@@ -103,7 +102,7 @@ def _lines(path: Path, *, blank: bool = False) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
+def _located(where: str) -> Iterator[None]:
     """Errors say where."""
     try:
         yield

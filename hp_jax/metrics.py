@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,12 +18,28 @@ Values = Mapping[str, np.ndarray]
 example itself `{name: [N]}`."""
 
 
+Score = TypeVar("Score", float, np.ndarray)
+
+
 class Metric(Protocol):
-    """A metric of a set of examples; larger is better."""
+    """A metric of a set of examples."""
 
     @property
     def name(self) -> str:
         """The metric's name in a config."""
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Whether a larger metric is that of a better model; else a smaller one is."""
+
+    @property
+    def sums(self) -> type[np.int64] | type[np.float64]:
+        """The type in which statistics are summed: counts exactly, real numbers in float64."""
+
+    @property
+    def of_translations(self) -> bool:
+        """Whether it is one of translations, which a model has to make; else of its loss and its
+        predictions."""
 
     def statistics(self, values: Values) -> np.ndarray:
         """The sufficient statistics of each example, `[M, N, S]`."""
@@ -41,6 +57,9 @@ class LabelMetric:
     classes: int
     positive: int = 1
     """The class that F1 is about."""
+    larger_is_better: ClassVar = True
+    sums: ClassVar = np.int64
+    of_translations: ClassVar = False
 
     def statistics(self, values: Values) -> np.ndarray:
         """One-hot cells (label, prediction), `[M, N, C * C]`."""
@@ -56,7 +75,10 @@ class TokenAccuracy:
     """Share of target tokens that are predicted right given those before them, of values `correct`
     and `tokens`."""
 
-    name: str = "token_accuracy"
+    name: ClassVar = "token_accuracy"
+    larger_is_better: ClassVar = True
+    sums: ClassVar = np.int64
+    of_translations: ClassVar = False
 
     def statistics(self, values: Values) -> np.ndarray:
         """Right tokens and all tokens, `[M, N, 2]`."""
@@ -64,7 +86,43 @@ class TokenAccuracy:
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """0 to 1."""
-        return _divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
+        return _ratio(sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanLoss:
+    """Mean loss of an example in nats, of the value `loss`."""
+
+    name: ClassVar = "loss"
+    larger_is_better: ClassVar = False
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Loss in nats and 1, `[M, N, 2]`."""
+        return np.stack([values["loss"], np.ones_like(values["loss"])], -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """Nats an example."""
+        return _ratio(sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class Perplexity:
+    """exp(loss / target tokens), both summed over examples, of values `loss` and `tokens`."""
+
+    name: ClassVar = "perplexity"
+    larger_is_better: ClassVar = False
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Loss in nats and tokens, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values["loss"], values["tokens"]), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """1, or more."""
+        return np.exp(_ratio(sums))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +130,9 @@ class CorpusMetric:
     """Corpus BLEU or chrF by sacreBLEU, of the counts that are stored under the metric's name."""
 
     text: TextMetric
+    larger_is_better: ClassVar = True
+    sums: ClassVar = np.int64
+    of_translations: ClassVar = True
 
     @property
     def name(self) -> str:
@@ -87,14 +148,30 @@ class CorpusMetric:
         return self.text.score(sums)
 
 
-def metric_of(about: Mapping[str, Any]) -> Metric:
-    """The metric that a store's manifest names: `metric`, and `labels` and `positive`, or
+def metric_of(manifest: Mapping[str, Any]) -> Metric:
+    """The metric that a store's manifest names: `metric`, and for some `labels` and `positive`, or
     `tokenize`."""
-    if about["metric"] == "token_accuracy":
-        return TokenAccuracy()
-    if about["metric"] in ("bleu", "chrf"):
-        return CorpusMetric(TextMetric(about["metric"], about["tokenize"]))
-    return LabelMetric(about["metric"], len(about["labels"]), about["positive"])
+    for metric in (TokenAccuracy(), MeanLoss(), Perplexity()):
+        if manifest["metric"] == metric.name:
+            return metric
+    if manifest["metric"] in ("bleu", "chrf"):
+        return CorpusMetric(TextMetric(manifest["metric"], manifest["tokenize"]))
+    return LabelMetric(manifest["metric"], len(manifest["labels"]), manifest["positive"])
+
+
+def totals(metric: Metric, statistics: np.ndarray) -> np.ndarray:
+    """Statistics `[..., N, S]` summed over examples, `[..., S]`, in the metric's type."""
+    return statistics.sum(-2, dtype=metric.sums)
+
+
+def scores(metric: Metric, values: Values) -> np.ndarray:
+    """The metric of all examples under each mask, `[M]`."""
+    return metric.score(totals(metric, metric.statistics(values)))
+
+
+def worth(metric: Metric, score: Score) -> Score:
+    """Scores, or differences of scores, so that larger is better whatever the metric."""
+    return score if metric.larger_is_better else -score
 
 
 def confusion(label_N: np.ndarray, prediction_N: np.ndarray, classes: int) -> np.ndarray:
@@ -125,6 +202,11 @@ def from_confusion(cells: np.ndarray, metric: str, *, positive: int = 1) -> np.n
         spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (label**2).sum(-1))
         return _divide(covariance, np.sqrt(spread))
     raise ValueError(f"there is no metric {metric!r}; the metrics are accuracy, f1 and matthews")
+
+
+def _ratio(sums: np.ndarray) -> np.ndarray:
+    """The first of two sums `[..., 2]` by the second."""
+    return _divide(*np.moveaxis(np.asarray(sums, np.float64), -1, 0))
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

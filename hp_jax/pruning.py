@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.heads import Array, keep_top, living_heads
+from hp_jax.heads import Array, as_boolean, keep_top, living_heads
 
-ScoreFn = Callable[[jax.Array], Array]
+ScoreFn = Callable[[np.ndarray], Array]
 """Scores `[A, H]` of the heads of a mask `[A, H]`: higher is kept longer."""
 
 
-def prune(score_fn: ScoreFn, mask_AH: Array, counts: Sequence[int], *, floor: int = 0) -> jax.Array:
+def prune(
+    score_fn: ScoreFn, mask_AH: Array, counts: Sequence[int], *, floor: int = 0
+) -> np.ndarray:
     """The masks `[M, A, H]` with `counts[m]` of `mask_AH`'s living heads removed, least important
     first (section 4.2 of the paper).
 
@@ -30,26 +30,25 @@ def prune(score_fn: ScoreFn, mask_AH: Array, counts: Sequence[int], *, floor: in
         raise ValueError(f"the numbers of heads removed must not fall, but got {list(counts)}")
     if counts and counts[-1] > living:
         raise ValueError(f"cannot remove {counts[-1]} heads: {living} are alive")
-    mask_AH = jnp.asarray(mask_AH) != 0
+    on_AH = as_boolean(mask_AH)
     masks = []
     removed = 0
     for count in counts:
         if count > removed:
-            mask_AH = keep_top(
-                mask_AH, _finite(score_fn(mask_AH), mask_AH), living - count, floor=floor
-            )
+            score_AH = _finite(score_fn(on_AH), on_AH)
+            on_AH = keep_top(on_AH, score_AH, living - count, floor=floor)
             removed = count
-        masks.append(mask_AH)
-    return jnp.stack(masks)
+        masks.append(on_AH)
+    return np.stack(masks) if masks else np.zeros((0, *np.shape(mask_AH)), bool)
 
 
-def _finite(score_AH: Array, mask_AH: jax.Array) -> np.ndarray:
+def _finite(score_AH: Array, mask_AH: np.ndarray) -> np.ndarray:
     score_AH = np.asarray(score_AH)
     if score_AH.shape != mask_AH.shape:
         raise ValueError(
             f"the scores have shape {score_AH.shape}, but the mask has shape {mask_AH.shape}"
         )
-    bad = np.argwhere(np.asarray(mask_AH) & ~np.isfinite(score_AH))
+    bad = np.argwhere(mask_AH & ~np.isfinite(score_AH))
     if len(bad):
         row, head = bad[0].tolist()
         raise ValueError(

@@ -3,11 +3,12 @@ values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+
+from hp_jax.metrics import Metric, totals
 
 
 class Bootstrap(NamedTuple):
@@ -22,28 +23,27 @@ class Bootstrap(NamedTuple):
 
 def resamples(examples: int, count: int, seed: int) -> np.ndarray:
     """How often each example is drawn in each of `count` resamples with replacement: `[R, N]`,
-    float32."""
+    float64, in which resampled sums of counts are exact too."""
     generator = np.random.default_rng(seed)
-    return generator.multinomial(examples, np.full(examples, 1 / examples), size=count).astype(
-        np.float32
-    )
+    draws_RN = generator.multinomial(examples, np.full(examples, 1 / examples), size=count)
+    return draws_RN.astype(np.float64)
 
 
 def paired_bootstrap(
     statistics_MNS: np.ndarray,
     base_NS: np.ndarray,
-    score: Callable[[np.ndarray], np.ndarray],
+    metric: Metric,
     *,
     count: int = 1000,
     level: float = 0.95,
     seed: int = 0,
 ) -> Bootstrap:
-    """Paired bootstrap (Koehn 2004; Efron and Tibshirani 1993, ch. 16) of `score(sums)` over the
-    same resamples for all masks.
+    """Paired bootstrap (Koehn 2004; Efron and Tibshirani 1993, ch. 16) of a metric over the same
+    resamples for all masks.
 
-    `statistics_MNS` are each example's sufficient statistics, `score` maps sums `[..., S]` to the
-    metric `[...]`. The interval is the percentile interval; p is twice the smaller tail of the
-    resampled differences at 0, counted with (k + 1) / (R + 1).
+    `statistics_MNS` are each example's statistics, as the metric makes them. The interval is the
+    percentile interval; p is twice the smaller tail of the resampled differences at 0, counted
+    with (k + 1) / (R + 1).
     """
     if statistics_MNS.shape[1:] != base_NS.shape:
         raise ValueError(
@@ -51,15 +51,16 @@ def paired_bootstrap(
             f"{base_NS.shape} (N, S)"
         )
     draws_RN = resamples(len(base_NS), count, seed)
-    base_R = score(draws_RN @ base_NS.astype(np.float32))
-    base = score(base_NS.sum(0, dtype=np.int64))
+    base_R = metric.score(draws_RN @ base_NS)
+    base = metric.score(totals(metric, base_NS))
     rows = []
     for statistics_NS in statistics_MNS:
-        difference_R = score(draws_RN @ statistics_NS.astype(np.float32)) - base_R
+        difference_R = metric.score(draws_RN @ statistics_NS) - base_R
         low, high = np.quantile(difference_R, [(1 - level) / 2, (1 + level) / 2])
         tail = min(np.sum(difference_R <= 0), np.sum(difference_R >= 0))
         p = min(1.0, 2 * (tail + 1) / (count + 1))
-        rows.append((score(statistics_NS.sum(0, dtype=np.int64)) - base, low, high, p))
+        difference = metric.score(totals(metric, statistics_NS)) - base
+        rows.append((difference, low, high, p))
     return Bootstrap(*np.array(rows).reshape(-1, 4).T)
 
 

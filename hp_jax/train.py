@@ -21,7 +21,7 @@ from hp_jax.progress import track
 from hp_jax.sharding import place, place_batch
 from hp_jax.storage.checkpoint import TrainingStates
 from hp_jax.storage.fingerprint import differing
-from hp_jax.task import Array, Batch, Params, Task
+from hp_jax.task import Array, Batch, Params, Trainable
 
 log = logging.getLogger("hp_jax")
 
@@ -66,7 +66,7 @@ def train_step(
     mask_AH: Array,
     key: jax.Array,
     *,
-    task: Task,
+    task: Trainable,
     recipe: Train,
     steps: int,
 ) -> State:
@@ -88,7 +88,7 @@ def train_step(
 
 
 def train(
-    task: Task,
+    task: Trainable,
     params: Params,
     epoch_batches: Callable[[int], Sequence[Batch]],
     evaluate: Callable[[int, Params], dict[str, float]],

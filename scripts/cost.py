@@ -29,11 +29,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hp_jax import heads
 from hp_jax.architecture import BertConfig, Decoding
-from hp_jax.cli.__main__ import load_config
 from hp_jax.config import Experiment, TranslationExperiment
+from hp_jax.config_files import load_config
 from hp_jax.grid import chunks
 from hp_jax.grid.plan import plan
-from hp_jax.importance import importance_sums
+from hp_jax.importance import MeanGradient, importance_sums
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.sharding import BOTH, device_mesh
@@ -236,10 +236,10 @@ def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh
         "forward",
         lambda: jax.jit(forward, static_argnums=0).lower(task, params, batch, mask_AH).compile(),
     )
-    scoring = {"per": config.importance.per, "measure": config.importance.measure}
+    estimator = MeanGradient(config.importance.per, config.importance.measure)
     show(
         "importance",
-        lambda: importance_sums.lower(task, params, batch, mask_AH, **scoring).compile(),
+        lambda: importance_sums.lower(task, params, batch, mask_AH, estimator=estimator).compile(),
     )
     show(
         "training step",

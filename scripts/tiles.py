@@ -79,7 +79,7 @@ def model(tiles: Tiles, multiple: int, device: jax.Device) -> tuple[str, Any]:
     kept = tuple(tuple(mask_H.nonzero()[0].tolist()) for mask_H in mask_AH)
     task = Classification(dataclasses.replace(config, kept=kept, dtype=tiles.dtype))
     params = jax.eval_shape(task.init, jax.random.key(0))
-    batch = costs.batch_shapes(task, tiles.batch, tiles.length)
+    batch = task.batch_shapes(tiles.batch, tiles.length)
     return " ".join(map(str, mask_AH.sum(1))), _compiled(
         functools.partial(costs.forward, task), device, params, batch
     )

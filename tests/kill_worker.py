@@ -6,7 +6,7 @@ import time
 import jax
 import numpy as np
 
-from hp_jax.grid.evaluate import evaluate_grid, fill_grid
+from hp_jax.grid.whole import Grid, evaluate_grid
 from hp_jax.storage.store import Items, create_store
 
 CHUNK, MASKS, EXAMPLES = 2, 120, 13
@@ -46,9 +46,7 @@ def fill(folder, begun):
 
     evaluate_grid(TASK, params, batches, masks_MAH[:CHUNK], chunk=CHUNK, mesh=ONE_DEVICE)
     begun.send_bytes(b"begun")
-    fill_grid(
-        TASK, params, batches, masks_MAH, create(folder), mesh=ONE_DEVICE, postprocess=postprocess
-    )
+    Grid(TASK, params, batches, masks_MAH, postprocess, ONE_DEVICE).fill(create(folder))
 
 
 def values(masks):

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hp_jax.shrink import budget
-from hp_jax.shrink.budget import Latency, Measure, read_latency, share_of, solve
+from hp_jax.shrink.budget import Latency, alone, read_latency, share_of, solve
 
 FULL = np.ones((3, 4), bool)
-HEADS = Measure(12, FULL, FULL.astype(int))
+HEADS = alone(12, FULL, FULL.astype(int))
 ORDER = [(row, head) for head in range(4) for row in range(3)]
 
 
@@ -31,7 +31,7 @@ def problems(draw):
     return (
         order,
         present_AH,
-        Measure(float(cost_AH.sum() + draw(st.integers(0, 20))), present_AH, cost_AH),
+        alone(float(cost_AH.sum() + draw(st.integers(0, 20))), present_AH, cost_AH),
     )
 
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_is_said(order, options, sentence):
 
 
 def test_a_share_is_the_decimal_that_was_written():
-    assert share_of(Measure(100, FULL, FULL), 0.29) == 29
+    assert share_of(alone(100, FULL, FULL), 0.29) == 29
     with pytest.raises(ValueError, match=r"a share lies between 0 and 1, but got 1\.2"):
         share_of(HEADS, 1.2)
 
@@ -193,7 +193,7 @@ def test_latency_is_read_from_what_speed_wrote(tmp_path):
         row("50 %", 0.5, 1.6),
     ]
     path.write_text(json.dumps({"rows": rows}))
-    flops = Measure(120.0, FULL, 10 * FULL)
+    flops = alone(120.0, FULL, 10 * FULL)
     cost = read_latency(path, flops, batch=8, length=16)
     assert isinstance(cost, Latency)
     assert cost.of(FULL) == cost.whole == 20

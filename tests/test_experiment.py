@@ -13,18 +13,18 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
-from hp_jax.cli.__main__ import load_config, main
+from hp_jax.cli import load_config, main
 from hp_jax.config import (
+    FINE_TUNING,
     Ablation,
     ClassificationExperiment,
     Data,
     Importance,
     Pruning,
-    Train,
     TranslationExperiment,
 )
 from hp_jax.experiment import pruning, scoring, training
-from hp_jax.grid import evaluate
+from hp_jax.grid import whole
 from hp_jax.storage.store import open_store
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -39,7 +39,7 @@ def config(tmp_path_factory):
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
-        train=Train(epochs=3, batch=8, learning_rate=2e-2),
+        train=dataclasses.replace(FINE_TUNING, epochs=3, batch=8, learning_rate=2e-2),
         importance=Importance(split="train[:32]", keep_gradients=True),
         ablation=Ablation(masks_at_once=4),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
@@ -49,9 +49,9 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(config):
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
     return pathlib.Path(config.out)
 
 
@@ -98,37 +98,59 @@ def test_every_order_prunes_the_papers_counts_and_names_its_splits(finished, ord
     assert same == (order != "re_estimated")
 
 
+def test_the_mean_loss_can_judge(finished, config, tmp_path, capsys):
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        data=dataclasses.replace(config.data, metric="loss"),
+        ablation=Ablation(sets=("one_off",), masks_at_once=4),
+        pruning=Pruning(orders=("oracle",), select="validation", heads=(0, 2)),
+    )
+    experiment.ablate(other)
+    experiment.prune_orders(other)
+    loss_M = open_store(tmp_path / "ablation/one_off").read("loss").mean(1, dtype=np.float64)
+    score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
+    np.testing.assert_allclose(score_AH.ravel(), loss_M[1:] - loss_M[0], atol=1e-12)
+    mask_AH = open_store(tmp_path / "pruning/oracle/test").read("masks")[1]
+    assert sorted(np.flatnonzero(~mask_AH)) == sorted(np.argsort(loss_M[1:], kind="stable")[:2])
+    assert main(["report", str(tmp_path)]) == 0
+    assert "significant rise of mean loss" in (tmp_path / "report/index.html").read_text()
+
+
 def test_nothing_is_done_twice(finished, config, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
     for module, name in (
-        (evaluate, "evaluate_masks"),
+        (whole, "evaluate_masks"),
         (scoring, "sum_importance"),
         (pruning, "head_importance"),
     ):
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(training, "train", refuse)
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
 
 
 def test_changed_input_is_refused_with_its_name(finished, config):
     with pytest.raises(ValueError, match=r"was made from other input \(different recipe\)"):
-        experiment.train_model(dataclasses.replace(config, train=Train(epochs=1)))
+        experiment.train_model(
+            dataclasses.replace(config, train=dataclasses.replace(FINE_TUNING, epochs=1))
+        )
     with pytest.raises(
         ValueError, match=r"importance holds results of another computation \(different data\)"
     ):
         experiment.importance(
-            dataclasses.replace(config, importance=Importance(split="train[:20]"))
+            experiment.load(dataclasses.replace(config, importance=Importance(split="train[:20]")))
         )
 
 
 def test_overlapping_splits_are_said(finished, config, caplog):
     pruning = dataclasses.replace(config.pruning, select="validation", orders=())
-    experiment.prune_orders(dataclasses.replace(config, pruning=pruning))
+    experiment.prune_orders(experiment.load(dataclasses.replace(config, pruning=pruning)))
     assert (
         "12 examples of the select split validation are in the test split validation[50%:] too"
         in caplog.text
@@ -150,14 +172,14 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
 
     monkeypatch.setattr(pruning, "head_importance", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        experiment.prune_orders(other)
+        experiment.prune_orders(experiment.load(other))
     assert open_store(tmp_path / "out/pruning/re_estimated/ranking").done().tolist() == [
         True,
         True,
         False,
     ]
     calls[:] = [1]
-    experiment.prune_orders(other)
+    experiment.prune_orders(experiment.load(other))
     found = open_store(tmp_path / "out/pruning/re_estimated/test").read("masks")
     np.testing.assert_array_equal(
         found, open_store(finished / "pruning/re_estimated/test").read("masks")
@@ -217,7 +239,7 @@ def test_config_files_that_are_not_there_or_not_configs_are_named(tmp_path, caps
 def test_the_shipped_configs_load_and_say_how_they_are_run():
     for path in sorted((ROOT / "configs").glob("*.py")):
         assert isinstance(load_config(str(path)), ClassificationExperiment | TranslationExperiment)
-        assert re.search(rf"hp-jax \w+ configs/{path.name}", path.read_text())
+        assert re.search(rf"hp-jax \w+ {path.stem} ", path.read_text())
 
 
 # --- the house -----------------------------------------------------------------------------------

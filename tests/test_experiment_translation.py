@@ -14,9 +14,16 @@ from tiny import config_file
 
 from hp_jax import experiment
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.cli.__main__ import main
-from hp_jax.config import Ablation, Importance, ParallelData, Pruning, Train, TranslationExperiment
-from hp_jax.experiment import recovery, setup, translation
+from hp_jax.cli import main
+from hp_jax.config import (
+    FROM_SCRATCH,
+    Ablation,
+    Importance,
+    ParallelData,
+    Pruning,
+    TranslationExperiment,
+)
+from hp_jax.experiment import setup, training, translation
 from hp_jax.importance import head_importance
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.files import read_json
@@ -63,11 +70,12 @@ def config(tmp_path_factory):
         ),
         vocabulary=34,
         architecture=Seq2SeqConfig(**SMALL, **WIDTHS, norm="pre", dropout=0.0),
-        train=Train(
+        train=dataclasses.replace(
+            FROM_SCRATCH,
             epochs=3,
             batch=8,
+            batch_tokens=0,
             learning_rate=1e-2,
-            schedule="inverse_sqrt",
             warmup=20,
             keep_epochs=True,
             final="best",
@@ -88,9 +96,9 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(config):
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
     return pathlib.Path(config.out)
 
 
@@ -110,10 +118,18 @@ def test_the_mean_of_the_last_epochs(finished, config):
     second, third = (
         load_params(path, read_json(path / "config.json"), own.params) for path in folders
     )
-    mean = recovery._final(own, third, [])
+    mean = training._final(own, third, [])
     jax.tree.map(
         lambda a, b, c: np.testing.assert_allclose(a, (b + c) / 2, atol=1e-7), mean, second, third
     )
+
+
+def test_the_best_epoch_is_the_one_with_the_least_loss(finished, config):
+    own = experiment.load(dataclasses.replace(config, metric="loss"))
+    history = [{"epoch": epoch, "loss": loss} for epoch, loss in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    path = finished / "epochs/02"
+    best = load_params(path, read_json(path / "config.json"), own.params)
+    jax.tree.map(np.testing.assert_array_equal, training._final(own, own.params, history), best)
 
 
 def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished, config):
@@ -151,17 +167,18 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
         out=str(tmp_path),
         ablation=dataclasses.replace(config.ablation, rows=("dec",), sets=("one_off",)),
     )
-    experiment.ablate(other)
+    experiment.ablate(experiment.load(other))
     some, every = (
         open_store(tmp_path / "ablation/one_off"),
         open_store(finished / "ablation/one_off"),
     )
     np.testing.assert_array_equal(some.read("masks"), every.read("masks")[[0, 3, 4]])
     np.testing.assert_array_equal(some.read("bleu"), every.read("bleu")[[0, 3, 4]])
+    wrong = experiment.load(dataclasses.replace(other, ablation=Ablation(rows=("decoder",))))
     with pytest.raises(
         ValueError, match=r"has no attention 'decoder'; its rows are enc.0, dec.0, cross.0"
     ):
-        experiment.ablate(dataclasses.replace(other, ablation=Ablation(rows=("decoder",))))
+        experiment.ablate(wrong)
 
 
 def test_importance_does_not_depend_on_batches_or_padding(finished, config):
@@ -170,7 +187,7 @@ def test_importance_does_not_depend_on_batches_or_padding(finished, config):
     )
     scores = []
     for own in (experiment.load(config), experiment.load(other)):
-        batches = own.batches(own.examples("test"))
+        batches = own.batches("test")
         scores.append(head_importance(own.task, own.params, batches[::-1], own.present_AH))
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
     assert (scores[0][np.asarray(own.present_AH)] > 0).all()
@@ -183,20 +200,20 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     for name in (
         "experiment.training.train",
         "experiment.scoring.sum_importance",
-        "grid.evaluate.evaluate_masks",
+        "grid.whole.evaluate_masks",
     ):
         monkeypatch.setattr(f"hp_jax.{name}", refuse)
     experiment.train_model(config)
-    experiment.importance(config)
-    experiment.ablate(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.ablate(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
 
 
 def test_other_decoding_is_another_result(finished, config):
     with pytest.raises(
         ValueError, match=r"holds results of another computation \(different evaluation\)"
     ):
-        experiment.ablate(dataclasses.replace(config, decoding=Decoding(beam=2)))
+        experiment.ablate(experiment.load(dataclasses.replace(config, decoding=Decoding(beam=2))))
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -228,20 +245,55 @@ def test_the_command_reports(finished, config, capsys):
     assert "nrefs:1|case:mixed|eff:no|tok:13a" in page
 
 
-def test_token_accuracy_needs_no_decoding(finished, config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("metric", ["token_accuracy", "loss", "perplexity"])
+def test_metrics_of_the_forced_target_need_no_decoding(
+    finished, config, tmp_path, monkeypatch, metric
+):
     monkeypatch.setattr("hp_jax.models.translation.beam_search", None)
     other = dataclasses.replace(
-        config, model=str(finished / "model"), out=str(tmp_path), metric="token_accuracy"
+        config, model=str(finished / "model"), out=str(tmp_path), metric=metric
     )
-    experiment.ablate(
-        dataclasses.replace(
-            other, ablation=Ablation(split="test", sets=("one_off",), masks_at_once=5)
-        )
-    )
+    ablation = Ablation(split="test", sets=("one_off",), masks_at_once=5)
+    experiment.ablate(experiment.load(dataclasses.replace(other, ablation=ablation)))
     store = open_store(tmp_path / "ablation/one_off")
     assert set(store.manifest["filled"]) == {"loss", "correct"}
     np.testing.assert_array_equal(
         store.read("correct"), open_store(finished / "ablation/one_off").read("correct")
+    )
+
+
+def test_the_oracle_order_of_perplexity_is_what_one_computes_by_hand(finished, config, tmp_path):
+    settings = dataclasses.replace(config.pruning, heads=(0, 1, 2), orders=("oracle",))
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        metric="perplexity",
+        pruning=dataclasses.replace(settings, rows=("all",)),
+    )
+    experiment.prune_orders(other)
+    select = open_store(tmp_path / "pruning/oracle/select")
+    loss_M = select.read("loss").sum(1, dtype=np.float64)
+    perplexity_M = np.exp(loss_M / select.read("tokens").sum())
+    masks_MAH = select.read("masks")
+    worse = {
+        tuple(np.argwhere(masks_MAH[0] & ~mask_AH)[0].tolist()): perplexity - perplexity_M[0]
+        for mask_AH, perplexity in zip(masks_MAH[1:], perplexity_M[1:], strict=True)
+    }
+    score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
+    assert {head: score_AH[head] for head in worse} == pytest.approx(worse)
+    first, second, *_ = sorted(worse, key=worse.__getitem__)
+    curve_MAH = open_store(tmp_path / "pruning/oracle/test").read("masks")
+    gone = [set(map(tuple, np.argwhere(curve_MAH[0] & ~mask_AH).tolist())) for mask_AH in curve_MAH]
+    assert gone == [set(), {first}, {first, second}]
+    # By the loss it is the same order: perplexity grows with the loss of the same tokens.
+    losses = dataclasses.replace(other.pruning, oracle="loss")
+    experiment.prune_orders(dataclasses.replace(other, out=str(tmp_path / "loss"), pruning=losses))
+    found = open_store(tmp_path / "loss/pruning/oracle/ranking").read("score")[0]
+    expected = (loss_M - loss_M[0]) / len(select.read("tokens"))
+    assert [found[head] for head in worse] == pytest.approx(expected[1:].tolist())
+    np.testing.assert_array_equal(
+        open_store(tmp_path / "loss/pruning/oracle/test").read("masks"), curve_MAH
     )
 
 
@@ -250,7 +302,7 @@ def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config,
     first, second = (
         setup.load_setup(config, str(path)) for path in (finished / "model", tmp_path / "copy")
     )
-    assert first.digest == second.digest
+    assert first.model.digest == second.model.digest
     assert first.task == second.task
     assert main(["convert", str(finished / "model"), str(tmp_path / "copy")]) == 1
     assert "is not empty; choose another folder, delete it, or" in capsys.readouterr().err
@@ -290,7 +342,7 @@ def test_the_best_epoch_can_only_be_chosen_from_epochs_that_are_kept():
     with pytest.raises(
         ValueError, match=r"train.final is 'best', which needs the models of all epochs"
     ):
-        Train(final="best")
+        dataclasses.replace(FROM_SCRATCH, final="best")
 
 
 def test_what_is_about_translation_alone_is_refused_for_classification(capsys):

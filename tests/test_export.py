@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny import random_params
+from tiny import load_classifier, random_params
 from tiny_export import (
     LINES,
     batch_of_lines,
@@ -28,11 +28,11 @@ from tiny_translation import CONFIG, translate
 
 from hp_jax import heads
 from hp_jax.architecture import Decoding
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats import export as exporting
 from hp_jax.formats.export import FORMATS, export
 from hp_jax.formats.marian.file import read_marian
-from hp_jax.formats.model import Model, load_classifier, load_model
+from hp_jax.formats.model import Model, load_model
 from hp_jax.models.translation import Translation
 from hp_jax.removal import pad_heads
 
@@ -90,7 +90,7 @@ def test_safetensors_are_read_again(bert, ssru, tmp_path):
     with pytest.raises(
         ValueError, match=r"has the labels \('a', 'b', 'c'\), but the data has \('x', 'y', 'z'\)"
     ):
-        load_classifier(str(tmp_path / "bert"), labels=("x", "y", "z"), seed=0, fresh=False)
+        load_classifier(tmp_path / "bert", ("x", "y", "z"))
     export(ssru, tmp_path / "ssru", "safetensors")
     found = load_model(str(tmp_path / "ssru"))
     check_equal(found, ssru)

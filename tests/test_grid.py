@@ -18,9 +18,8 @@ from tiny_translation import CONFIG, before_eos, make_batch, sentences, translat
 
 from hp_jax import heads
 from hp_jax.architecture import Decoding
-from hp_jax.grid import evaluate
-from hp_jax.grid.evaluate import evaluate_grid, fill_grid, grid_mesh
 from hp_jax.grid.plan import plan
+from hp_jax.grid.whole import Grid, evaluate_grid, grid_mesh
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
@@ -33,6 +32,7 @@ PARAMS = random_params()
 DATA = examples()
 BATCHES = batched(DATA, size=6)
 MASKS = np.concatenate([FULL[None], heads.one_off(FULL)])
+GRID = Grid(TASK, PARAMS, BATCHES, MASKS, mesh=ONE_DEVICE)
 
 DEEP = with_config(layers=4)
 DEEP_FULL = heads.all_on(4, 4)
@@ -228,7 +228,7 @@ def grid_store(path, chunk=4):
 def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkeypatch):
     whole = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE)
     evaluated = []
-    real = evaluate.evaluate_masks
+    real = whole.evaluate_masks
 
     def interrupted_after(calls):
         def wrapper(*args, **kwargs):
@@ -240,30 +240,28 @@ def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkey
         return wrapper
 
     store = grid_store(tmp_path / "grid")
-    monkeypatch.setattr(evaluate, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
+    monkeypatch.setattr(whole, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
     with pytest.raises(KeyboardInterrupt):
-        fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE)
+        GRID.fill(store)
     assert store.done().tolist() == [True] * 4 + [False] * 5
     evaluated.clear()
-    monkeypatch.setattr(evaluate, "evaluate_masks", interrupted_after(-1))
-    fill_grid(TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE)
+    monkeypatch.setattr(whole, "evaluate_masks", interrupted_after(-1))
+    GRID.fill(grid_store(tmp_path / "grid"))
     assert len(evaluated) == 2 * len(BATCHES)
     for name, value in whole.items():
         np.testing.assert_array_equal(store.read_items()[name], value)
     evaluated.clear()
-    fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE)
+    GRID.fill(store)
     assert not evaluated
 
 
 def test_several_jobs_fill_one_grid(tmp_path):
     whole = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=2, mesh=ONE_DEVICE)
     store = grid_store(tmp_path / "grid", chunk=2)
-    fill_grid(TASK, PARAMS, BATCHES, MASKS, store, mesh=ONE_DEVICE, part=(2, 3))
+    GRID.fill(store, part=(2, 3))
     assert np.flatnonzero(store.done()).tolist() == [2, 3, 8]
     for part in ((1, 3), (3, 3)):
-        fill_grid(
-            TASK, PARAMS, BATCHES, MASKS, grid_store(tmp_path / "grid"), mesh=ONE_DEVICE, part=part
-        )
+        GRID.fill(grid_store(tmp_path / "grid"), part=part)
     for name, value in whole.items():
         np.testing.assert_array_equal(store.read_items()[name], value)
 

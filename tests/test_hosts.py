@@ -2,6 +2,7 @@
 clusters start them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -18,9 +19,9 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, sharding
-from hp_jax.cli.__main__ import load_config, main
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
-from hp_jax.experiment import results, setup
+from hp_jax.cli import load_config, main
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
+from hp_jax.experiment import results
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.store import find_stores, open_store
 
@@ -45,19 +46,19 @@ def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hosts")
     write_hf_folder(folder / "hf", head=True, layers=1, heads=8)
     write_sst2(folder / "sst2", train=40, validation=42)
-    experiment = ClassificationExperiment(
+    config = ClassificationExperiment(
         model=str(folder / "hf"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=5),
-        train=Train(epochs=2, batch=10, learning_rate=1e-3),
+        train=dataclasses.replace(FINE_TUNING, epochs=2, batch=10, learning_rate=1e-3),
         importance=Importance(split="train[:16]", keep_gradients=True),
         ablation=Ablation(split="validation[:50%]", masks_at_once=2),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
     )
-    own = experiment.load(experiment)
-    for split in (experiment.ablation.split, experiment.importance.split, experiment.pruning.test):
-        assert own.batches(own.examples(split))[-1]["weight_B"].sum() == 1
-    setup.save_setup(folder / "model", own, own.params, {})
-    return config_file(folder, experiment)
+    own = experiment.load(config)
+    for split in (config.ablation.split, config.importance.split, config.pruning.test):
+        assert own.batches(split)[-1]["weight_B"].sum() == 1
+    own.model.save(folder / "model", {})
+    return config_file(folder, config)
 
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -130,7 +131,7 @@ def start(config, arguments, *, count, devices=1):
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "hp_jax.cli", *arguments, "--multihost"],
+            [sys.executable, "-m", "hp_jax", *arguments, "--multihost"],
             env=environment(config, devices, JAX_PROCESS_ID=str(number), **cluster),
             stderr=subprocess.PIPE,
             text=True,
@@ -166,7 +167,7 @@ def test_two_processes_that_slurm_starts_give_what_one_gives(config, alone, tmp_
     """Without arguments about hosts; all four devices share every batch, and the second process has
     nothing of the last."""
     path = program(tmp_path / "bin", "srun", SRUN)
-    program(tmp_path / "bin", "hp-jax", f'exec {sys.executable} -m hp_jax.cli "$@"\n')
+    program(tmp_path / "bin", "hp-jax", f'exec {sys.executable} -m hp_jax "$@"\n')
     job = (
         free_port(range(61440, 65536)) - 61440 + 7 * 4096
     )  # JAX makes the port of the job's number
@@ -262,7 +263,7 @@ def test_two_processes_go_on_with_the_training_of_one(config, tmp_path):
 
 
 def test_without_a_cluster_the_flag_gives_one_sentence(config):
-    command = [sys.executable, "-m", "hp_jax.cli", "ablate", config, "--multihost"]
+    command = [sys.executable, "-m", "hp_jax", "ablate", config, "--multihost"]
     found = subprocess.run(command, env=environment(config, 1), capture_output=True, text=True)
     assert found.returncode == 1
     error = found.stderr

@@ -12,6 +12,7 @@ from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params, with_
 from hp_jax import heads
 from hp_jax.data.batching import batches
 from hp_jax.importance import (
+    MeanGradient,
     example_gradients,
     gate_gradients,
     head_importance,
@@ -51,7 +52,9 @@ def test_does_not_depend_on_batch_size_order_bucketing_or_padding(per, measure):
     definition."""
 
     def score(parts):
-        return sum_importance(TASK, PARAMS, parts, FULL, per=per, measure=measure, mesh=ONE_DEVICE)
+        return sum_importance(
+            TASK, PARAMS, parts, FULL, estimator=MeanGradient(per, measure), mesh=ONE_DEVICE
+        )
 
     whole = score(batches(DATA, size=32, buckets=(16,)))
     for parts in (
@@ -61,8 +64,8 @@ def test_does_not_depend_on_batch_size_order_bucketing_or_padding(per, measure):
         batches(DATA, size=4, buckets=(24,)),
     ):
         other = score(parts)
-        np.testing.assert_allclose(other.total_AH, whole.total_AH, rtol=2e-4, atol=2e-4)
-        np.testing.assert_array_equal(other.count_A, whole.count_A)
+        np.testing.assert_allclose(other["total"], whole["total"], rtol=2e-4, atol=2e-4)
+        np.testing.assert_array_equal(other["count"], whole["count"])
 
 
 def test_equals_the_mean_over_single_examples_in_the_definition_of_each_reduction():
@@ -75,7 +78,9 @@ def test_equals_the_mean_over_single_examples_in_the_definition_of_each_reductio
         "batch": np.stack([np.abs(g.sum((0, 1))) for g in gradients]) / 13,
     }
     for per, score_AH in expected.items():
-        found_AH = head_importance(TASK, PARAMS, [batch], FULL, per=per, mesh=ONE_DEVICE)
+        found_AH = head_importance(
+            TASK, PARAMS, [batch], FULL, estimator=MeanGradient(per), mesh=ONE_DEVICE
+        )
         np.testing.assert_allclose(found_AH, score_AH, rtol=1e-4)
     # The three conventions are different numbers here: no test above passes by accident.
     assert not np.allclose(expected["token"][1], expected["batch"][1], rtol=0.05)
@@ -84,13 +89,22 @@ def test_equals_the_mean_over_single_examples_in_the_definition_of_each_reductio
 
 
 def test_batch_depends_on_the_batch_size_as_in_run_bertology():
-    one = head_importance(TASK, PARAMS, batched(DATA, size=1), FULL, per="batch", mesh=ONE_DEVICE)
+    one = head_importance(
+        TASK, PARAMS, batched(DATA, size=1), FULL, estimator=MeanGradient("batch"), mesh=ONE_DEVICE
+    )
     all_at_once = head_importance(
-        TASK, PARAMS, batches(DATA, size=13, buckets=(16,)), FULL, per="batch", mesh=ONE_DEVICE
+        TASK,
+        PARAMS,
+        batches(DATA, size=13, buckets=(16,)),
+        FULL,
+        estimator=MeanGradient("batch"),
+        mesh=ONE_DEVICE,
     )
     np.testing.assert_allclose(
         one,
-        head_importance(TASK, PARAMS, batched(DATA), FULL, per="example", mesh=ONE_DEVICE),
+        head_importance(
+            TASK, PARAMS, batched(DATA), FULL, estimator=MeanGradient("example"), mesh=ONE_DEVICE
+        ),
         rtol=1e-4,
     )
     assert (one >= all_at_once - 1e-6).all()
@@ -102,7 +116,12 @@ def test_the_kinds_are_related_as_they_should_be():
     gradient_NAH = example_gradients(TASK, PARAMS, [batch], FULL, mesh=ONE_DEVICE)
     for measure, function in (("abs", np.abs), ("signed", lambda x: x), ("squared", np.square)):
         found_AH = head_importance(
-            TASK, PARAMS, batched(DATA), FULL, per="example", measure=measure, mesh=ONE_DEVICE
+            TASK,
+            PARAMS,
+            batched(DATA),
+            FULL,
+            estimator=MeanGradient("example", measure),
+            mesh=ONE_DEVICE,
         )
         np.testing.assert_allclose(found_AH, function(gradient_NAH).mean(0), rtol=1e-3, atol=1e-4)
 
@@ -123,8 +142,10 @@ def test_the_same_on_any_number_of_devices(devices):
     mesh = device_mesh(jax.devices()[:devices])
     data = batches(DATA, size=6, buckets=(16,))
     for per in ("token", "batch"):
-        one = head_importance(TASK, PARAMS, data, FULL, per=per, mesh=ONE_DEVICE)
-        many = head_importance(TASK, PARAMS, data, FULL, per=per, mesh=mesh)
+        one = head_importance(
+            TASK, PARAMS, data, FULL, estimator=MeanGradient(per), mesh=ONE_DEVICE
+        )
+        many = head_importance(TASK, PARAMS, data, FULL, estimator=MeanGradient(per), mesh=mesh)
         np.testing.assert_allclose(many, one, rtol=1e-4)
 
 
@@ -159,7 +180,7 @@ def test_weights_get_no_gradient_by_the_compilers_own_count():
         return jax.jit(function).lower(params, batch, mask_AH).compile().cost_analysis()["flops"]
 
     forward = flops(loss)
-    gates = flops(functools.partial(importance_sums, task, per="token", measure="abs"))
+    gates = flops(functools.partial(importance_sums, task, estimator=MeanGradient()))
     weights = flops(jax.grad(loss))
     assert gates < 2.2 * forward < weights
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 FLOORS = (
-    {"architecture", "config", "heads", "task", "metrics", "stats", "progress"},
+    {"architecture", "config", "config_files", "heads", "task", "metrics", "stats", "progress"},
     {"removal", "pruning", "mask_files", "storage", "sharding"},
     {"text", "data", "models", "grid", "importance", "train", "calibration"},
     {"formats"},
@@ -104,4 +104,9 @@ def test_the_core_knows_no_model(name):
 
 def test_only_the_commands_and_the_demo_use_the_report():
     users = {room(name) for name, used in EDGES.items() if "report" in map(room, used)} - {"report"}
-    assert users <= {"cli", "demo", "shrink"}
+    assert users == {"cli", "demo"}
+
+
+def test_the_report_depends_on_results_only():
+    used = set().union(*(map(room, EDGES[name]) for name in FILES if room(name) == "report"))
+    assert used - {"report"} == {"config", "heads", "importance", "metrics", "stats", "storage"}

@@ -19,20 +19,21 @@ from hp_jax import calibration, experiment
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.calibration import calibrate, fold_scales
 from hp_jax.config import (
+    FINE_TUNING,
     Ablation,
     ClassificationExperiment,
     Data,
     Importance,
     ParallelData,
     Pruning,
-    Train,
     TranslationExperiment,
 )
 from hp_jax.experiment import pruning, recovery
 from hp_jax.experiment.setup import load_setup
-from hp_jax.grid import evaluate
-from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.grid import whole
+from hp_jax.grid.whole import evaluate_grid
 from hp_jax.heads import gates
+from hp_jax.importance import normalize_rows
 from hp_jax.removal import remove_heads
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import style
@@ -133,7 +134,7 @@ def config(tmp_path_factory):
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
-        train=Train(batch=8, save_every=3),
+        train=dataclasses.replace(FINE_TUNING, batch=8, save_every=3),
         importance=Importance(split="train[:32]"),
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(
@@ -148,7 +149,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(config):
-    experiment.prune_orders(config)
+    experiment.prune_orders(experiment.load(config))
     return pathlib.Path(config.out) / "pruning"
 
 
@@ -173,7 +174,7 @@ def test_every_curve_starts_with_the_whole_model_and_keeps_its_models(finished, 
                 np.testing.assert_array_equal(masks_MAH, plain.read("masks"))
             kept = load_setup(config, str(finished / order / kind / "models" / "04"))
             np.testing.assert_array_equal(kept.task.present_AH, masks_MAH[2])
-            batches = kept.batches(kept.examples("validation[50%:]"))
+            batches = kept.batches("validation[50%:]")
             found = evaluate_grid(kept.task, kept.params, batches, masks_MAH[2:], chunk=1)
             np.testing.assert_allclose(
                 found["loss"][0], store.read("loss")[2], rtol=1e-4, atol=1e-5
@@ -223,9 +224,9 @@ def test_re_estimated_scores_are_those_of_the_retrained_model(finished, config):
         own.read("score")[0], open_store(finished / "re_estimated/ranking").read("score")[0]
     )
     kept = load_setup(config, str(finished / "re_estimated/retrain/models/02"))
-    scored = setup.batches(setup.examples("train[:32]"))
+    scored = setup.batches("train[:32]")
     score_AH = pruning.head_importance(kept.task, kept.params, scored, own.read("mask")[1])
-    expected_AH = pruning.normalize_rows(score_AH, own.read("mask")[1])
+    expected_AH = normalize_rows(score_AH, own.read("mask")[1])
     np.testing.assert_allclose(own.read("score")[1], expected_AH, rtol=1e-3, atol=1e-5)
 
 
@@ -249,12 +250,12 @@ def test_an_interrupted_recovery_gives_the_same_models_bit_for_bit(
 
     monkeypatch.setattr(hp_jax.train, "place_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        experiment.prune_orders(other)
+        experiment.prune_orders(experiment.load(other))
     calls.clear()
     monkeypatch.setattr(
         hp_jax.train, "place_batch", lambda batch, mesh: calls.append(1) or place(batch, mesh)
     )
-    experiment.prune_orders(other)
+    experiment.prune_orders(experiment.load(other))
     assert len(calls) == {4: 10 - 3, 9: 10 - 5 - 3}[after]  # saved every 3 steps
     for removed in ("02", "04"):
         hashes = [
@@ -273,16 +274,16 @@ def test_nothing_is_recovered_twice_and_other_settings_are_refused(finished, con
     for module, name in (
         (recovery, "train"),
         (recovery, "calibrate"),
-        (evaluate, "evaluate_masks"),
+        (whole, "evaluate_masks"),
     ):
         monkeypatch.setattr(module, name, refuse)
-    experiment.prune_orders(config)
+    experiment.prune_orders(experiment.load(config))
     for change in ({"pruning": dataclasses.replace(config.pruning, calibrate=8)}, {"seed": 1}):
         with pytest.raises(
             ValueError,
             match=r"calibrate/test holds results of another computation \(different recovery\)",
         ):
-            experiment.prune_orders(dataclasses.replace(config, **change))
+            experiment.prune_orders(experiment.load(dataclasses.replace(config, **change)))
     with pytest.raises(
         ValueError, match=r"pruning\.retrain_steps is -1, but 0 or a positive number was expected"
     ):
@@ -292,7 +293,9 @@ def test_nothing_is_recovered_twice_and_other_settings_are_refused(finished, con
 def test_without_a_recovery_nothing_of_it_is_there(finished, config, tmp_path):
     """The stores are those of an experiment with recoveries, but for these."""
     plain = Pruning(orders=config.pruning.orders, shares=config.pruning.shares)
-    experiment.prune_orders(dataclasses.replace(config, out=str(tmp_path / "out"), pruning=plain))
+    experiment.prune_orders(
+        experiment.load(dataclasses.replace(config, out=str(tmp_path / "out"), pruning=plain))
+    )
     for order in plain.orders:
         assert sorted(path.name for path in (tmp_path / "out/pruning" / order).iterdir()) == [
             "ranking",
@@ -308,7 +311,7 @@ def test_without_a_recovery_nothing_of_it_is_there(finished, config, tmp_path):
 
 def test_overlap_with_what_is_learned_from_is_said(config, caplog):
     pruning = dataclasses.replace(config.pruning, test="train[:8]", orders=())
-    experiment.prune_orders(dataclasses.replace(config, pruning=pruning))
+    experiment.prune_orders(experiment.load(dataclasses.replace(config, pruning=pruning)))
     assert (
         "8 examples of the retrain split train are in the test split train[:8] too" in caplog.text
     )
@@ -331,7 +334,9 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
         metric="token_accuracy",
         vocabulary=34,
         architecture=Seq2SeqConfig(**SMALL, **WIDTHS),
-        train=Train(epochs=1, evaluate="test", batch=8, learning_rate=1e-2),
+        train=dataclasses.replace(
+            FINE_TUNING, epochs=1, evaluate="test", batch=8, learning_rate=1e-2
+        ),
         importance=Importance(split="train[:24]"),
         ablation=Ablation(masks_at_once=1),
         pruning=Pruning(
@@ -345,7 +350,7 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
         ),
     )
     calibration.train_model(config)
-    experiment.prune_orders(config)
+    experiment.prune_orders(experiment.load(config))
     folder = tmp_path / "out/pruning/one_shot.cross"
     losses = {
         name: open_store(folder / name / "test").read("loss").mean(1)

@@ -15,11 +15,10 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from tiny import ONE_DEVICE, examples  # noqa: E402
+from tiny import ONE_DEVICE, examples, load_hf_bert  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
 from hp_jax.data.batching import batches  # noqa: E402
-from hp_jax.formats.huggingface.bert import load_hf_bert  # noqa: E402
 from hp_jax.importance import example_gradients, head_importance  # noqa: E402
 from hp_jax.models.classification import Classification  # noqa: E402
 
@@ -82,7 +81,7 @@ def pair(request, tmp_path_factory):
     model = make_model(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     model.save_pretrained(folder)
-    config, params = load_hf_bert(folder, labels=LABELS, key=jax.random.key(0))
+    config, params = load_hf_bert(folder, LABELS)
     return model, Classification(config), params
 
 
@@ -192,7 +191,7 @@ def test_the_same_parameters_from_every_form_of_file(tmp_path):
     """One file, shards, .bin, and old LayerNorm names."""
     model = make_model("bert")
     model.save_pretrained(tmp_path / "one")
-    _, expected = load_hf_bert(tmp_path / "one", labels=LABELS, key=jax.random.key(0))
+    _, expected = load_hf_bert(tmp_path / "one", LABELS)
     model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
     assert (tmp_path / "shards" / "model.safetensors.index.json").is_file()
     old_names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
@@ -204,7 +203,7 @@ def test_the_same_parameters_from_every_form_of_file(tmp_path):
     torch.save(old, tmp_path / "bin" / "pytorch_model.bin")
     model.config.save_pretrained(tmp_path / "bin")
     for form in ("shards", "bin"):
-        _, found = load_hf_bert(tmp_path / form, labels=LABELS, key=jax.random.key(0))
+        _, found = load_hf_bert(tmp_path / form, LABELS)
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
@@ -214,9 +213,9 @@ def test_a_model_without_classifier_gets_a_fresh_one_and_says_so(tmp_path, caplo
     with pytest.raises(
         ValueError, match=r"no trained classifier \(classifier\.weight\): fine-tune it first"
     ):
-        load_hf_bert(tmp_path, labels=LABELS, key=jax.random.key(0), fresh=False)
+        load_hf_bert(tmp_path, LABELS, fresh=False)
     with caplog.at_level(logging.INFO, "hp_jax"):
-        config, params = load_hf_bert(tmp_path, labels=LABELS, key=jax.random.key(0))
+        config, params = load_hf_bert(tmp_path, LABELS)
     assert "has no classifier.weight, classifier.bias: initialised afresh" in caplog.text
     task = Classification(config)
     batch = our_batch(task)
@@ -240,7 +239,7 @@ def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path):
 
     torch.save({"bert.pooler.dense.weight": Hostile()}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot be read as a file of plain tensors"):
-        load_hf_bert(tmp_path, labels=LABELS, key=jax.random.key(0))
+        load_hf_bert(tmp_path, LABELS)
     assert not (tmp_path / "owned").exists()
 
 

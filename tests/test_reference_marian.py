@@ -17,6 +17,7 @@ if int(transformers.__version__.split(".")[0]) > 4:
 from tiny import ONE_DEVICE  # noqa: E402
 from tiny_translation import (  # noqa: E402
     before_eos,
+    load_hf_marian_model,
     log_probs,
     make_batch,
     masked,
@@ -28,7 +29,6 @@ from tiny_translation import (  # noqa: E402
 
 from hp_jax import heads  # noqa: E402
 from hp_jax.architecture import Decoding  # noqa: E402
-from hp_jax.formats.huggingface.marian import load_hf_marian_model  # noqa: E402
 from hp_jax.importance import gate_gradients, head_importance  # noqa: E402
 from hp_jax.models.translation import Translation  # noqa: E402
 

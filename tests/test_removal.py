@@ -11,7 +11,7 @@ from tiny_translation import CONFIG, make_batch, sentences, translate
 
 from hp_jax import heads
 from hp_jax.architecture import BertConfig, Decoding
-from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.grid.whole import evaluate_grid
 from hp_jax.importance import head_importance
 from hp_jax.models.translation import Translation
 from hp_jax.removal import pad_heads, remove_heads

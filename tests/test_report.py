@@ -13,11 +13,12 @@ import scipy.stats
 from tiny_report import CURVE_MAH, FULL_AH, HEADS, ROWS, N, everything, grid, importance, with_full
 
 from hp_jax import heads
-from hp_jax.report import tables
+from hp_jax.report import interactions, results, tables
 from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing, as_csv, as_text, show
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import heatmaps, plots, style
+from hp_jax.report.scale import SCALES
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def test_grid_table_has_a_dash_for_heads_that_are_not_there_and_stars(one_off):
 
 def test_importance_is_the_mean_and_rows_have_norm_one(tmp_path):
     store = importance(tmp_path / "two")
-    score_AH, normalised_AH = tables.importance_scores(store)
+    score_AH, normalised_AH = results.importance_scores(store)
     np.testing.assert_allclose(score_AH[0], np.array([4, 2, 2]) / 4)
     np.testing.assert_allclose(np.linalg.norm(normalised_AH, axis=1), 1)
     rows = tables.importance_table(store)
@@ -134,7 +135,7 @@ def test_correlations_are_scipys_and_nothing_where_nothing_varies(tmp_path, one_
         for row in tables.correlation_table(scores, comparison)
     }
     expected = scipy.stats.pearsonr(
-        tables.importance_scores(scores)[1][FULL_AH], -comparison.change.difference[1:]
+        results.importance_scores(scores)[1][FULL_AH], -comparison.change.difference[1:]
     )
     found = rows["row-normalised", "drop of accuracy"]
     assert (found["pearson"], found["p_pearson"]) == pytest.approx(
@@ -146,7 +147,7 @@ def test_correlations_are_scipys_and_nothing_where_nothing_varies(tmp_path, one_
 
 def test_interactions_are_symmetric_second_differences(tmp_path, one_off):
     pairs = grid(tmp_path / "ablation/pairs", with_full(heads.pairs(FULL_AH)))
-    together, found = tables.interactions(pairs, one_off)
+    together, found = interactions.interactions(pairs, one_off)
     assert found == heads.living_heads(FULL_AH)
     np.testing.assert_array_equal(together, together.T)
     single, double = one_off.read("loss").mean(1), pairs.read("loss").mean(1)
@@ -225,11 +226,11 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     assert not [name for name in found if name.startswith(".")]
     for splits in ("train[:&lt;9]", "validation[50%:]", "on validation (60 examples)"):
         assert splits in text
-    last, _ = tables.removable(compare(tables.stores_below(tmp_path)["pruning/one_shot/test"]))
+    last, _ = tables.removable(compare(results.stores_below(tmp_path)["pruning/one_shot/test"]))
     assert f"In the one_shot order {last['removed']} of 5 heads" in text
     with open(path.parent / "one_off.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    comparison = compare(tables.stores_below(tmp_path)["ablation/one_off"])
+    comparison = compare(results.stores_below(tmp_path)["ablation/one_off"])
     assert [float(row["metric"]) for row in rows] == [
         row["metric"] for row in tables.head_table(comparison)
     ]
@@ -258,7 +259,7 @@ def test_a_grid_without_losses_is_shown(tmp_path):
         )
     text = write_report(tmp_path).read_text()
     assert "Matthews correlation" in text
-    assert "beyond what each is comes from losses" in text
+    assert "comes from losses without each of the same heads" in text
     assert not (tmp_path / "report/pairs.png").exists()
 
 
@@ -277,7 +278,7 @@ def test_cells_as_people_read_them():
     assert show("loss", float("nan")) == "–"
     rows = [{"row": "enc.0", "metric": 0.9}, {"row": "enc.10", "metric": 36.05}]
     assert as_csv(rows) == "row,metric\nenc.0,0.9\nenc.10,36.05\n"
-    text = as_text(Listing("name", rows, "Said.", note="Noted.", metric="BLEU"))
+    text = as_text(Listing("name", rows, "Said.", note="Noted.", scale=SCALES["bleu"]))
     assert re.split(r"\s+", text.strip()) == [
         "Said.",
         "Noted.",

@@ -11,11 +11,12 @@ from tiny_report import FULL_AH, ROWS, N, grid, with_full
 from hp_jax import heads
 from hp_jax.config import Ablation, RandomSets
 from hp_jax.experiment.mask_sets import masks_of
-from hp_jax.report import tables
+from hp_jax.report import interactions, results, tables
 from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import plots, style
+from hp_jax.report.scale import SCALES
 from hp_jax.report.sections import pruning, subsets
 
 ENC_AH = FULL_AH & np.array([[True], [False]])
@@ -41,7 +42,7 @@ def made(folder, name, *, scope_AH=FULL_AH, about=(), **options):
         **dict(about),
     }
     (folder / f"ablation/{name}/manifest.json").write_text(json.dumps(manifest))
-    return tables.stores_below(folder)[f"ablation/{name}"]
+    return results.stores_below(folder)[f"ablation/{name}"]
 
 
 def listed(items, name):
@@ -93,12 +94,12 @@ def test_only_curves_of_the_same_data_and_heads_stand_beside_random_subsets(tmp_
     )  # without a full model nothing can be told of it
     path = tmp_path / "pruning/oracle/test/manifest.json"
     path.write_text(path.read_text().replace('"data": "d"', '"data": "other"'))
-    curves = pruning.read_curves(tables.stores_below(tmp_path))
+    curves = pruning.read_curves(results.stores_below(tmp_path))
     columns = list(listed(subsets.random(comparison, curves, None), "random")[0])
     assert columns[-2:] == ["significant drops", "one_shot order"]
     part = subsets.read(made(tmp_path / "part", "random", scope_AH=ENC_AH, about={"rows": ["enc"]}))
     assert list(listed(subsets.random(part, curves, None), "random")[0])[-1] == "significant drops"
-    assert part.about == "encoder self-attention"
+    assert part.scope == "encoder self-attention"
 
 
 def test_shares_are_of_the_heads_that_the_settings_name_whichever_are_drawn(tmp_path):
@@ -139,8 +140,8 @@ def test_masks_are_told_by_what_they_lack(tmp_path):
 def test_interactions_are_listed_the_strongest_first_with_their_masks(tmp_path):
     store, singles = made(tmp_path, "pairs"), made(tmp_path, "one_off")
     comparison = compare(store)
-    together, found = tables.interactions(store, singles)
-    rows = tables.pair_table(comparison, together, found)
+    together, found = interactions.interactions(store, singles)
+    rows = interactions.pair_table(comparison, together, found)
     assert [abs(row["extra"]) for row in rows] == sorted(
         (abs(row["extra"]) for row in rows), reverse=True
     )
@@ -187,10 +188,11 @@ def test_every_finished_grid_has_a_section_and_its_masks_as_csv(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["one_on", "pairs", "rows_off", "random", "prefixes", "file"])
-def test_each_set_alone_is_a_report_even_without_losses(tmp_path, name):
-    made(tmp_path, name, losses=False, metric="f1")
+@pytest.mark.parametrize("metric", ["f1", "loss"])
+def test_each_set_alone_is_a_report_with_losses_or_predictions_only(tmp_path, name, metric):
+    made(tmp_path, name, losses=metric == "loss", metric=metric)
     text = write_report(tmp_path).read_text()
-    assert "the full model has F1" in text
+    assert f"the full model has {SCALES[metric].name}" in text
     assert f"({N} examples)" in text
 
 

@@ -14,12 +14,13 @@ from tiny_report import make_grid
 from hp_jax import heads
 from hp_jax.config import Ablation, RandomSets, TranslationExperiment
 from hp_jax.experiment.mask_sets import masks_of
-from hp_jax.metrics import TextMetric
-from hp_jax.report import tables
+from hp_jax.metrics import CorpusMetric, TextMetric
+from hp_jax.report import interactions, results, tables
 from hp_jax.report.comparison import compare, touched
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import heatmaps, plots, style
 from hp_jax.report.row_types import by_type
+from hp_jax.report.scale import SCALES
 from hp_jax.report.sections import pruning
 from hp_jax.stats import paired_bootstrap, resamples
 
@@ -134,7 +135,7 @@ def test_bleu_chrf_and_token_accuracy_are_those_of_the_texts(tmp_path):
             sum(right) / sum(len(line.split()) for line in lines)
         )
         assert "p_mcnemar" not in row
-    assert (comparison.test, comparison.unit) == ("bootstrap", "sentence")
+    assert (comparison.test, comparison.example_word) == ("bootstrap", "sentence")
     assert np.isnan(comparison.constant)
 
 
@@ -148,7 +149,7 @@ def test_the_bootstrap_of_bleu_is_that_of_resampled_texts(tmp_path):
             corpus_bleu([text[n] for n in at], [[lines[n] for n in at]]).score for text in texts[:2]
         )
         differences.append(without - full)
-    measured = paired_bootstrap(store.read("bleu"), store.read("bleu")[0], BLEU.score, count=1000)
+    measured = paired_bootstrap(store.read("bleu"), store.read("bleu")[0], CorpusMetric(BLEU))
     assert comparison.change.p[1] == measured.p[1]
     assert measured.low[1] - 3 < min(differences) < max(differences) < measured.high[1] + 3
     assert (
@@ -159,7 +160,7 @@ def test_the_bootstrap_of_bleu_is_that_of_resampled_texts(tmp_path):
 
 def test_chrf_and_token_accuracy_can_decide(tmp_path):
     comparison = compare(translations(tmp_path / "chrf", about(heads.one_off), metric="chrf")[0])
-    assert (comparison.metric_name, list(comparison.others)) == ("chrF", ["bleu", "token_accuracy"])
+    assert (comparison.scale.name, list(comparison.others)) == ("chrF", ["bleu", "token_accuracy"])
     store, _, _ = translations(
         tmp_path / "ablation/one_off", about(heads.one_off), metric="token_accuracy"
     )
@@ -229,14 +230,14 @@ def test_rows_that_a_restricted_set_does_not_touch_are_left_out(tmp_path):
 def test_pairs_of_some_heads_find_what_each_adds_alone(tmp_path):
     single, _, _ = translations(tmp_path / "one_off", about(heads.one_off))
     pairs, _, _ = translations(tmp_path / "pairs", about(heads.pairs, only("cross.1")), seed=1)
-    assert tables.comparable(pairs, single)
-    together, found = tables.interactions(pairs, single)
+    assert interactions.comparable(pairs, single)
+    together, found = interactions.interactions(pairs, single)
     assert found == [(5, 0), (5, 1), (5, 2)]
     one, two = single.read("loss").mean(1), pairs.read("loss").mean(1)
     assert together[0, 2] == pytest.approx(
         (two[2] - two[0]) - (one[-3] - one[0]) - (one[-1] - one[0]), abs=1e-5
     )
-    assert not tables.comparable(single, pairs)
+    assert not interactions.comparable(single, pairs)
 
 
 def test_rows_are_shown_by_type(tmp_path):
@@ -274,7 +275,7 @@ def test_shares_of_one_type_are_of_its_heads(tmp_path):
         scope_AH = TRANSLATION_AH if name == "all" else only(name)
         folder = "one_shot" if name == "all" else f"one_shot.{name}"
         translations(tmp_path / f"pruning/{folder}/test", curve(scope_AH))
-    curves = pruning.read_curves(tables.stores_below(tmp_path))
+    curves = pruning.read_curves(results.stores_below(tmp_path))
     assert {order: list(parts) for order, parts in curves.items()} == {
         "one_shot": ["all", "enc", "cross", "dec.1"]
     }
@@ -296,7 +297,7 @@ def test_shares_of_one_type_are_of_its_heads(tmp_path):
         "removal.svg",
     } <= found
     lines = {"all heads": tables.curve_table(curves["one_shot"]["all"])}
-    figure = plots.curves({"a": lines, "b": lines}, 30.0, np.nan, "BLEU", 1.0)
+    figure = plots.curves({"a": lines, "b": lines}, 30.0, np.nan, SCALES["bleu"])
     np.testing.assert_allclose(figure.axes[1].lines[-1].get_xdata(), [0, 50, 100])
 
 
@@ -326,7 +327,7 @@ def test_numbers_of_bleu_carry_their_signature(tmp_path):
         assert ("chrF" in block) == (CHRF.signature() in block)
     assert "(25 sentences)" in text
     assert "examples" not in re.sub("(?s)<pre>.*?</pre>", "", text)
-    drops = tables.greatest_drops(compare(tables.stores_below(tmp_path)["ablation/one_off"]))
+    drops = tables.greatest_drops(compare(results.stores_below(tmp_path)["ablation/one_off"]))
     assert drops
     assert f"{drops[0]['head']} ({drops[0]['change']:+.2f})" in sections["Summary"]
 

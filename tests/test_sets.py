@@ -11,7 +11,7 @@ import xarray
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import heads
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, RandomSets
 from hp_jax.experiment.mask_sets import masks_of
 from hp_jax.report.pictures import style

@@ -13,8 +13,8 @@ import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
-from hp_jax.cli.__main__ import main
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning, Train
+from hp_jax.cli import main
+from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 from hp_jax.formats.model import load_model
 from hp_jax.report.page import write_report
 from hp_jax.shrink.orders import read_order
@@ -31,13 +31,13 @@ def config(tmp_path_factory):
         model=str(folder / "hf"),
         out=str(folder / "out"),
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=16),
-        train=Train(epochs=1, batch=16),
+        train=dataclasses.replace(FINE_TUNING, epochs=1, batch=16),
         importance=Importance(split="train"),
         ablation=Ablation(masks_at_once=4),
         pruning=Pruning(heads=(2, 5), orders=("re_estimated",), test="validation"),
     )
-    experiment.importance(config)
-    experiment.prune_orders(config)
+    experiment.importance(experiment.load(config))
+    experiment.prune_orders(experiment.load(config))
     return config
 
 
@@ -100,7 +100,9 @@ def test_every_step_works_on_what_is_left(smaller, config):
         store.read("masks"), np.concatenate([mask_AH[None], heads.one_off(mask_AH)])
     )
     trained = experiment.load(own)
-    assert (np.asarray(experiment.importance(own)) > 0).tolist() == mask_AH.tolist()
+    assert (
+        np.asarray(experiment.importance(experiment.load(own))) > 0
+    ).tolist() == mask_AH.tolist()
     np.testing.assert_array_equal(trained.present_AH, mask_AH)
     page = write_report(out).read_text()
     assert "4 heads in 2 rows" in page
@@ -114,7 +116,7 @@ def test_every_step_works_on_what_is_left(smaller, config):
 
 
 def test_orders_are_those_of_the_results(config):
-    importance_AH = experiment.importance(config)
+    importance_AH = experiment.importance(experiment.load(config))
     order = order_of(f"{config.out}/importance", config)
     assert sorted(order) == heads.living_heads(np.ones((2, 4)))
     assert all(importance_AH[a] <= importance_AH[b] for a, b in itertools.pairwise(order))

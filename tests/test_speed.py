@@ -13,11 +13,11 @@ from tiny import TASK, random_params, write_hf_folder
 from tiny_translation import CONFIG
 from tiny_translation import TASK as PAIRS
 
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats.model import load_model
 from hp_jax.removal import remove_heads
 from hp_jax.shrink import speed
-from hp_jax.shrink.budget import Measure, read_latency
+from hp_jax.shrink.budget import alone, read_latency
 
 ROW = {
     *(
@@ -125,7 +125,7 @@ def test_a_model_and_a_smaller_one(tmp_path, capsys):
         "speed.json",
     ):
         assert words in printed
-    flops = Measure(100.0, model.task.present_AH, 5 * model.task.present_AH)
+    flops = alone(100.0, model.task.present_AH, 5 * model.task.present_AH)
     assert (
         read_latency(tmp_path / "out/speed.json", flops, batch=3, length=16).whole
         == found["rows"][2]["milliseconds"]["p50"]

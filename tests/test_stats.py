@@ -40,15 +40,15 @@ def test_undefined_metrics_are_zero_and_unknown_ones_an_error():
         metrics.from_confusion(one_class, "bleu")
 
 
-def accuracy(sums):
-    return metrics.from_confusion(sums, "accuracy")
+def accuracy(classes):
+    return metrics.LabelMetric("accuracy", classes)
 
 
 def test_the_bootstrap_interval_agrees_with_scipys():
     other = np.where(RANDOM.random(60) < 0.3, RANDOM.integers(0, 3, 60), PREDICTION)
     statistics = metrics.confusion(LABEL, np.stack([other, PREDICTION]), 3)
     found = stats.paired_bootstrap(
-        statistics, metrics.confusion(LABEL, PREDICTION, 3), accuracy, count=8000
+        statistics, metrics.confusion(LABEL, PREDICTION, 3), accuracy(3), count=8000
     )
     change_N = (other == LABEL).astype(float) - (PREDICTION == LABEL)
     expected = scipy.stats.bootstrap(
@@ -65,12 +65,14 @@ def test_the_bootstrap_interval_agrees_with_scipys():
 def test_bootstrap_p_values_are_right_under_the_null_and_small_under_a_real_difference():
     base = metrics.confusion(np.zeros(400, int), (RANDOM.random(400) < 0.2).astype(int), 2)
     null = metrics.confusion(np.zeros(400, int), (RANDOM.random((200, 400)) < 0.2).astype(int), 2)
-    p = stats.paired_bootstrap(null - 0, base, accuracy, count=500).p
+    p = stats.paired_bootstrap(null - 0, base, accuracy(2), count=500).p
     # Independent draws around one fixed base scatter more than the base alone, but stay far from
     # always significant.
     assert np.mean(p < 0.01) < 0.12
     worse = metrics.confusion(np.zeros(400, int), (RANDOM.random((1, 400)) < 0.4).astype(int), 2)
-    assert stats.paired_bootstrap(worse, base, accuracy, count=500).p[0] == pytest.approx(2 / 501)
+    assert stats.paired_bootstrap(worse, base, accuracy(2), count=500).p[0] == pytest.approx(
+        2 / 501
+    )
 
 
 def test_mcnemar_equals_the_exact_binomial_test():
@@ -86,4 +88,56 @@ def test_mcnemar_equals_the_exact_binomial_test():
 
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"shape \(5, 4\), but the base has \(6, 4\)"):
-        stats.paired_bootstrap(np.zeros((2, 5, 4)), np.zeros((6, 4)), accuracy)
+        stats.paired_bootstrap(np.zeros((2, 5, 4)), np.zeros((6, 4)), accuracy(2))
+
+
+TOKENS_N = RANDOM.integers(3, 30, 60).astype(np.int32)
+LOSS_MN = (RANDOM.random((3, 60)) * TOKENS_N * [[1], [1.2], [0.8]]).astype(np.float32)
+REAL = {
+    "loss": lambda loss_N, tokens_N: loss_N.mean(),
+    "perplexity": lambda loss_N, tokens_N: np.exp(loss_N.sum() / tokens_N.sum()),
+}
+"""Metrics of real numbers, of which less is better, as one would write them down."""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_metrics_of_real_numbers_are_their_definitions(name):
+    metric = metrics.metric_of({"metric": name})
+    found_M = metrics.scores(metric, {"loss": LOSS_MN, "tokens": TOKENS_N})
+    expected_M = [REAL[name](loss_N.astype(np.float64), TOKENS_N) for loss_N in LOSS_MN]
+    np.testing.assert_allclose(found_M, expected_M, rtol=1e-12)
+    # The second model is the worst and the third the best.
+    assert np.argsort(metrics.worth(metric, found_M)).tolist() == [1, 0, 2]
+    assert not metric.of_translations
+
+
+def test_sums_have_the_metrics_type():
+    many_NS = 2**53 + np.array([[1, 0], [0, 1], [0, 0]])
+    counts_S = metrics.totals(metrics.TokenAccuracy(), many_NS)
+    assert (counts_S.dtype, counts_S.tolist()) == (np.int64, [3 * 2**53 + 1] * 2)
+    cells_S = metrics.totals(accuracy(2), np.ones((300, 4), np.uint8))
+    assert cells_S.tolist() == [300] * 4
+    small_NS = np.full((2**20, 1), 0.1, np.float32)  # in float32 the sum is off by 1 in 10,000
+    (loss,) = metrics.totals(metrics.MeanLoss(), small_NS)
+    assert loss == pytest.approx(2**20 * float(np.float32(0.1)), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_bootstraps_of_real_numbers_are_those_of_resampled_examples(name):
+    metric, values = metrics.metric_of({"metric": name}), {"loss": LOSS_MN, "tokens": TOKENS_N}
+    statistics_MNS = metric.statistics(values)
+    found = stats.paired_bootstrap(statistics_MNS[1:], statistics_MNS[0], metric, count=200, seed=3)
+    for m, loss_N in enumerate(LOSS_MN[1:].astype(np.float64)):
+        base_N, differences = LOSS_MN[0].astype(np.float64), []
+        for draw_N in stats.resamples(60, 200, 3).astype(int):
+            drawn_N = np.repeat(np.arange(60), draw_N)
+            assert len(drawn_N) == 60
+            other, base = (REAL[name](x_N[drawn_N], TOKENS_N[drawn_N]) for x_N in (loss_N, base_N))
+            differences.append(other - base)
+        whole = REAL[name](loss_N, TOKENS_N) - REAL[name](base_N, TOKENS_N)
+        assert found.difference[m] == pytest.approx(whole)
+        low, high = np.quantile(differences, [0.025, 0.975])
+        assert (found.low[m], found.high[m]) == (pytest.approx(low), pytest.approx(high))
+        tail = min(np.sum(np.less_equal(differences, 0)), np.sum(np.greater_equal(differences, 0)))
+        assert found.p[m] == pytest.approx(min(1, 2 * (tail + 1) / 201))
+    assert found.difference[0] > 0 > found.difference[1]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hp_jax import progress
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.storage.store import Items, create_store
 
 ABOUT = {

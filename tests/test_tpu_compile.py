@@ -24,10 +24,10 @@ from tiny_translation import CONFIG
 
 from hp_jax import heads
 from hp_jax.architecture import Decoding
-from hp_jax.config import Train
+from hp_jax.config import FINE_TUNING
 from hp_jax.grid import chunks
 from hp_jax.grid.chunks import compiled_grid, masks_that_fit, needed_bytes, program_bytes
-from hp_jax.importance import importance_sums
+from hp_jax.importance import MeanGradient, importance_sums
 from hp_jax.models.translation import Translation
 from hp_jax.sharding import BOTH, device_mesh
 from hp_jax.train import State, optimizer, train_step
@@ -108,13 +108,13 @@ def test_importance_is_summed_over_the_chips_and_moves_nothing_else(task, per):
     params, batch = shapes(task)
     arguments = placed(params), placed(batch, BOTH), placed(task.present_AH)
     assert collectives(
-        importance_sums.lower(task, *arguments, per=per, measure="abs").compile()
+        importance_sums.lower(task, *arguments, estimator=MeanGradient(per)).compile()
     ) == {"all-reduce"}
 
 
 @pytest.mark.parametrize("task", [BERT, TRANSLATION], ids=["classification", "translation"])
 def test_training_sums_gradients_and_donates_its_state(task):
-    recipe, (params, batch) = Train(), shapes(task)
+    recipe, (params, batch) = FINE_TUNING, shapes(task)
 
     def start(params):
         return State(

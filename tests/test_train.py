@@ -1,6 +1,8 @@
 """Training learns, is deterministic, and continues after an interruption as if there had been
 none."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -8,7 +10,7 @@ import pytest
 from tiny import BUCKETS, FULL, ONE_DEVICE, examples, random_params, with_config
 
 import hp_jax.train
-from hp_jax.config import Train
+from hp_jax.config import FINE_TUNING
 from hp_jax.data.batching import batches
 from hp_jax.sharding import device_mesh
 from hp_jax.train import decayed, optimizer, train
@@ -16,7 +18,7 @@ from hp_jax.train import decayed, optimizer, train
 TASK = with_config(dropout=0.1, attention_dropout=0.1, classifier_dropout=0.1)
 PARAMS = random_params(scale=0.2)
 DATA = examples(count=20)
-RECIPE = Train(epochs=3, batch=4, learning_rate=1e-2, save_every=2)
+RECIPE = dataclasses.replace(FINE_TUNING, epochs=3, batch=4, learning_rate=1e-2, save_every=2)
 
 
 def epoch_batches(epoch):
@@ -113,7 +115,7 @@ def test_weight_decay_spares_biases_and_layernorm_and_the_rate_warms_up_and_deca
         name for name in _named(PARAMS)[0] if name.endswith(("['bias']", "['scale']"))
     }
     zero = jax.tree.map(np.zeros_like, PARAMS)
-    recipe = Train(learning_rate=1.0, warmup=0.1, weight_decay=0.5)
+    recipe = dataclasses.replace(FINE_TUNING, learning_rate=1.0, warmup=0.1, weight_decay=0.5)
     transform = optimizer(recipe, 20)
     state = transform.init(PARAMS)
     update = jax.jit(transform.update)
@@ -140,8 +142,13 @@ def _named(tree):
 @pytest.mark.parametrize(("warmup", "steps"), [(4, 100), (0.25, 16)])
 def test_the_inverse_square_root_schedule(warmup, steps):
     """Adam's step on a constant gradient is the learning rate itself."""
-    recipe = Train(
-        learning_rate=0.5, schedule="inverse_sqrt", warmup=warmup, weight_decay=0.0, clip=0.0
+    recipe = dataclasses.replace(
+        FINE_TUNING,
+        learning_rate=0.5,
+        schedule="inverse_sqrt",
+        warmup=warmup,
+        weight_decay=0.0,
+        clip=0.0,
     )
     params = {"bias": np.zeros(1, np.float32)}
     adam = optimizer(recipe, steps)

@@ -10,10 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tiny import WORDS, write_hf_folder
+from tiny import WORDS, load_classifier, load_hf_bert, write_hf_folder
 
-from hp_jax.formats.huggingface.bert import load_hf_bert
-from hp_jax.formats.model import load_classifier
 from hp_jax.formats.tensors import find_folder
 from hp_jax.storage.checkpoint import save_model
 
@@ -33,7 +31,7 @@ def folder(source, tmp_path):
 
 
 def load(folder, labels=LABELS):
-    return load_hf_bert(folder, labels=labels, key=jax.random.key(0))
+    return load_hf_bert(folder, labels)
 
 
 def change_tensors(folder, change):
@@ -192,7 +190,7 @@ def test_without_a_network_a_hub_name_is_one_sentence_that_says_what_to_do(monke
 
 @pytest.fixture
 def saved(source, tmp_path):
-    config, params, tokenizer = load_classifier(str(source), labels=LABELS, seed=0, fresh=False)
+    config, params, tokenizer = load_classifier(source, LABELS)
     save_model(tmp_path / "ours", dataclasses.asdict(config), params, about={"seed": 0})
     tokenizer.save(str(tmp_path / "ours/tokenizer.json"))
     return tmp_path / "ours", config, params, tokenizer
@@ -200,9 +198,7 @@ def saved(source, tmp_path):
 
 def test_our_own_folder_round_trips(saved):
     folder, config, params, tokenizer = saved
-    found_config, found, found_tokenizer = load_classifier(
-        str(folder), labels=LABELS, seed=1, fresh=False
-    )
+    found_config, found, found_tokenizer = load_classifier(folder, LABELS)
     jax.tree.map(np.testing.assert_array_equal, found, params)
     assert found_config == config
     text = " ".join(WORDS[:5])
@@ -211,7 +207,7 @@ def test_our_own_folder_round_trips(saved):
         ValueError,
         match=r"has the labels \('negative', 'positive'\), but the data has \('a', 'b'\)",
     ):
-        load_classifier(str(folder), labels=("a", "b"), seed=0, fresh=False)
+        load_classifier(folder, ("a", "b"))
 
 
 def test_every_file_of_our_own_folder_is_checked_for_its_size(saved):
@@ -228,7 +224,7 @@ def test_every_file_of_our_own_folder_is_checked_for_its_size(saved):
                 r"are"
             ),
         ):
-            load_classifier(str(folder), labels=LABELS, seed=0, fresh=False)
+            load_classifier(folder, LABELS)
         file.write_bytes(content)
 
 
@@ -244,4 +240,4 @@ def test_a_config_with_a_wrong_number_of_heads_is_refused(saved):
             r"8\)"
         ),
     ):
-        load_classifier(str(saved[0]), labels=LABELS, seed=0, fresh=False)
+        load_classifier(saved[0], LABELS)

@@ -8,12 +8,12 @@ import re
 import jax
 import numpy as np
 import pytest
+from tiny_translation import load_hf_marian_model
 from translation_files import ARGS, EMBEDDING, D, V, write_fairseq, write_marian
 
-from hp_jax.cli.__main__ import main
+from hp_jax.cli import main
 from hp_jax.formats.fairseq.read import load_fairseq, load_fairseq_model
-from hp_jax.formats.huggingface.marian import load_hf_marian_model
-from hp_jax.formats.model import load_translator
+from hp_jax.formats.model import load_model
 
 torch = pytest.importorskip("torch")
 
@@ -255,7 +255,8 @@ def test_one_command_makes_our_own_folder_of_an_archive(archive, tmp_path):
     own = tmp_path / "own"
     assert main(["convert", str(archive), str(own)]) == 0
     config, params, codec = load_fairseq(archive)
-    found_config, found, found_codec = load_translator(str(own))
+    own_model = load_model(str(own))
+    found_config, found, found_codec = own_model.config, own_model.params, own_model.text
     assert found_config == config
     jax.tree.map(np.testing.assert_array_equal, found, params)
     assert [ids.tolist() for ids in found_codec.encode_source(["ab c-d"])] == [

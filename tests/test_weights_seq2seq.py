@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tiny_translation import load_hf_marian, load_hf_marian_model
 from translation_files import EMBEDDING, D, F, V, write_marian
 
-from hp_jax.formats.huggingface.marian import load_hf_marian, load_hf_marian_model
 from hp_jax.models.seq2seq import sinusoids
 
 

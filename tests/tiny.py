@@ -10,9 +10,14 @@ from safetensors.numpy import save_file
 from hp_jax import heads
 from hp_jax.architecture import BertConfig
 from hp_jax.data.batching import batches
+from hp_jax.formats.families import family_of
+from hp_jax.formats.huggingface import bert
 from hp_jax.formats.huggingface.bert import slots
+from hp_jax.formats.model import load_model
+from hp_jax.formats.reading import Options
 from hp_jax.models.classification import Classification
 from hp_jax.sharding import device_mesh
+from hp_jax.storage.files import read_json
 from hp_jax.text.tokenizer import Examples
 
 CONFIG = BertConfig(
@@ -142,3 +147,15 @@ def config_file(tmp_path, config):
     path = tmp_path / "tiny.py"
     path.write_text(f"from hp_jax.config import *\nconfig = {config!r}\n")
     return str(path)
+
+
+def load_hf_bert(folder, labels=(), *, fresh=True):
+    """A Hugging Face folder's config and parameters, whether it has a tokenizer or not."""
+    options = Options(labels=tuple(labels), fresh=fresh)
+    return bert.load_hf_bert(folder, read_json(folder / "config.json"), options)
+
+
+def load_classifier(name, labels):
+    """Config, parameters and tokenizer of a trained classifier for these labels."""
+    model = load_model(str(name), Options(labels=tuple(labels)), family=family_of(CONFIG))
+    return model.config, model.params, model.text

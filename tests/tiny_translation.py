@@ -8,8 +8,11 @@ import numpy as np
 
 from hp_jax import heads
 from hp_jax.architecture import Seq2SeqConfig
+from hp_jax.formats.huggingface import marian
+from hp_jax.formats.reading import Options
 from hp_jax.models.seq2seq import Seq2Seq
 from hp_jax.models.translation import Translation
+from hp_jax.storage.files import read_json
 
 SIZES = {
     "encoder_layers": 2,
@@ -128,3 +131,13 @@ def masked(model, task, mask_AH):
     yield
     for weight, whole in before.values():
         weight.copy_(whole)
+
+
+def load_hf_marian_model(folder):
+    """A Hugging Face folder's config and parameters, whether it has a text side or not."""
+    return marian.load_hf_marian_model(folder, read_json(folder / "config.json"), Options())
+
+
+def load_hf_marian(folder):
+    """A Hugging Face folder's config, parameters and codec."""
+    return marian.read(folder, read_json(folder / "config.json"), Options())

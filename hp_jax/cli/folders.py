@@ -1,268 +1,275 @@
-"""The commands that take folders in place of an experiment: reports, and models made smaller, timed
-and given back."""
+"""The commands that take folders in place of a config: reports, models made smaller, timed and
+given back, and the demo."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-Words = argparse.Namespace
+import tyro
 
+from hp_jax.cli.command import Answer, Flag, Folder, FolderCommand, Model, say
+from hp_jax.cli.steps import take_steps, write_report
 
-def report(words: Words) -> None:
-    """Writes the page of an experiment's results and prints where it is."""
-    from hp_jax.report.page import write_report
-    from hp_jax.storage.files import local_folder
-
-    print(write_report(local_folder(words.folder)))
-
-
-def _grid_status(words: Words) -> None:
-    from hp_jax.storage import status
-
-    found = status.statuses(words.folder, verify=words.verify)
-    print(json.dumps(found, indent=1) if words.json else status.as_text(found, words.folder))
-    damaged = sum("error" in one for one in found)
-    if damaged:
-        raise OSError(f"{damaged} of the {len(found)} stores in {words.folder} cannot be read")
+Keep = Annotated[
+    tuple[str, float] | None, tyro.conf.arg(metavar="{heads,parameters,flops,latency} MOST")
+]
+"""What a budget is of, and how much of it stays at most."""
 
 
-def _convert(words: Words) -> None:
-    from hp_jax.formats import model
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Demo(FolderCommand):
+    """Find out which heads a real translation model needs, in about two minutes."""
 
-    model.convert(words.model, Path(words.folder), force=words.force)
+    out: str = "runs/demo"
+    """The folder for the results."""
+
+    def run(self) -> None:
+        """Takes all steps but training, and prints what was found and where the report is."""
+        from hp_jax import demo
+
+        take_steps(demo.config(self.out), ("importance", "ablate", "prune"))
+        say("\n".join(demo.findings(Path(self.out))))
+        say(write_report(self.out))
 
 
-def _remove(words: Words) -> None:
-    from hp_jax.shrink import remove
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report(FolderCommand, Answer):
+    """Write one HTML page, pictures and tables from a folder of results."""
 
-    budget = None
-    if words.order or words.keep:
-        if not (words.order and words.keep):
+    folder: Folder
+    """The experiment's `out` folder."""
+
+    def run(self) -> None:
+        """Writes the page, and prints its path."""
+        page = write_report(self.folder)
+        self.answer({"report": page}, page)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridStatus(FolderCommand, Answer):
+    """Say what is done in each store of a folder, what is missing, and how it was made."""
+
+    folder: Folder
+    """The experiment's `out` folder, or any other folder or bucket path with results in it."""
+    verify: Flag = False
+    """Read everything, so that damaged files are found."""
+
+    def run(self) -> None:
+        """Prints it.  OSError, afterwards, if a store is damaged."""
+        from hp_jax.storage import status
+
+        found = status.statuses(self.folder, verify=self.verify)
+        self.answer(found, status.as_text(found, self.folder))
+        damaged = sum("error" in one for one in found)
+        if damaged:
+            raise OSError(f"{damaged} of the {len(found)} stores in {self.folder} cannot be read")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configs(FolderCommand, Answer):
+    """List the configs that ship with hp_jax, or say where the file of one is."""
+
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")] = ""
+    """The config whose file's path is printed; empty: all are listed."""
+
+    def run(self) -> None:
+        """Prints a table of names, or a path."""
+        from hp_jax.config_files import config_path, shipped
+
+        if self.name:
+            path = str(config_path(self.name))
+            self.answer({"name": self.name, "path": path}, path)
+            return
+        known = shipped()
+        wide = max(map(len, known), default=0)
+        lines = [f"{name:<{wide}}  {what}" for name, what in known.items()]
+        self.answer(
+            [{"name": name, "what": what} for name, what in known.items()], "\n".join(lines)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convert(FolderCommand):
+    """Write a model of another library as a model folder of hp_jax."""
+
+    model: Model
+    """The folder of a Hugging Face, fairseq or Marian model."""
+    folder: Folder
+    """The new folder."""
+    force: Flag = False
+    """Replace what is in the folder."""
+
+    def run(self) -> None:
+        """Converts it."""
+        from hp_jax.formats import model
+
+        model.convert(self.model, Path(self.folder), force=self.force)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Remove(FolderCommand, Answer):
+    """Write a smaller model: without some heads, or within a budget."""
+
+    model: Model
+    """The folder of a model of hp_jax or of another library."""
+    folder: Folder
+    """The new folder."""
+    heads: str = ""
+    """The heads that go, such as '1:3,4 2:11' or 'E:1:3 A:2:1,4' (see the README)."""
+    mask: str = ""
+    """A file with the heads that stay: .npy [rows, heads], or a line that names the heads that
+    go."""
+    order: str = ""
+    """What goes first, for --keep: out/importance, out/pruning/ORDER, or a file with a head a line,
+    such as cross.0.3."""
+    keep: Keep = None
+    """What stays at most, by --order: of heads, parameters, flops or latency, up to 1 a share and
+    above 1 an amount, such as heads 0.5."""
+    floor: int = 0
+    """Heads that every row keeps at least, for --keep."""
+    multiple: int = 1
+    """The number of heads of which every row keeps a multiple, for --keep."""
+    length: int = 128
+    """Tokens of an example, for FLOPs and latency."""
+    table: str = ""
+    """The speed.json that `hp-jax speed` wrote for the model, for a budget of latency."""
+    batch: int = 1
+    """Examples in a batch in that table, for a budget of latency."""
+    force: Flag = False
+    """Replace what is in the folder."""
+
+    def run(self) -> None:
+        """Writes it, and prints what that saves."""
+        from hp_jax.shrink import remove
+
+        budget = self._budget()
+        given = sum(map(bool, (self.heads, self.mask, budget)))
+        if given != 1:
+            raise ValueError(
+                "expected one of --heads, --mask, or --order with --keep, but got "
+                f"{given or 'none'} of them"
+            )
+        folder = Path(self.folder)
+        text = remove.remove(
+            self.model,
+            folder,
+            off=self.heads,
+            mask=self.mask,
+            budget=budget,
+            length=self.length,
+            force=self.force,
+        )
+        about = json.loads((folder / "config.json").read_text())
+        told = {name: about[name] for name in ("heads removed", "before", "after")}
+        self.answer({"folder": self.folder} | told, text)
+
+    def _budget(self) -> Any:
+        """The budget that the flags ask for, if they do."""
+        from hp_jax.shrink.remove import Budget
+
+        if not self.order and not self.keep:
+            return None
+        if not (self.order and self.keep):
             raise ValueError(
                 "--order says which heads go first and --keep how much stays: expected both, but "
                 "one is missing"
             )
-        of, most = words.keep[0], words.keep[1]
-        if of not in ("heads", "parameters", "flops", "latency") or not _is_number(most):
+        of, most = self.keep
+        if of not in ("heads", "parameters", "flops", "latency") or not 0 <= most < math.inf:
             raise ValueError(
-                f"--keep is {of} {most}, but heads, parameters, flops or latency and a number "
+                f"--keep is {of} {most:g}, but heads, parameters, flops or latency and a number "
                 "were expected"
             )
-        options = {name: getattr(words, name) for name in ("floor", "multiple", "table", "batch")}
-        budget = remove.Budget(words.order, of, float(most), **options)
-    given = sum(map(bool, (words.heads, words.mask, budget)))
-    if given != 1:
-        raise ValueError(
-            f"expected one of --heads, --mask, or --order with --keep, but got {given or 'none'} "
-            "of them"
+        return Budget(
+            self.order,
+            of,
+            most,
+            floor=self.floor,
+            multiple=self.multiple,
+            table=self.table,
+            batch=self.batch,
         )
-    options = {
-        "off": words.heads,
-        "mask": words.mask,
-        "budget": budget,
-        "length": words.length,
-        "force": words.force,
-    }
-    print(remove.remove(words.model, Path(words.folder), **options))
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return 0 <= float(text) < math.inf
-    except ValueError:
-        return False
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export(FolderCommand):
+    """Write a model in a format of other libraries, or as a program that needs none."""
+
+    model: Model
+    """The folder of a model of hp_jax or of another library."""
+    folder: Folder
+    """The new folder."""
+    to: Literal["hf", "hf-ragged", "fairseq", "marian", "safetensors", "stablehlo"]
+    """The format; hf, fairseq and marian have zeros where heads were removed, so they are as large
+    as the original; the others are not."""
+    beam: int = 5
+    """Hypotheses of beam search in a translation program; 1: greedy search."""
+    source_length: int = 64
+    """Most source tokens of a translation program."""
+    force: Flag = False
+    """Replace the model that is in the folder."""
+
+    def run(self) -> None:
+        """Exports it."""
+        from hp_jax.architecture import Decoding
+        from hp_jax.formats import export, model
+
+        export.export(
+            model.load_model(self.model),
+            Path(self.folder),
+            self.to,
+            decoding=Decoding(beam=self.beam),
+            source_length=self.source_length,
+            force=self.force,
+        )
 
 
-def _export(words: Words) -> None:
-    from hp_jax.architecture import Decoding
-    from hp_jax.formats import export, model
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Speed(FolderCommand, Answer):
+    """Time a model beside itself with fewer heads, and ask the compiler what that saves."""
 
-    options = {
-        "decoding": Decoding(beam=words.beam),
-        "source_length": words.source_length,
-        "force": words.force,
-    }
-    export.export(model.load_model(words.model), Path(words.folder), words.to, **options)
+    model: Model = ""
+    """The folder of a model of hp_jax or of another library; empty: random weights of --shape."""
+    removed: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="REMOVED")] = ""
+    """The folder of the same model with fewer heads; empty: random heads are removed."""
+    shape: Literal["", "tiny", "mini", "small", "medium", "minilm", "base", "transformer"] = ""
+    """The shape of random weights, in place of a model: Google's BERT models, MiniLM with 6 layers,
+    or the Transformer of 6 + 6 layers."""
+    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Shares of all heads that are removed at random."""
+    multiple: int = 1
+    """The number of heads of which every row keeps a multiple."""
+    batch: tuple[int, ...] = (1, 4, 16, 64)
+    """Examples in a batch."""
+    length: tuple[int, ...] = (128,)
+    """Tokens of an example (of a pair: of each side), random, without padding."""
+    beam: tuple[int, ...] = (1, 4)
+    """Hypotheses of a translation model's beam search; 1: greedy search."""
+    rounds: int = 5
+    """Rounds, in each of which every model is timed once."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type of number that the model computes with."""
+    seed: int = 0
+    """The seed of random weights, heads and tokens."""
+    out: str
+    """The folder for speed.json and the plot."""
+    force: Flag = False
+    """Overwrite what is in that folder."""
 
+    def run(self) -> None:
+        """Times everything, writes it to `out`, and prints tables."""
+        import jax
 
-def _speed(words: Words) -> None:
-    from hp_jax.shrink import speed
+        from hp_jax.report.sections.speed import write
+        from hp_jax.shrink import speed
 
-    names = (
-        "model",
-        "removed",
-        "shape",
-        "shares",
-        "multiple",
-        "batch",
-        "length",
-        "beam",
-        "rounds",
-        "dtype",
-        "seed",
-    )
-    given = {name: getattr(words, name) for name in names if getattr(words, name) is not None}
-    given = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
-    }
-    print(speed.speed(speed.Setting(**given), Path(words.out), force=words.force))
-
-
-# --- their words ---------------------------------------------------------------------------------
-
-
-def add_commands(commands: Any) -> None:
-    """Adds them to argparse's sub-commands; each has its function as `call`."""
-    convert = commands.add_parser(
-        "convert", help="a model of another library as a model folder of hp_jax"
-    )
-    convert.add_argument("model", help="the folder of a Hugging Face, fairseq or Marian model")
-    convert.add_argument("folder", help="the new folder")
-    convert.add_argument("--force", action="store_true", help="overwrite what is in the folder")
-    convert.set_defaults(call=_convert)
-    remove = commands.add_parser(
-        "remove", help="a smaller model: without some heads, or within a budget"
-    )
-    remove.add_argument("model", help="the folder of a model of hp_jax or of another library")
-    remove.add_argument("folder", help="the new folder")
-    remove.add_argument(
-        "--heads",
-        default="",
-        help="those that go, such as '1:3,4 2:11' or 'E:1:3 A:2:1,4' (see the README)",
-    )
-    remove.add_argument(
-        "--mask",
-        default="",
-        help="a file with what stays: .npy [rows, heads], or a line that names what goes",
-    )
-    order = (
-        "what goes first: out/importance, out/pruning/ORDER, or a file with a head a line, such "
-        "as cross.0.3"
-    )
-    remove.add_argument("--order", default="", help=order)
-    much = (
-        "heads, parameters, flops or latency, and how much of it stays at most: up to 1 a share, "
-        "such as heads 0.5"
-    )
-    remove.add_argument("--keep", nargs=2, default=(), metavar=("WHAT", "MOST"), help=much)
-    remove.add_argument(
-        "--floor", type=int, default=0, help="heads that every row keeps (default: %(default)s)"
-    )
-    remove.add_argument(
-        "--multiple",
-        type=int,
-        default=1,
-        help="every row keeps a multiple of so many (default: %(default)s)",
-    )
-    remove.add_argument(
-        "--length",
-        type=int,
-        default=128,
-        help="tokens of an example, for FLOPs and latency (default: %(default)s)",
-    )
-    remove.add_argument("--table", default="", help="for latency, the speed.json of hp-jax speed")
-    remove.add_argument(
-        "--batch",
-        type=int,
-        default=1,
-        help="for latency, examples a batch in the table (default: %(default)s)",
-    )
-    remove.add_argument("--force", action="store_true", help="overwrite what is in the folder")
-    remove.set_defaults(call=_remove)
-    given = commands.add_parser(
-        "export", help="a model in a format of other libraries, or as a program that needs none"
-    )
-    given.add_argument("model", help="the folder of a model of hp_jax or of another library")
-    given.add_argument("folder", help="the new folder")
-    formats = ("hf", "hf-ragged", "fairseq", "marian", "safetensors", "stablehlo")
-    padded = (
-        "hf, fairseq and marian have zeros where heads were removed, so they are as large as the "
-        "original; the others are not"
-    )
-    given.add_argument("--to", choices=formats, required=True, help=padded)
-    given.add_argument(
-        "--beam",
-        type=int,
-        default=5,
-        help="beam search of a translation program (default: %(default)s)",
-    )
-    given.add_argument(
-        "--source-length",
-        type=int,
-        default=64,
-        help="most source tokens of a translation program (default: %(default)s)",
-    )
-    given.add_argument(
-        "--force", action="store_true", help="replace the model that is in the folder"
-    )
-    given.set_defaults(call=_export)
-    speed = commands.add_parser(
-        "speed",
-        help="how fast a model is beside itself with fewer heads, and what the compiler says",
-    )
-    speed.add_argument(
-        "model", nargs="?", help="the folder of a model of hp_jax or of another library"
-    )
-    speed.add_argument(
-        "removed",
-        nargs="?",
-        help="the same model with fewer heads; default: random heads are removed",
-    )
-    speed.add_argument(
-        "--shape",
-        help="random weights instead: tiny, mini, small, medium, minilm, base, or transformer",
-    )
-    speed.add_argument(
-        "--shares", type=float, nargs="+", help="of the heads removed (default: 0.1 0.2 ... 0.9)"
-    )
-    speed.add_argument(
-        "--multiple", type=int, help="every row keeps a multiple of so many heads (default: 1)"
-    )
-    speed.add_argument("--batch", type=int, nargs="+", help="examples a batch (default: 1 4 16 64)")
-    speed.add_argument(
-        "--length",
-        type=int,
-        nargs="+",
-        help="tokens an example, random, without padding (default: 128)",
-    )
-    speed.add_argument(
-        "--beam",
-        type=int,
-        nargs="+",
-        help="of a translation model's search; 1 is greedy (default: 1 4)",
-    )
-    speed.add_argument(
-        "--rounds", type=int, help="in each of which every model is timed (default: 5)"
-    )
-    speed.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="of the computation (default: float32)"
-    )
-    speed.add_argument("--seed", type=int, help="of random weights, heads and tokens (default: 0)")
-    speed.add_argument("--out", required=True, help="a folder for speed.json and the plot")
-    speed.add_argument("--force", action="store_true", help="overwrite what is in the folder")
-    speed.set_defaults(call=_speed)
-    actions = commands.add_parser(
-        "grid", help="look at results, also while jobs write them"
-    ).add_subparsers(dest="action", required=True, metavar="ACTION")
-    status = actions.add_parser(
-        "status",
-        help="what is done in each store of a folder, what is missing, and how it was made",
-    )
-    status.add_argument(
-        "folder",
-        help="an experiment's out folder, or any other folder or bucket path with results in it",
-    )
-    status.add_argument(
-        "--verify", action="store_true", help="read everything, so that damaged files are found"
-    )
-    status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(call=_grid_status)
-    page = commands.add_parser(
-        "report", help="one HTML page, pictures and tables from a folder of results"
-    )
-    page.add_argument("folder", help="the experiment's out folder")
-    page.set_defaults(call=report)
+        names = [field.name for field in dataclasses.fields(speed.Setting)]
+        setting = speed.Setting(**{name: getattr(self, name) for name in names})
+        out, path = Path(self.out), Path(self.out) / "speed.json"
+        rows = speed.speed(setting, out, force=self.force)
+        text = write(rows, out, jax.devices()[0].device_kind)
+        self.answer({"path": str(path)} | json.loads(path.read_text()), f"{text}\n{path}")

@@ -18,7 +18,7 @@ class TaskSpec:
     label: tuple[str, ...]
     labels: tuple[str, ...]
     """Names in the order of TFDS and of Hugging Face's `glue`."""
-    metric: Literal["accuracy", "f1", "matthews"] = "accuracy"
+    metric: Literal["accuracy", "f1", "matthews", "loss"] = "accuracy"
     files: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """File names of each split, the preferred one first."""
     header: tuple[str, ...] = ()

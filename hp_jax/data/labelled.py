@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from hp_jax.config import Data
 from hp_jax.data import tfds
 from hp_jax.data.glue import TaskSpec, spec
-from hp_jax.data.splits import parse_split, take
+from hp_jax.data.splits import read_split
 from hp_jax.data.tables import EXTENSIONS, Table, read_table
 
 log = logging.getLogger("hp_jax")
@@ -68,16 +69,19 @@ def read(data: Data, split: str) -> Labelled:
     """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or
     tensorflow-datasets.
 
-    A slice is a random sample (see `text.take`); examples keep the order of the file.  MNLI's
+    A slice is a random sample (see `splits.take`); examples keep the order of the file.  MNLI's
     `validation` is its matched one. FileNotFoundError or ValueError, with file and line, for
     whatever cannot be read.
     """
-    name, start, stop = parse_split(split)
+    return read_split(split, functools.partial(read_whole, data))
+
+
+def read_whole(data: Data, name: str) -> Labelled:
+    """The examples of a whole split; see `read`."""
     if data.task == "mnli" and name == "validation" and name not in dict(data.files):
         name = "validation_matched"
     own = spec(data)
-    whole = _labelled(_table(data, name, own), data.task, name, own)
-    return whole if start is None and stop is None else take(whole, start, stop)
+    return _labelled(_table(data, name, own), data.task, name, own)
 
 
 def _table(data: Data, split: str, own: TaskSpec) -> Table:

@@ -4,6 +4,7 @@ sacrebleu knows."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from hp_jax.config import ParallelData
 from hp_jax.data import tfds
-from hp_jax.data.splits import parse_split, take
+from hp_jax.data.splits import read_split
 from hp_jax.data.tables import Table, read_table, read_text
 
 log = logging.getLogger("hp_jax")
@@ -45,16 +46,19 @@ class Parallel:
 def read_parallel(data: ParallelData, split: str) -> Parallel:
     """The pairs of a split such as `train`, `train[:5000]` or, of sacrebleu, `wmt14/full`.
 
-    A slice is a random sample (see `text.take`); pairs keep the order of the file.  Those with an
+    A slice is a random sample (see `splits.take`); pairs keep the order of the file.  Those with an
     empty side are dropped, and their number is in a warning.
 
     FileNotFoundError or ValueError, with the file, for whatever cannot be read; RuntimeError for
     what cannot be downloaded.
     """
-    name, start, stop = parse_split(split)
+    return read_split(split, functools.partial(read_whole, data))
+
+
+def read_whole(data: ParallelData, name: str) -> Parallel:
+    """The pairs of a whole split; see `read_parallel`."""
     read = {"files": _read_files, "tfds": _read_tfds, "sacrebleu": _read_sacrebleu}[data.format]
-    whole = _parallel(read(data, name), data.name or f"{data.source}-{data.target}", name)
-    return whole if start is None and stop is None else take(whole, start, stop)
+    return _parallel(read(data, name), data.name or f"{data.source}-{data.target}", name)
 
 
 def _parallel(table: Table, name: str, split: str) -> Parallel:

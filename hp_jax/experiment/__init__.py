@@ -25,7 +25,7 @@ not done again; one that was interrupted goes on; one whose input has changed is
 from hp_jax.experiment.ablation import ablate
 from hp_jax.experiment.pruning import prune_orders
 from hp_jax.experiment.scoring import importance
-from hp_jax.experiment.setup import load
+from hp_jax.experiment.setup import Setup, load
 from hp_jax.experiment.training import train_model
 
-__all__ = ["ablate", "importance", "load", "prune_orders", "train_model"]
+__all__ = ["Setup", "ablate", "importance", "load", "prune_orders", "train_model"]

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import logging
 
-from hp_jax.config import Experiment
-from hp_jax.experiment.grids import _grid, _masks, _part, _warn_of_overlap
-from hp_jax.experiment.setup import load
+from hp_jax.experiment.grids import GridRequest, fill, mask_set, scope_of, warn_of_overlap
+from hp_jax.experiment.setup import Setup
 
 log = logging.getLogger("hp_jax")
 
 
-def ablate(config: Experiment) -> None:
+def ablate(setup: Setup) -> None:
     """Evaluates every mask of `config.ablation.sets` on `config.ablation.split` into out/ablation;
     mask 0 is the full model."""
-    setup, settings = load(config), config.ablation
-    scope_AH = _part(setup, settings.rows)
-    for name, masks_MAH in {name: _masks(setup, name, scope_AH) for name in settings.sets}.items():
+    config = setup.config
+    settings, scope_AH = config.ablation, scope_of(setup, config.ablation.rows)
+    masks = {name: mask_set(setup, name, scope_AH) for name in settings.sets}
+    for name, masks_MAH in masks.items():
         splits = {"test": settings.split}
         if name == "prefixes" and settings.order == "importance":
             splits = {"score": config.importance.split} | splits
-            _warn_of_overlap(setup, splits)
-        store = _grid(
-            setup, f"ablation/{name}", name, masks_MAH, splits, "test", part=settings.part
-        )
+            warn_of_overlap(setup, splits)
+        request = GridRequest(f"ablation/{name}", name, masks_MAH, splits, part=settings.part)
+        store = fill(setup, request)
         missing = int((~store.done()).sum())
         if missing:
             log.info(

@@ -5,23 +5,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
 from hp_jax.config import Data, ParallelData
 from hp_jax.data import glue, labelled
 from hp_jax.data.labelled import Labelled
-from hp_jax.data.parallel import Parallel, read_parallel
-from hp_jax.grid.evaluate import Postprocess
-from hp_jax.metrics import TextMetric
+from hp_jax.data.parallel import Parallel, read_whole
+from hp_jax.grid.whole import Postprocess, as_they_are
+from hp_jax.metrics import TextMetric, metric_of
+from hp_jax.models.classification import Classification
+from hp_jax.models.translation import Translation
 from hp_jax.storage.store import Axes, Items
 from hp_jax.task import Batch
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs
-from hp_jax.text.tokenizer import Examples, encode, save_tokenizer
+from hp_jax.text.tokenizer import Examples, encode
 
 Text = Labelled | Parallel
 Encoded = Examples | Pairs
@@ -35,11 +37,22 @@ class Corpus(Protocol):
     def data(self) -> Data | ParallelData:
         """Where text comes from and how it is batched."""
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, if there are any."""
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether examples that are too long are left out for training."""
+
+    def task(self, config: Any) -> Any:
+        """A model of that config with its loss, and how it is evaluated."""
+
     def about(self) -> dict[str, Any]:
         """What a manifest says of the task and its metric; `metrics.metric_of` reads it."""
 
     def read(self, split: str) -> Text:
-        """A split's text."""
+        """The text of a whole split."""
 
     def encode(self, text: Any, *, training: bool = False) -> Encoded:
         """Token ids; for training, examples that are too long are left out where cutting them would
@@ -52,9 +65,6 @@ class Corpus(Protocol):
     def postprocess(self, examples: Any) -> Postprocess:
         """From a model's values to those that are kept."""
 
-    def save(self, folder: Path) -> None:
-        """The tokenizer or codec, beside the model's parameters."""
-
 
 @dataclasses.dataclass(frozen=True)
 class LabelledCorpus:
@@ -66,6 +76,11 @@ class LabelledCorpus:
     """The model's, in its order."""
     types: int
     """Token types that the model has."""
+    leaves_out: ClassVar = False
+
+    def task(self, config: BertConfig) -> Classification:
+        """Cross-entropy with gold labels, and predicted labels."""
+        return Classification(config)
 
     def about(self) -> dict[str, Any]:
         """The task, its metric and labels."""
@@ -74,8 +89,8 @@ class LabelledCorpus:
         return named | {"positive": self.labels.index(spec.labels[1])}
 
     def read(self, split: str) -> Labelled:
-        """A split's text."""
-        return labelled.read(self.data, split)
+        """The text of a whole split."""
+        return labelled.read_whole(self.data, split)
 
     def encode(self, text: Labelled, *, training: bool = False) -> Examples:
         """Token ids, cut to the maximum length."""
@@ -92,11 +107,7 @@ class LabelledCorpus:
 
     def postprocess(self, examples: Examples) -> Postprocess:
         """Everything is kept as it is."""
-        return lambda batch, values: values
-
-    def save(self, folder: Path) -> None:
-        """`tokenizer.json`."""
-        save_tokenizer(folder, self.tokenizer)
+        return as_they_are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +118,14 @@ class ParallelCorpus:
     codec: Codec
     metric: str
     tokenize: str
+    decoding: Decoding
+    """How translations are made, if the metric needs them."""
+    labels: ClassVar = ()
+    leaves_out: ClassVar = True
+
+    def task(self, config: Seq2SeqConfig) -> Translation:
+        """Cross-entropy under teacher forcing, and translations."""
+        return Translation(config, self.decoding if self.translates else None)
 
     def about(self) -> dict[str, Any]:
         """The languages, the metric and, for those of text, sacreBLEU's signatures."""
@@ -119,15 +138,18 @@ class ParallelCorpus:
             "signatures": {metric.name: metric.signature() for metric in self._metrics()}
         }
 
+    @property
+    def translates(self) -> bool:
+        """Whether the metric needs the model's translations."""
+        return metric_of({"metric": self.metric, "tokenize": self.tokenize}).of_translations
+
     def _metrics(self) -> tuple[TextMetric, ...]:
         """What is counted of each translation; nothing if none is made."""
-        if self.metric == "token_accuracy":
-            return ()
-        return TextMetric("bleu", self.tokenize), TextMetric("chrf")
+        return (TextMetric("bleu", self.tokenize), TextMetric("chrf")) if self.translates else ()
 
     def read(self, split: str) -> Parallel:
-        """A split's text."""
-        return read_parallel(self.data, split)
+        """The text of a whole split."""
+        return read_whole(self.data, split)
 
     def encode(self, text: Parallel, *, training: bool = False) -> Pairs:
         """Token ids; over-long pairs are left out of training, and cut otherwise."""
@@ -165,7 +187,3 @@ class ParallelCorpus:
             return kept
 
         return counted
-
-    def save(self, folder: Path) -> None:
-        """`text.json` and its files."""
-        self.codec.save(folder)

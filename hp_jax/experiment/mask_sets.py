@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hp_jax import heads
@@ -15,7 +13,7 @@ from hp_jax.config import Ablation, RandomSets
 from hp_jax.mask_files import file_masks, prefixes
 from hp_jax.pruning import prune
 
-ENUMERATED: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+ENUMERATED: Mapping[str, Callable[[heads.Array], np.ndarray]] = {
     "one_off": heads.one_off,
     "one_on": heads.one_on,
     "pairs": heads.pairs,
@@ -27,8 +25,8 @@ ENUMERATED: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 def masks_of(
     name: str,
     settings: Ablation,
-    present_AH: jax.Array,
-    scope_AH: jax.Array,
+    present_AH: np.ndarray,
+    scope_AH: np.ndarray,
     rows: Sequence[str],
     importance: Callable[[], np.ndarray],
 ) -> np.ndarray:
@@ -38,7 +36,6 @@ def masks_of(
     importance: gives the scores `[A, H]`, if they are needed.  ValueError for settings, and for
     files' contents, that do not fit the model; FileNotFoundError.
     """
-    masks_MAH: heads.Array
     if name == "file":
         path = _file(settings.masks, "masks")
         masks_MAH = _within(file_masks(path, present_AH, rows), present_AH, scope_AH, rows)
@@ -59,7 +56,7 @@ def masks_of(
     return np.concatenate([present_AH[None], masks_MAH | (present_AH & ~scope_AH)[None]])
 
 
-def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
+def random_sets(settings: RandomSets, mask_AH: np.ndarray) -> np.ndarray:
     """Random subsets of the living heads removed, `[M, A, H]`; one that is drawn twice is there
     once.
 
@@ -76,16 +73,16 @@ def random_sets(settings: RandomSets, mask_AH: jax.Array) -> jax.Array:
     drawn: dict[bytes, np.ndarray] = {}
     for count in sorted(counts):
         key = jax.random.fold_in(jax.random.key(settings.seed), count)
-        keys_M = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(settings.count))
-        off = functools.partial(heads.random_off, mask_AH=mask_AH, n=count, count=1)
-        drawn |= {off_AH.tobytes(): off_AH for off_AH in np.asarray(jax.vmap(off)(keys_M)[:, 0])}
-    return jnp.stack(list(drawn.values()))
+        for number in range(settings.count):
+            (off_AH,) = heads.random_off(jax.random.fold_in(key, number), mask_AH, count, 1)
+            drawn[off_AH.tobytes()] = off_AH
+    return np.stack(list(drawn.values()))
 
 
 def _within(
-    named: Sequence[tuple[str, jax.Array]],
-    present_AH: jax.Array,
-    scope_AH: jax.Array,
+    named: Sequence[tuple[str, np.ndarray]],
+    present_AH: np.ndarray,
+    scope_AH: np.ndarray,
     rows: Sequence[str],
 ) -> np.ndarray:
     """A file's masks `[M, A, H]`, if they are without heads of `scope_AH` alone."""

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import logging
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, get_args
 
-import jax
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.config import Experiment
-from hp_jax.experiment.grids import _grid, _masks, _part, _warn_of_overlap
+from hp_jax.config import Order
+from hp_jax.experiment.grids import GridRequest, fill, mask_set, scope_of, warn_of_overlap
 from hp_jax.experiment.recovery import Recovery
-from hp_jax.experiment.results import _write, results
-from hp_jax.experiment.scoring import _importance, _importance_inputs, _normalized
-from hp_jax.experiment.setup import Setup, load
+from hp_jax.experiment.results import Results, open_results, write
+from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs, normalized
+from hp_jax.experiment.setup import Setup
 from hp_jax.importance import head_importance
+from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import agreed
@@ -26,137 +26,191 @@ from hp_jax.storage.files import local_folder
 from hp_jax.storage.store import Items
 from hp_jax.task import Params
 
-log = logging.getLogger("hp_jax")
+Method = Literal["calibrate", "retrain"]
 
 
-def prune_orders(config: Experiment) -> None:
-    """Prunes in every order of `config.pruning.orders`, from each part of the heads in
-    `config.pruning.rows`, and measures each curve on `config.pruning.test`, into out/pruning;
-    and each once more with every recovery that is asked for."""
-    setup, settings = load(config), config.pruning
-    kinds: dict[Literal["calibrate", "retrain"], int] = {
-        "calibrate": settings.calibrate,
-        "retrain": settings.retrain_steps,
-    }
-    if any(kinds.values()):
-        local_folder(config.out)  # for the recovered models
-    splits = {"score": config.importance.split, "select": settings.select, "test": settings.test}
-    _warn_of_overlap(
-        setup, splits | ({"retrain": config.train.split} if settings.retrain_steps else {})
-    )
+def prune_orders(setup: Setup) -> None:
+    """Prunes in every order of `config.pruning.orders`, from each scope of `config.pruning.rows`,
+    and measures each curve on `config.pruning.test`, into out/pruning; and each once more with
+    every recovery that is asked for."""
+    settings = setup.config.pruning
+    _check(setup)
     for order, rows in itertools.product(settings.orders, settings.rows):
-        scope_AH = _part(setup, () if rows == "all" else (rows,))
-        counts = list(settings.heads) or heads.removal_counts(
-            len(heads.living_heads(scope_AH)), settings.shares, rounding=settings.rounding
-        )
-        counts = (
-            counts if counts[0] == 0 else [0, *counts]
-        )  # the full model, with which every mask is compared
-        where = f"pruning/{order}" if rows == "all" else f"pruning/{order}.{rows}"
-        score_fn, splits, inputs = _order(setup, order)
-        masks_MAH = _ranking(setup, where, score_fn, scope_AH, counts, splits, inputs)
-        _grid(
-            setup, f"{where}/test", "pruning", masks_MAH, splits | {"test": settings.test}, "test"
-        )
-        for kind in (kind for kind, amount in kinds.items() if amount):
-            recovery = Recovery(kind, setup, f"{where}/{kind}")
-            told, own_MAH = splits | {kind: recovery.split}, masks_MAH
-            if (
-                kind == "retrain" and order == "re_estimated"
-            ):  # each step's scores are those of the model that was retrained
-                score_fn, _, inputs = _order(setup, order, recovery.model)
-                own_MAH = _ranking(
-                    setup,
-                    recovery.where,
-                    score_fn,
-                    scope_AH,
-                    counts,
-                    told,
-                    inputs | recovery.inputs,
-                )
-            told |= {"test": settings.test}
-            _grid(
-                setup, f"{recovery.where}/test", "pruning", own_MAH, told, "test", recovery=recovery
-            )
+        curve = Curve(setup, order, rows)
+        scorer = scorer_of(setup, order)
+        masks_MAH = curve.rank(curve.folder, scorer)
+        curve.measure(curve.folder, masks_MAH, scorer.splits)
+        for method in _methods(setup):
+            curve.recover(method, masks_MAH, scorer)
 
 
-def _order(
-    setup: Setup, order: str, model: Callable[[np.ndarray], Params] | None = None
-) -> tuple[Callable[[jax.Array], np.ndarray], dict[str, str], dict[str, str]]:
-    """An order's score function, the splits that it looks at, and hashes of what it depends on.
+def _methods(setup: Setup) -> list[Method]:
+    """The recoveries that are asked for."""
+    settings = setup.config.pruning
+    amounts = {"calibrate": settings.calibrate, "retrain": settings.retrain_steps}
+    return [method for method in get_args(Method) if amounts[method]]
+
+
+def _check(setup: Setup) -> None:
+    """Before anything is computed: a place for recovered models, and a word about splits that share
+    examples."""
+    config, methods = setup.config, _methods(setup)
+    if methods:
+        local_folder(config.out)
+    splits = {"score": config.importance.split, "select": config.pruning.select}
+    splits |= {"retrain": config.train.split} if "retrain" in methods else {}
+    warn_of_overlap(setup, splits | {"test": config.pruning.test})
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+class Scorer(NamedTuple):
+    """What an order goes by."""
+
+    score: Callable[[np.ndarray], np.ndarray]
+    """Scores `[A, H]` of the heads of a mask."""
+    splits: dict[str, str]
+    """Those that it looks at, by job."""
+    inputs: dict[str, str]
+    """Hashes of what it depends on."""
+
+
+def scorer_of(
+    setup: Setup, order: Order, model: Callable[[np.ndarray], Params] | None = None
+) -> Scorer:
+    """What an order goes by.
 
     model: the parameters of which the re-estimated order asks at a mask; default: the setup's.
     """
-    settings = setup.config.importance
     if order == "oracle":
-        splits = {"select": setup.config.pruning.select}
-        ablation = setup.config.ablation
-        same = splits["select"] == ablation.split and not ablation.rows
-        where = "ablation/one_off" if same else "pruning/oracle/select"
-        store = _grid(
-            setup, where, "one_off", _masks(setup, "one_off", setup.present_AH), splits, "select"
-        )
-        values = {name: store.read(name) for name in store.manifest["arrays"]}
-        worth_M = -values["loss"].sum(1, dtype=np.float64)
-        if setup.config.pruning.oracle == "metric":
-            worth_M = setup.metric.score(setup.metric.statistics(values).sum(-2, dtype=np.int64))
-        score_AH = oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
-        return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
-    splits = {"score": settings.split}
+        return _fixed(_oracle(setup), {"select": setup.config.pruning.select})
+    splits = {"score": setup.config.importance.split}
     if order == "one_shot":
-        score_AH = _importance(setup)
-        return lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)}
-    examples = setup.examples(settings.split)
-    scored = setup.batches(examples)
+        return _fixed(importance(setup), splits)
+    examples = setup.examples(splits["score"])
+    scored, estimator = setup.batches_of(examples), estimator_of(setup)
 
-    def re_estimate(mask_AH: jax.Array) -> np.ndarray:
-        params = model(np.asarray(mask_AH)) if model else setup.params
-        score_AH = head_importance(
-            setup.task, params, scored, mask_AH, per=settings.per, measure=settings.measure
-        )
-        return _normalized(setup, score_AH, mask_AH)
+    def re_estimate(mask_AH: np.ndarray) -> np.ndarray:
+        params = model(mask_AH) if model else setup.params
+        score_AH = head_importance(setup.task, params, scored, mask_AH, estimator=estimator)
+        return normalized(setup, score_AH, mask_AH)
 
-    return re_estimate, splits, _importance_inputs(setup, examples) | {"norm": str(settings.norm)}
+    norm = {"norm": str(setup.config.importance.norm)}
+    return Scorer(re_estimate, splits, importance_inputs(setup, examples) | norm)
 
 
-def _ranking(
-    setup: Setup,
-    where: str,
-    score_fn: Callable[[jax.Array], np.ndarray],
-    scope_AH: jax.Array,
-    counts: Sequence[int],
-    splits: dict[str, str],
-    inputs: dict[str, str],
-) -> np.ndarray:
-    """The masks of all steps, in which only heads of `scope_AH` go; each step's scores and starting
-    mask are kept."""
-    steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
-    shape = (steps, *setup.present_AH.shape)
-    floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~scope_AH
-    store = results(
-        setup,
-        f"{where}/ranking",
-        "ranking",
-        splits=splits,
-        inputs=inputs
-        | {
-            "steps": fingerprint.of_json([list(counts), floor]),
-            "part": fingerprint.of_arrays(scope_AH),
-        },
-        fixed={"removed": (("mask",), np.array(counts, np.int32))},
-        items={
-            name: Items(("step", "row", "head"), shape, dtype)
-            for name, dtype in (("score", "float64"), ("mask", "bool"))
-        },
-        chunk=1,
+def _fixed(score_AH: np.ndarray, splits: dict[str, str]) -> Scorer:
+    """The same scores whatever the mask."""
+    return Scorer(lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)})
+
+
+def _oracle(setup: Setup) -> np.ndarray:
+    """What is lost without each head alone on `config.pruning.select`."""
+    settings, ablation = setup.config.pruning, setup.config.ablation
+    done_already = settings.select == ablation.split and not ablation.rows
+    request = GridRequest(
+        "ablation/one_off" if done_already else "pruning/oracle/select",
+        "one_off",
+        mask_set(setup, "one_off", setup.present_AH),
+        {"select": settings.select},
+        measured="select",
     )
-    place = iter(track(range(steps), where, total=steps, unit="steps"))
+    store = fill(setup, request)
+    values = {name: store.read(name) for name in store.manifest["arrays"]}
+    metric = MeanLoss() if settings.oracle == "loss" else setup.metric
+    worth_M = worth(metric, scores(metric, values))
+    return oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
 
-    def remembered(scope_AH: jax.Array) -> np.ndarray:
-        step, mask_AH = next(place), scope_AH | others_AH
-        if not agreed(store.done())[step]:
-            score_AH = np.asarray(score_fn(mask_AH), np.float64)
-            _write(store, step, {"score": score_AH[None], "mask": np.asarray(mask_AH)[None]})
-        return store.read("score")[step]
 
-    return np.asarray(prune(remembered, scope_AH, counts, floor=floor) | others_AH[None])
+# --- curves --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One order in which heads go, from all rows or from those of one type of attention."""
+
+    setup: Setup
+    order: Order
+    rows: str
+    """`all`, or a type of attention or a row."""
+
+    @property
+    def folder(self) -> str:
+        """Where it is kept, below the experiment's folder."""
+        return f"pruning/{self.order}" + f".{self.rows}" * (self.rows != "all")
+
+    @property
+    def scope_AH(self) -> np.ndarray:
+        """The heads that may go."""
+        return scope_of(self.setup, () if self.rows == "all" else (self.rows,))
+
+    @property
+    def counts(self) -> list[int]:
+        """How many heads are gone at each point; 0 first, the full model, with which every mask is
+        compared."""
+        settings = self.setup.config.pruning
+        living = len(heads.living_heads(self.scope_AH))
+        counts = list(settings.heads) or heads.removal_counts(
+            living, settings.shares, rounding=settings.rounding
+        )
+        return counts if counts[0] == 0 else [0, *counts]
+
+    def rank(
+        self, folder: str, scorer: Scorer, more: Mapping[str, str] | None = None
+    ) -> np.ndarray:
+        """The masks of all points `[M, A, H]`; each step's scores and the mask that it starts from
+        are kept.
+
+        more: hashes of what the scores depend on besides the scorer's own.
+        """
+        setup, scope_AH, counts = self.setup, self.scope_AH, self.counts
+        steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
+        shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
+        floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~scope_AH
+        inputs = {
+            "steps": fingerprint.of_json([counts, floor]),
+            "part": fingerprint.of_arrays(scope_AH),
+        }
+        results = Results(
+            folder=f"{folder}/ranking",
+            kind="ranking",
+            splits=scorer.splits,
+            inputs=scorer.inputs | inputs | dict(more or {}),
+            fixed={"removed": (("mask",), np.array(counts, np.int32))},
+            items={"score": Items(axes, shape, "float64"), "mask": Items(axes, shape, "bool")},
+            chunk=1,
+        )
+        store = open_results(setup, results)
+        numbers = iter(track(range(steps), folder, total=steps, unit="steps"))
+
+        def remembered(scope_AH: np.ndarray) -> np.ndarray:
+            step, mask_AH = next(numbers), scope_AH | others_AH
+            if not agreed(store.done())[step]:
+                score_AH = np.asarray(scorer.score(mask_AH), np.float64)
+                write(store, step, {"score": score_AH[None], "mask": mask_AH[None]})
+            return store.read("score")[step]
+
+        return prune(remembered, scope_AH, counts, floor=floor) | others_AH[None]
+
+    def measure(
+        self,
+        folder: str,
+        masks_MAH: np.ndarray,
+        splits: Mapping[str, str],
+        recovery: Recovery | None = None,
+    ) -> None:
+        """Evaluates the masks on `config.pruning.test`; `splits` were looked at before."""
+        splits = dict(splits) | {"test": self.setup.config.pruning.test}
+        request = GridRequest(f"{folder}/test", "pruning", masks_MAH, splits, recovery=recovery)
+        fill(self.setup, request)
+
+    def recover(self, method: Method, masks_MAH: np.ndarray, scorer: Scorer) -> None:
+        """Measures the curve of recovered models; where these decide the re-estimated order, it is
+        another one."""
+        recovery = Recovery(method, self.setup, f"{self.folder}/{method}")
+        splits = scorer.splits | {method: recovery.split}
+        if method == "retrain" and self.order == "re_estimated":
+            own = scorer_of(self.setup, self.order, recovery.model)._replace(splits=splits)
+            masks_MAH = self.rank(recovery.where, own, recovery.inputs)
+        self.measure(recovery.where, masks_MAH, splits, recovery)

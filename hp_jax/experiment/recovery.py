@@ -17,8 +17,9 @@ import numpy as np
 from hp_jax.calibration import PASSES, RATE, calibrate, fold_scales
 from hp_jax.config import Train
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.results import _check_same, save_setup
-from hp_jax.experiment.setup import Setup, load_setup
+from hp_jax.experiment.results import check_same, provenance
+from hp_jax.experiment.setup import Setup
+from hp_jax.formats.model import load_model
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -41,7 +42,7 @@ class Recovery:
     parameters are trained with the heads fixed, starting from the model of the step before.
     """
 
-    kind: Literal["calibrate", "retrain"]
+    method: Literal["calibrate", "retrain"]
     setup: Setup
     where: str
 
@@ -49,12 +50,12 @@ class Recovery:
     def split(self) -> str:
         """Where it learns."""
         config = self.setup.config
-        return config.importance.split if self.kind == "calibrate" else config.train.split
+        return config.importance.split if self.method == "calibrate" else config.train.split
 
     @functools.cached_property
     def examples(self) -> Encoded:
         """What it learns from."""
-        return self.setup.examples(self.split, training=self.kind == "retrain")
+        return self.setup.examples(self.split, training=self.method == "retrain")
 
     @functools.cached_property
     def recipe(self) -> Train:
@@ -77,10 +78,10 @@ class Recovery:
         config, data = self.setup.config, self.setup.corpus.data
         retrain = [config.pruning.retrain_steps, self.recipe]
         how: list[Any] = (
-            [config.pruning.calibrate, PASSES, RATE] if self.kind == "calibrate" else retrain
+            [config.pruning.calibrate, PASSES, RATE] if self.method == "calibrate" else retrain
         )
         how += [
-            self.kind,
+            self.method,
             config.seed,
             config.train.batch,
             config.train.batch_tokens,
@@ -88,7 +89,7 @@ class Recovery:
             config.dtype,
         ]
         return {
-            "model": self.setup.digest,
+            "model": self.setup.model.digest,
             "recovery": fingerprint.of_json(how),
             "recovery data": self.examples.fingerprint(),
         }
@@ -100,48 +101,45 @@ class Recovery:
         Masks are to come with less and less on: retraining goes on from the smallest of the larger
         models that are kept.
         """
-        removed = int((self.setup.task.present_AH & ~mask_AH).sum())
+        removed = int((self.setup.present_AH & ~mask_AH).sum())
         if not removed:
             return self.setup.params
-        larger = (
-            [n for n in range(1, removed) if is_model(self._folder(n))]
-            if self.kind == "retrain"
-            else []
-        )
-        start = (
-            read_json(self._folder(larger[-1]) / "config.json")["params"]
-            if larger
-            else self.setup.digest
-        )
+        larger = self._larger(removed)
+        folder, start = self._folder(removed), self.setup.model.digest
+        if larger:
+            start = read_json(self._folder(larger) / "config.json")["params"]
         inputs = self.inputs | {"mask": fingerprint.of_arrays(mask_AH), "start": start}
-        if is_model(self._folder(removed)):
-            about = read_json(self._folder(removed) / "config.json")
-            _check_same(about.get("recovery", {}).get("inputs", {}), inputs, self._folder(removed))
+        if is_model(folder):
+            found = read_json(folder / "config.json").get("recovery", {}).get("inputs", {})
+            check_same(found, inputs, folder)
         else:
-            params = self._load(larger[-1]) if larger else self.setup.params
-            if self.kind == "calibrate":
+            params = self._load(larger) if larger else self.setup.params
+            if self.method == "calibrate":
                 params, learned = self._calibrated(params, mask_AH)
             else:
                 params, learned = self._retrained(params, mask_AH, removed, inputs)
-            config, small = remove_heads(self.setup.task.config, params, mask_AH)
-            task: Any = self.setup.task  # of either kind, and of the config's
-            kept = dataclasses.replace(self.setup, task=dataclasses.replace(task, config=config))
-            save_setup(
-                self._folder(removed), kept, small, {"recovery": {"inputs": inputs, **learned}}
-            )
+            config, small = remove_heads(self.setup.model.config, params, mask_AH)
+            kept = dataclasses.replace(self.setup.model, config=config, params=small)
+            about = {"recovery": {"inputs": inputs, **learned}}
+            kept.save(folder, provenance(self.setup.config) | about)
             if jax.process_index() == 0:
                 shutil.rmtree(self._folder(removed, "states"), ignore_errors=True)
         return self._load(removed)
 
-    def _folder(self, removed: int, kind: str = "models") -> Path:
-        return local_folder(self.setup.config.out) / self.where / kind / f"{removed:02d}"
+    def _larger(self, removed: int) -> int:
+        """How many heads the smallest of the larger models that are kept lacks; 0: there is none,
+        or it is not what this method starts from."""
+        if self.method == "calibrate":
+            return 0
+        return max((n for n in range(1, removed) if is_model(self._folder(n))), default=0)
+
+    def _folder(self, removed: int, what: str = "models") -> Path:
+        return local_folder(self.setup.config.out) / self.where / what / f"{removed:02d}"
 
     def _load(self, removed: int) -> Params:
         """A kept model, with zeros for the heads that it lacks."""
-        kept = load_setup(self.setup.config, str(self._folder(removed)))
-        return remove_heads(*pad_heads(kept.task.config, kept.params), self.setup.task.present_AH)[
-            1
-        ]
+        kept = load_model(str(self._folder(removed)), self.setup.options)
+        return remove_heads(*pad_heads(kept.config, kept.params), self.setup.present_AH)[1]
 
     def _batches(self, first: int) -> Iterator[Batch]:
         """Batches without end, in the orders of the epochs from `first` on."""
@@ -162,7 +160,7 @@ class Recovery:
             "loss before": fitted.before,
             "loss after": fitted.after,
         }
-        return fold_scales(self.setup.task.config, params, fitted.scale_AH), learned
+        return fold_scales(self.setup.model.config, params, fitted.scale_AH), learned
 
     def _retrained(
         self, params: Params, mask_AH: np.ndarray, removed: int, inputs: dict[str, str]

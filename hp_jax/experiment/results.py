@@ -18,63 +18,65 @@ from hp_jax.config import Experiment
 from hp_jax.experiment.setup import Setup
 from hp_jax.sharding import agreed, wait_for_all
 from hp_jax.storage import fingerprint
-from hp_jax.storage.checkpoint import save_model
 from hp_jax.storage.store import Axes, Items, Store, create_store
-from hp_jax.task import Params
+
+PACKAGES = (
+    "hp_jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "tokenizers",
+    "sentencepiece",
+    "sacrebleu",
+    "numpy",
+)
+"""Whose versions are kept with results."""
 
 
-def _write(store: Store, start: int, values: Mapping[str, np.ndarray]) -> None:
-    """Of several processes, which all have the values, the first writes them."""
-    if jax.process_index() == 0:
-        store.write(start, values)
-    wait_for_all(store.path)
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """A store below the experiment's folder, to be made or gone on with."""
+
+    folder: str
+    kind: str
+    """What it holds: importance, gradients, grid or ranking."""
+    splits: Mapping[str, str]
+    """Which split had which job."""
+    inputs: Mapping[str, str]
+    """Hashes of what it depends on besides the model and the code."""
+    fixed: Mapping[str, tuple[Axes, np.ndarray]]
+    items: Mapping[str, Items]
+    chunk: int | Callable[[], int]
+    masks: str = ""
+    """The name of a grid's set of masks."""
 
 
-def save_setup(folder: Path, setup: Setup, params: Params, about: Mapping[str, Any]) -> None:
-    """A model folder of hp_jax with other parameters: the text side's files, `params/` and, last,
-    config.json with `about`."""
-    if jax.process_index() == 0:
-        setup.corpus.save(folder)
-    model = dataclasses.asdict(setup.task.config)
-    save_model(folder, model, params, about=provenance(setup.config) | dict(about))
-
-
-def results(
-    setup: Setup,
-    where: str,
-    kind: str,
-    *,
-    splits: dict[str, str],
-    inputs: dict[str, str],
-    fixed: Mapping[str, tuple[Axes, np.ndarray]],
-    items: Mapping[str, Items],
-    chunk: int | Callable[[], int],
-    masks: str = "",
-) -> Store:
-    """The store out/`where`: new, or continued if the model, the code and the other `inputs`
-    (hashes) are the same.
-
-    splits: which split had which job; masks: the name of a grid's set of masks; the rest as in
-    `create_store`.
-    """
+def open_results(setup: Setup, results: Results) -> Store:
+    """The store out/`folder`: new, or continued if the model, the code and the other inputs are the
+    same; otherwise ValueError.  See `create_store` for `fixed`, `items` and `chunk`."""
     about = provenance(setup.config) | setup.corpus.about()
     about |= {
-        "rows": list(setup.task.rows),
-        "heads": setup.task.present_AH.astype(int).tolist(),
-        "splits": splits,
-        "masks": masks,
+        "rows": list(setup.rows),
+        "heads": setup.present_AH.astype(int).tolist(),
+        "splits": dict(results.splits),
+        "masks": results.masks,
     }
-    model = {"model": setup.digest, "architecture": fingerprint.of_json(setup.task.config)}
-    code = {"version of hp_jax": importlib.metadata.version("hp_jax")}
-    path = f"{setup.config.out.rstrip('/')}/{where}"  # a folder or a bucket
+    own = {
+        "version of hp_jax": importlib.metadata.version("hp_jax"),
+        "model": setup.model.digest,
+        "architecture": fingerprint.of_json(setup.model.config),
+    }
+    path = f"{setup.config.out.rstrip('/')}/{results.folder}"  # a folder or a bucket
     store = create_store(
         path,
-        kind,
-        fingerprint=model | code | inputs,
+        results.kind,
+        fingerprint=own | dict(results.inputs),
         about=about,
-        fixed=fixed,
-        items=items,
-        chunk=chunk,
+        fixed=results.fixed,
+        items=results.items,
+        chunk=results.chunk,
     )
     maker = np.array(store.manifest.get("process", 0))
     if agreed(maker) != maker:
@@ -85,36 +87,32 @@ def results(
     return store
 
 
-def provenance(config: Experiment) -> dict[str, Any]:
-    """Config, versions, devices, seed, command, process and time of a computation."""
-    packages = (
-        "hp_jax",
-        "jax",
-        "jaxlib",
-        "flax",
-        "optax",
-        "orbax-checkpoint",
-        "tokenizers",
-        "sentencepiece",
-        "sacrebleu",
-        "numpy",
-    )
-    return {
-        "experiment": dataclasses.asdict(config),
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in packages},
-        "devices": [device.device_kind for device in jax.devices()],
-        "seed": config.seed,
-        "command": sys.argv,
-        "process": jax.process_index(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+def write(store: Store, start: int, values: Mapping[str, np.ndarray]) -> None:
+    """Of several processes, which all have the values, the first writes them."""
+    if jax.process_index() == 0:
+        store.write(start, values)
+    wait_for_all(store.path)
 
 
-def _check_same(found: dict[str, str], expected: dict[str, str], path: Path) -> None:
+def check_same(found: Mapping[str, str], expected: Mapping[str, str], path: Path) -> None:
+    """ValueError if what is at `path` was made from other input: hashes that differ are named."""
     differ = fingerprint.differing(found, expected)
     if differ:
         raise ValueError(
             f"{path} was made from other input (different {', '.join(differ)}); choose another "
             "--out or delete it"
         )
+
+
+def provenance(config: Experiment) -> dict[str, Any]:
+    """Config, versions, devices, seed, command, process and time of a computation."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "experiment": dataclasses.asdict(config),
+        "versions": {"python": platform.python_version()} | versions,
+        "devices": [device.device_kind for device in jax.devices()],
+        "seed": config.seed,
+        "command": sys.argv,
+        "process": jax.process_index(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

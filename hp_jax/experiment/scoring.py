@@ -7,77 +7,77 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from hp_jax.config import Experiment
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.results import _write, results
-from hp_jax.experiment.setup import Setup, load
-from hp_jax.importance import Sums, example_gradients, normalize_rows, sum_importance
+from hp_jax.experiment.results import Results, open_results, write
+from hp_jax.experiment.setup import Setup
+from hp_jax.importance import (
+    MeanGradient,
+    example_gradients,
+    importance_sums,
+    normalize_rows,
+    sum_importance,
+)
 from hp_jax.progress import track
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.store import Items
 from hp_jax.task import Batch
 
-PART = 32
-"""Batches of importance that are saved together."""
+BATCHES = 32
+"""Those whose sums are saved together, as one part."""
+AXES = {1: ("part", "row"), 2: ("part", "row", "head")}
+"""Names of the axes of an estimator's sums, by how many they have."""
 
 
-def importance(config: Experiment) -> np.ndarray:
+def importance(setup: Setup) -> np.ndarray:
     """Head importance `[A, H]` on `config.importance.split`, row-normalised as configured; kept in
     out/importance."""
-    return _importance(load(config))
-
-
-def _importance(setup: Setup) -> np.ndarray:
-    settings = setup.config.importance
+    settings, estimator = setup.config.importance, estimator_of(setup)
     examples = setup.examples(settings.split)
-    scored = setup.batches(examples)
-    starts = range(0, len(scored), PART)
-    shape = (len(starts), *setup.present_AH.shape)
-    store = results(
-        setup,
-        "importance",
-        "importance",
+    scored = setup.batches_of(examples)
+    starts = range(0, len(scored), BATCHES)
+    shapes = jax.eval_shape(
+        lambda params, batch: importance_sums(
+            setup.task, params, batch, setup.present_AH, estimator=estimator
+        ),
+        setup.params,
+        scored[0],
+    )
+    items = {
+        name: Items(AXES[len(sums.shape)], (len(starts), *sums.shape), "float64")
+        for name, sums in shapes.items()
+    }
+    results = Results(
+        folder="importance",
+        kind="importance",
         splits={"score": settings.split},
-        inputs=_importance_inputs(setup, examples),
-        fixed={"mask": (("row", "head"), np.asarray(setup.present_AH))},
-        items={
-            "total": Items(("part", "row", "head"), shape, "float64"),
-            "count": Items(("part", "row"), shape[:2], "float64"),
-        },
+        inputs=importance_inputs(setup, examples),
+        fixed={"mask": (("row", "head"), setup.present_AH)},
+        items=items,
         chunk=1,
     )
+    store = open_results(setup, results)
     todo = np.flatnonzero(~agreed(store.done())).tolist()
-    for part in track(
-        todo,
-        "importance",
-        total=len(starts),
-        done=len(starts) - len(todo),
-        unit=f"x {PART} batches",
-    ):
-        some = scored[starts[part] : starts[part] + PART]
-        sums = sum_importance(
-            setup.task,
-            setup.params,
-            some,
-            setup.present_AH,
-            per=settings.per,
-            measure=settings.measure,
-        )
-        _write(
-            store,
-            part,
-            {"total": np.asarray(sums.total_AH)[None], "count": np.asarray(sums.count_A)[None]},
-        )
+    done = len(starts) - len(todo)
+    unit = f"x {BATCHES} batches"
+    for part in track(todo, "importance", total=len(starts), done=done, unit=unit):
+        some = scored[starts[part] : starts[part] + BATCHES]
+        sums = sum_importance(setup.task, setup.params, some, setup.present_AH, estimator=estimator)
+        write(store, part, {name: value[None] for name, value in sums.items()})
     if settings.keep_gradients:
         _keep_gradients(setup, examples, scored)
-    values = store.read_items()
-    return _normalized(
-        setup, Sums(values["total"].sum(0), values["count"].sum(0)).score_AH, setup.present_AH
-    )
+    parts = store.read_items()
+    score_AH = estimator.scores({name: value.sum(0) for name, value in parts.items()})
+    return normalized(setup, score_AH, setup.present_AH)
 
 
-def _importance_inputs(setup: Setup, examples: Encoded) -> dict[str, str]:
+def estimator_of(setup: Setup) -> MeanGradient:
+    """The estimator that the experiment's settings name."""
+    settings = setup.config.importance
+    return MeanGradient(settings.per, settings.measure)
+
+
+def importance_inputs(setup: Setup, examples: Encoded) -> dict[str, str]:
     """Hashes of what the sums depend on; the batching decides which examples a stored part
     holds."""
     settings, data = setup.config.importance, setup.corpus.data
@@ -88,25 +88,23 @@ def _importance_inputs(setup: Setup, examples: Encoded) -> dict[str, str]:
     }
 
 
-def _normalized(setup: Setup, score_AH: np.ndarray, mask_AH: jax.Array) -> np.ndarray:
+def normalized(setup: Setup, score_AH: np.ndarray, mask_AH: np.ndarray) -> np.ndarray:
+    """Scores as the pruning orders take them: each row divided by its norm, as configured."""
     return normalize_rows(score_AH, mask_AH, norm=setup.config.importance.norm)
 
 
 def _keep_gradients(setup: Setup, examples: Encoded, scored: Sequence[Batch]) -> None:
     shape = (len(examples), *setup.present_AH.shape)
-    store = results(
-        setup,
-        "importance_gradients",
-        "gradients",
+    results = Results(
+        folder="importance_gradients",
+        kind="gradients",
         splits={"score": setup.config.importance.split},
         inputs={"data": examples.fingerprint()},
         fixed={"origin": (("example",), examples.origin_N)},
         items={"gradient": Items(("example", "row", "head"), shape, "float32")},
         chunk=4096,
     )
+    store = open_results(setup, results)
     if not agreed(store.done()).all():
-        _write(
-            store,
-            0,
-            {"gradient": example_gradients(setup.task, setup.params, scored, setup.present_AH)},
-        )
+        gradient_NAH = example_gradients(setup.task, setup.params, scored, setup.present_AH)
+        write(store, 0, {"gradient": gradient_NAH})

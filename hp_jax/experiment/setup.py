@@ -1,29 +1,28 @@
-"""What an experiment is about: a model with its data, and where the results on it are kept."""
+"""An experiment, loaded: a model with everything needed to feed it and to compare its masks."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
 from hp_jax.data import glue
 from hp_jax.data.batching import batches
 from hp_jax.data.parallel import read_parallel
-from hp_jax.experiment.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus
-from hp_jax.formats.model import load_classifier, load_translator
+from hp_jax.data.splits import read_split, rows_of
+from hp_jax.experiment.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus, Text
+from hp_jax.formats.families import family_of, family_with, task_of
+from hp_jax.formats.model import Model, load_model
+from hp_jax.formats.reading import Options
 from hp_jax.metrics import Metric, metric_of
-from hp_jax.models.classification import Classification
-from hp_jax.models.translation import Translation
 from hp_jax.sharding import wait_for_all
-from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local_folder
 from hp_jax.task import Batch, Params
@@ -37,57 +36,97 @@ log = logging.getLogger("hp_jax")
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A model with everything needed to feed it and to judge it."""
+    """A loaded experiment.
+
+    What it has read and encoded it keeps: every split is read and encoded once.
+    """
 
     config: Experiment
-    task: Classification | Translation
-    params: Params
+    model: Model
     corpus: Corpus
+    _texts: dict[str, Text] = dataclasses.field(default_factory=dict, repr=False, compare=False)
+    _encoded: dict[tuple[str, bool], Encoded] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @functools.cached_property
-    def digest(self) -> str:
-        """Hash of the parameters."""
-        return fingerprint.of_arrays(self.params)
+    def task(self) -> Any:
+        """The model with its loss, and how the experiment evaluates it."""
+        return self.corpus.task(self.model.config)
 
     @property
-    def present_AH(self) -> jax.Array:
-        """All heads that the model has."""
-        return jnp.asarray(self.task.present_AH)
+    def params(self) -> Params:
+        """The model's parameters."""
+        return self.model.params
 
     @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the mask's rows."""
+        return self.task.rows
+
+    @property
+    def present_AH(self) -> np.ndarray:
+        """All heads that the model has, as a mask."""
+        return self.task.present_AH
+
+    @functools.cached_property
     def metric(self) -> Metric:
-        """What masks are judged by."""
+        """What masks are compared by."""
         return metric_of(self.corpus.about())
 
-    def examples(self, split: str, *, training: bool = False) -> Encoded:
-        """The encoded examples of one split."""
-        return self.corpus.encode(self.corpus.read(split), training=training)
+    def text(self, split: str) -> Text:
+        """The text of a split or a slice of it, such as `train[:5000]`."""
 
-    def batches(self, examples: Encoded) -> Sequence[Batch]:
-        """Evaluation batches."""
+        def whole(name: str) -> Text:
+            if name not in self._texts:
+                text = self.corpus.read(name)
+                self._texts.update({name: text, text.split: text})  # a split may have two names
+            return self._texts[name]
+
+        return read_split(split, whole)
+
+    def examples(self, split: str, *, training: bool = False) -> Encoded:
+        """The encoded examples of a split; see `Corpus.encode` for `training`."""
+        text, training = self.text(split), training and self.corpus.leaves_out
+        encoded, whole = self._encoded, (text.split, training)
+        if whole in encoded:
+            kept = np.isin(encoded[whole].origin_N, text.origin_N)
+            return encoded[whole] if kept.all() else rows_of(encoded[whole], np.flatnonzero(kept))
+        key = whole if len(text) == len(self.text(text.split)) else (split, training)
+        if key not in encoded:
+            encoded[key] = self.corpus.encode(text, training=training)
+        return encoded[key]
+
+    def batches(self, split: str) -> Sequence[Batch]:
+        """Evaluation batches of a split."""
+        return self.batches_of(self.examples(split))
+
+    def batches_of(self, examples: Encoded) -> Sequence[Batch]:
+        """Evaluation batches of encoded examples."""
         data = self.corpus.data
-        return batches(
-            examples,
-            size=0 if data.batch_tokens else data.batch,
-            tokens=data.batch_tokens,
-            buckets=data.buckets,
-        )
+        size = 0 if data.batch_tokens else data.batch
+        return batches(examples, size=size, tokens=data.batch_tokens, buckets=data.buckets)
 
     def training_batches(self, examples: Encoded, epoch: int) -> Sequence[Batch]:
         """Batches of one epoch in random order, which the seed and the epoch decide."""
         recipe, shuffle = self.config.train, np.random.default_rng([self.config.seed, epoch])
-        size = 0 if recipe.batch_tokens else recipe.batch
+        size, buckets = 0 if recipe.batch_tokens else recipe.batch, self.corpus.data.buckets
         return batches(
-            examples,
-            size=size,
-            tokens=recipe.batch_tokens,
-            buckets=self.corpus.data.buckets,
-            shuffle=shuffle,
+            examples, size=size, tokens=recipe.batch_tokens, buckets=buckets, shuffle=shuffle
         )
+
+    def with_params(self, params: Params) -> Setup:
+        """The same with other parameters."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, params=params))
+
+    @property
+    def options(self) -> Options:
+        """How this experiment reads models."""
+        return options_of(self.config, self.corpus.labels)
 
 
 def load(config: Experiment) -> Setup:
-    """The model that was trained in this experiment, or `config.model` if none was."""
+    """The experiment with the model that was trained in it, or with `config.model` if none was."""
     trained = Path(config.out) / "model"
     if not is_model(trained) and not config.model:
         raise FileNotFoundError(
@@ -99,66 +138,68 @@ def load(config: Experiment) -> Setup:
 
 
 def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
-    """`model` for the experiment's task.  ValueError if they do not fit.
+    """The experiment with `model`.  ValueError if they do not fit.
 
     fresh: before training; a classifier is made where there is none, and a whole translation model
     if `model` is empty.
     """
-    if isinstance(config, ClassificationExperiment):
-        return _classifier(config, model, fresh)
-    if isinstance(config, TranslationExperiment):
-        return _translator(config, model, fresh)
-    raise TypeError(
-        "expected a ClassificationExperiment or a TranslationExperiment, but got "
-        f"{type(config).__name__}"
-    )
+    if type(config) not in KINDS:
+        kinds = " or a ".join(kind.__name__ for kind in KINDS)
+        raise TypeError(f"expected a {kinds}, but got {type(config).__name__}")
+    setup = KINDS[type(config)](config, model, fresh)
+    room = setup.model.config.room
+    if room is not None and config.data.max_length > room:  # type: ignore[attr-defined]
+        longest = config.data.max_length  # type: ignore[attr-defined]
+        raise ValueError(f"max_length is {longest}, but {model} has {room} positions")
+    return setup
 
 
-def _classifier(config: ClassificationExperiment, model: str, fresh: bool) -> Setup:
-    spec = glue.spec(config.data)
-    compute: dict[str, Any] = {"dtype": config.dtype, "kernel": config.kernel}
-    own, params, tokenizer = load_classifier(
-        model, labels=spec.labels, seed=config.seed, fresh=fresh, **compute
-    )
-    room = own.positions - own.first_position
-    if config.data.max_length > room:
-        raise ValueError(
-            f"max_length is {config.data.max_length}, but {model} has {room} positions"
-        )
-    return Setup(
-        config,
-        Classification(own),
-        params,
-        LabelledCorpus(config.data, tokenizer, own.labels, own.types),
-    )
+def options_of(config: Experiment, labels: tuple[str, ...] = (), *, fresh: bool = False) -> Options:
+    """How an experiment reads models."""
+    return Options(config.dtype, config.kernel, labels, fresh, config.seed)
 
 
-def _translator(config: TranslationExperiment, model: str, fresh: bool) -> Setup:
-    decoding = None if config.metric == "token_accuracy" else config.decoding
-    compute: dict[str, Any] = {"dtype": config.dtype, "kernel": config.kernel}
-    if model or not fresh:
-        own, params, codec = load_translator(model, **compute)
+def _classifier(config: ClassificationExperiment, name: str, fresh: bool) -> Setup:
+    labels = glue.spec(config.data).labels
+    family = family_with({"labels": labels})
+    model = load_model(name, options_of(config, labels, fresh=fresh), family=family)
+    own: Any = model.config
+    return Setup(config, model, LabelledCorpus(config.data, model.text, own.labels, own.types))
+
+
+def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:
+    if name or not fresh:
+        family = family_of(config.architecture)
+        model = load_model(name, options_of(config), family=family)
     else:
-        codec = vocabulary(config)
-        own = dataclasses.replace(
-            config.architecture,
-            source_vocab=codec.source_vocab,
-            target_vocab=codec.target_vocab,
-            eos=codec.eos,
-            pad=codec.pad,
-            start=codec.eos,
-            never=(codec.pad,),
-            dtype=config.dtype,
-            kernel=config.kernel,
-        )
-        params = jax.jit(Translation(own).init)(jax.random.key(config.seed))
-    room = own.max_positions - own.first_position
-    if own.positions == "learned" and config.data.max_length > room:
-        raise ValueError(
-            f"max_length is {config.data.max_length}, but {model} has {room} positions"
-        )
-    corpus = ParallelCorpus(config.data, codec, config.metric, config.tokenize)
-    return Setup(config, Translation(own, decoding), params, corpus)
+        model = _new_translator(config)
+    text = config.data, model.text
+    corpus = ParallelCorpus(*text, config.metric, config.tokenize, config.decoding)
+    return Setup(config, model, corpus)
+
+
+def _new_translator(config: TranslationExperiment) -> Model:
+    """A model of the given architecture with fresh parameters, for the vocabulary of its text."""
+    codec = vocabulary(config)
+    own = dataclasses.replace(
+        config.architecture,
+        source_vocab=codec.source_vocab,
+        target_vocab=codec.target_vocab,
+        eos=codec.eos,
+        pad=codec.pad,
+        start=codec.eos,
+        never=(codec.pad,),
+        dtype=config.dtype,
+        kernel=config.kernel,
+    )
+    return Model(own, jax.jit(task_of(own).init)(jax.random.key(config.seed)), codec)
+
+
+KINDS: dict[type[Experiment], Callable[[Any, str, bool], Setup]] = {
+    ClassificationExperiment: _classifier,
+    TranslationExperiment: _translator,
+}
+"""How each kind of experiment is loaded."""
 
 
 def vocabulary(config: TranslationExperiment) -> Codec:
@@ -168,8 +209,7 @@ def vocabulary(config: TranslationExperiment) -> Codec:
     if jax.process_index() == 0 and not (folder / "text.json").is_file():
         text = read_parallel(config.data, config.train.split)
         log.info("training a vocabulary of %d on %d pairs", config.vocabulary, len(text))
-        SentencePiece(train_sentencepiece([*text.source, *text.target], config.vocabulary)).save(
-            folder
-        )
+        pieces = train_sentencepiece([*text.source, *text.target], config.vocabulary)
+        SentencePiece(pieces).save(folder)
     wait_for_all(str(folder))
     return load_codec(folder)

@@ -12,9 +12,10 @@ import numpy as np
 
 from hp_jax.config import Experiment
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.results import _check_same, save_setup
+from hp_jax.experiment.results import check_same, provenance
 from hp_jax.experiment.setup import Setup, load_setup
-from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.grid import Grid
+from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
@@ -25,13 +26,15 @@ from hp_jax.train import train
 log = logging.getLogger("hp_jax")
 
 
-def train_model(config: Experiment) -> None:
-    """Trains or fine-tunes `config.model` (or a new translation model) into out/model."""
+def train_model(config: Experiment) -> Setup:
+    """Trains or fine-tunes `config.model` (or a new translation model) into out/model; the
+    experiment with that model, for the steps that follow."""
     out, recipe = local_folder(config.out), config.train
     setup = load_setup(config, config.model, fresh=True)
-    training, judging = setup.examples(recipe.split, training=True), setup.examples(recipe.evaluate)
+    training = setup.examples(recipe.split, training=True)
+    judging = setup.examples(recipe.evaluate)
     inputs = {
-        "model": setup.digest,
+        "model": setup.model.digest,
         "data": training.fingerprint(),
         "evaluation data": judging.fingerprint(),
         "recipe": fingerprint.of_json(recipe),
@@ -40,19 +43,16 @@ def train_model(config: Experiment) -> None:
         "dtype": config.dtype,
     }
     if is_model(out / "model"):
-        _check_same(
-            read_json(out / "model" / "config.json").get("training", {}).get("inputs", {}),
-            inputs,
-            out / "model",
-        )
+        described = read_json(out / "model" / "config.json")
+        check_same(described.get("training", {}).get("inputs", {}), inputs, out / "model")
         log.info("%s is already trained", out / "model")
-        return
-    judge = _judge(setup, judging)
+        return _as_saved(setup, out / "model")
+    measure = _measurement(setup, judging)
 
     def evaluate(epoch: int, params: Params) -> dict[str, float]:
         if recipe.keep_epochs:
-            save_setup(out / "epochs" / f"{epoch:02d}", setup, params, {"epoch": epoch})
-        return judge(params)
+            _save(setup, out / "epochs" / f"{epoch:02d}", params, {"epoch": epoch})
+        return measure(params)
 
     params, history = train(
         setup.task,
@@ -67,38 +67,37 @@ def train_model(config: Experiment) -> None:
         inputs=inputs,
     )
     params = _final(setup, params, history)
-    save_setup(
-        out / "model",
-        setup,
-        params,
-        {"training": {"inputs": inputs, "history": history, "final": judge(params)}},
-    )
+    about = {"inputs": inputs, "history": history, "final": measure(params)}
+    _save(setup, out / "model", params, {"training": about})
+    return setup.with_params(jax.tree.map(np.asarray, params))
 
 
-def _judge(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str, float]]:
+def _save(setup: Setup, folder: Path, params: Params, about: dict[str, object]) -> None:
+    setup.with_params(params).model.save(folder, provenance(setup.config) | about)
+
+
+def _as_saved(setup: Setup, folder: Path) -> Setup:
+    """The setup with the parameters in a folder of the same model."""
+    abstract = jax.eval_shape(lambda: setup.params)
+    return setup.with_params(load_params(folder, read_json(folder / "config.json"), abstract))
+
+
+def _measurement(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str, float]]:
     """A function of parameters: the metric and the mean loss (nats an example) of the full model on
     `examples`."""
-    batches, postprocess = setup.batches(examples), setup.corpus.postprocess(examples)
+    batches, postprocess = setup.batches_of(examples), setup.corpus.postprocess(examples)
     fixed = {name: array for name, (_, array) in setup.corpus.kept(examples, 1)[0].items()}
+    masks_1AH = setup.present_AH[None]
 
-    def judge(params: Params) -> dict[str, float]:
-        present_1AH = setup.present_AH[None]
-        values = evaluate_grid(
-            setup.task,
-            params,
-            batches,
-            present_1AH,
-            chunk=1,
-            postprocess=postprocess,
-            label="evaluation",
-        )
-        sums_1S = setup.metric.statistics(values | fixed).sum(-2, dtype=np.int64)
+    def measure(params: Params) -> dict[str, float]:
+        grid = Grid(setup.task, params, batches, masks_1AH, postprocess, label="evaluation")
+        values = grid.evaluate(chunk=1)
         return {
-            setup.metric.name: float(setup.metric.score(sums_1S)[0]),
+            setup.metric.name: float(scores(setup.metric, values | fixed)[0]),
             "evaluation loss": float(values["loss"].mean()),
         }
 
-    return judge
+    return measure
 
 
 def _final(setup: Setup, last: Params, history: Sequence[dict[str, float]]) -> Params:
@@ -108,12 +107,9 @@ def _final(setup: Setup, last: Params, history: Sequence[dict[str, float]]) -> P
         return last
     chosen = range(max(1, recipe.epochs + 1 - recipe.average), recipe.epochs + 1)
     if recipe.final == "best":
-        best = max(history, key=lambda line: line[setup.metric.name])
+        best = max(history, key=lambda line: worth(setup.metric, line[setup.metric.name]))
         chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
     log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
     folders = [Path(setup.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]
-    models = [
-        load_params(folder, read_json(folder / "config.json"), jax.eval_shape(lambda: last))
-        for folder in folders
-    ]
+    models = [_as_saved(setup, folder).params for folder in folders]
     return jax.tree.map(lambda *parts: sum(parts) / len(parts), *models)

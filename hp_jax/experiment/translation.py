@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.config import TranslationExperiment
 from hp_jax.data.parallel import Parallel
-from hp_jax.experiment.corpus import ParallelCorpus
 from hp_jax.experiment.setup import Setup
-from hp_jax.models.translation import Translation
 from hp_jax.task import Array
 
 Hypothesis = tuple[str, float]
@@ -26,10 +24,13 @@ def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[H
     `setup` is that of a TranslationExperiment.  An empty line has none; a line that is too long is
     cut, with a warning.
     """
-    config, corpus, task = setup.config, setup.corpus, setup.task
-    assert isinstance(config, TranslationExperiment)
-    assert isinstance(corpus, ParallelCorpus)
-    assert isinstance(task, Translation)
+    if not setup.model.family.translates:
+        raise ValueError(
+            f"only a translation model translates, but this is a {setup.model.family.name}"
+        )
+    config: Any = setup.config
+    corpus: Any = setup.corpus
+    task = setup.task
     full = [n for n, line in enumerate(lines) if line.strip()]
     found: list[list[Hypothesis]] = [[] for _ in lines]
     if not full:
@@ -40,7 +41,7 @@ def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[H
     )
     run = jax.jit(functools.partial(task.translate, decoding=config.decoding))
     gates = heads.gates(heads.check_mask(mask_AH, task.present_AH), task.present_AH)
-    for batch in setup.batches(pairs):
+    for batch in setup.batches_of(pairs):
         token_BWT, score_BW = jax.device_get(run(setup.params, batch, gates))
         for row in np.flatnonzero(batch["weight_B"]):
             texts = [corpus.codec.decode(token_T) for token_T in token_BWT[row]]

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from hp_jax.architecture import BertConfig, Decoding
-from hp_jax.formats.fairseq.write import save_fairseq
-from hp_jax.formats.huggingface.bert_export import save_hf_bert
-from hp_jax.formats.huggingface.marian_export import save_hf_marian
-from hp_jax.formats.marian.write import save_marian
+from hp_jax.architecture import Decoding
 from hp_jax.formats.model import Model
-from hp_jax.formats.safetensors import save_flat
-from hp_jax.formats.stablehlo import _save_program
+from hp_jax.formats.stablehlo import save_program
 from hp_jax.storage.files import new_folder
 
 FORMATS = {
@@ -60,31 +52,14 @@ def export(
 
 
 def _write(model: Model, folder: Path, to: str, decoding: Decoding, source_length: int) -> None:
-    config, params, text = model.config, model.params, model.text
+    family = model.family
     if to == "safetensors":
-        model.save_text(folder)
-        save_flat(folder, dataclasses.asdict(config), params)
+        model.save(folder, {}, flat=True)
     elif to == "stablehlo":
-        model.save_text(folder)
-        _save_program(folder, model, decoding, source_length)
-    elif isinstance(config, BertConfig):
-        assert isinstance(text, Tokenizer)
-        if to not in ("hf", "hf-ragged"):
-            raise ValueError(f"{to} is for translation models, but this is a classifier")
-        save_hf_bert(folder, config, params, text, ragged=to == "hf-ragged")
+        family.save_text(folder, model.text)
+        save_program(folder, model.params, family.program(model.config, decoding, source_length))
+    elif to in family.writers:
+        family.writers[to](folder, model.config, model.params, model.text, decoding)
     else:
-        assert not isinstance(text, Tokenizer)
-        if to == "hf-ragged":
-            raise ValueError(
-                "transformers cannot load a Marian model with pruned heads; expected --to hf, "
-                "which pads them"
-            )
-        if to == "marian":
-            save_marian(folder, config, params, text)
-        else:
-            {"hf": save_hf_marian, "fairseq": save_fairseq}[to](
-                folder, config, params, text, decoding
-            )
-
-
-# --- Programs ------------------------------------------------------------------------------------
+        own = ", ".join([*family.writers, "safetensors", "stablehlo"])
+        raise ValueError(f"there is no {to} of a {family.name}; its formats are {own}")

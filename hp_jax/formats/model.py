@@ -1,176 +1,143 @@
-"""A model with its tokenizer or codec, from a folder of hp_jax or of another library; and back into
-a folder of hp_jax."""
+"""A model with its text side: loaded from a folder of hp_jax or of another library, and saved."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
-from tokenizers import Tokenizer
 
-from hp_jax.architecture import BertConfig, Seq2SeqConfig
-from hp_jax.formats import safetensors
-from hp_jax.formats.fairseq.read import load_fairseq
-from hp_jax.formats.huggingface.bert import load_hf_bert, match_labels
-from hp_jax.formats.huggingface.marian import load_hf_marian
-from hp_jax.formats.marian.read import load_marian
+from hp_jax.architecture import Heads
+from hp_jax.formats import safetensors, stablehlo
+from hp_jax.formats.families import FAMILIES, Family, family_of, family_with, task_of
+from hp_jax.formats.huggingface.bert import match_labels
+from hp_jax.formats.reading import Options
 from hp_jax.formats.tensors import find_folder
-from hp_jax.models.classification import Classification
-from hp_jax.models.translation import Translation
-from hp_jax.storage import checkpoint
+from hp_jax.storage import checkpoint, fingerprint
 from hp_jax.storage.files import new_folder, read_json
 from hp_jax.task import Params
-from hp_jax.text.codec import Codec
-from hp_jax.text.loading import load_codec
-from hp_jax.text.tokenizer import load_tokenizer, save_tokenizer
-
-Config = TypeVar("Config", BertConfig, Seq2SeqConfig)
-
-PROGRAM = "hp_jax stablehlo 1"
-"""The format of an exported program (`hp_jax.export`), which is no model to load."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model that can read text, without data."""
+    """A model that can read text, without data; everything loads and saves models through this."""
 
-    config: BertConfig | Seq2SeqConfig
+    config: Heads
     params: Params
-    text: Tokenizer | Codec
+    text: Any
     """A classifier's tokenizer, a translation model's codec."""
 
     @property
-    def task(self) -> Classification | Translation:
+    def family(self) -> Family:
+        """What kind of model it is."""
+        return family_of(self.config)
+
+    @property
+    def task(self) -> Any:
         """What can be computed with it."""
         return task_of(self.config)
 
-    def save(self, folder: Path, about: dict[str, Any]) -> None:
-        """A model folder of hp_jax, config.json with `about` last."""
-        self.save_text(folder)
-        checkpoint.save_model(folder, dataclasses.asdict(self.config), self.params, about=about)
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of the parameters."""
+        return fingerprint.of_arrays(self.params)
 
-    def save_text(self, folder: Path) -> None:
-        """The files of the text side alone."""
-        if isinstance(self.text, Tokenizer):
-            save_tokenizer(folder, self.text)
+    def save(self, folder: Path, about: Mapping[str, Any], *, flat: bool = False) -> None:
+        """A model folder of hp_jax, config.json with `about` last; of several processes all call
+        it.
+
+        flat: parameters as model.safetensors in place of Orbax's folder.
+        """
+        if jax.process_index() == 0:
+            self.family.save_text(folder, self.text)
+        config = dataclasses.asdict(self.config)
+        if flat:
+            safetensors.save_flat(folder, config, self.params, about=about)
         else:
-            self.text.save(folder)
+            checkpoint.save_model(folder, config, self.params, about=dict(about))
 
 
-def task_of(config: BertConfig | Seq2SeqConfig) -> Classification | Translation:
-    """What can be computed with a model of that config."""
-    return Classification(config) if isinstance(config, BertConfig) else Translation(config)
-
-
-def load_model(model: str, *, dtype: str = "float32", kernel: str = "xla") -> Model:
+def load_model(name: str, options: Options = Options(), *, family: Family | None = None) -> Model:
     """Any trained model: a folder of hp_jax, or of another library that is supported, or a name on
-    the Hugging Face hub."""
-    folder = find_folder(model)
-    raw = (
-        read_json(folder / "config.json")
-        if (folder / "config.json").is_file()
-        else {"model_type": "marian"}
-    )
-    own = _described(folder)
-    if "target_vocab" in own.get("config", {}) if own else raw.get("model_type") == "marian":
-        return Model(*load_translator(model, dtype=dtype, kernel=kernel))
-    return Model(
-        *load_classifier(model, labels=(), seed=0, fresh=False, dtype=dtype, kernel=kernel)
-    )
+    the Hugging Face hub.
 
-
-def load_classifier(
-    model: str,
-    *,
-    labels: Sequence[str],
-    seed: int,
-    fresh: bool,
-    dtype: str = "float32",
-    kernel: str = "xla",
-) -> tuple[BertConfig, Params, Tokenizer]:
-    """Config, parameters and tokenizer of `model`.
-
-    A Hugging Face model without a classifier gets a fresh one for `labels` (from `seed`) if
-    `fresh`, and is refused if not. ValueError if the model's labels are not `labels`, those of the
-    data; (): any will do.
+    family: the only one that will do.  FileNotFoundError for a folder without a model; ValueError
+    names what is broken, not supported, of another family or with other labels than
+    `options.labels`.
     """
-    folder = find_folder(model)
-    described = _described(folder)
-    if not described:
-        key = jax.random.key(seed)
-        config, params = load_hf_bert(
-            folder, labels=labels, key=key, fresh=fresh, dtype=dtype, kernel=kernel
-        )
-        return config, params, load_tokenizer(folder)
-    config = _config(BertConfig, described, folder, dtype=dtype, kernel=kernel)
-    config = dataclasses.replace(config, labels=match_labels(config.labels, labels, folder))
-    abstract = jax.eval_shape(Classification(config).init, jax.random.key(0))
-    return config, _params(folder, described, abstract), load_tokenizer(folder)
-
-
-def load_translator(
-    model: str, *, dtype: str = "float32", kernel: str = "xla"
-) -> tuple[Seq2SeqConfig, Params, Codec]:
-    """Config, parameters and codec of `model`: a folder of hp_jax, of Hugging Face's Marian, of
-    Marian or of fairseq."""
-    folder = find_folder(model)
-    described = _described(folder)
-    if described:
-        config = _config(Seq2SeqConfig, described, folder, dtype=dtype, kernel=kernel)
-        abstract = jax.eval_shape(Translation(config).init, jax.random.key(0))
-        return config, _params(folder, described, abstract), load_codec(folder)
-    if (folder / "config.json").is_file():
-        return load_hf_marian(folder, dtype=dtype, kernel=kernel)
-    if list(folder.glob("*.pt")):
-        return load_fairseq(folder, dtype=dtype, kernel=kernel)
-    if list(folder.glob("*.npz")) + list(folder.glob("*.bin")):
-        return load_marian(folder, dtype=dtype, kernel=kernel)
-    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise FileNotFoundError(
-        f"{folder} has no translation model: expected a config.json (hp_jax, Hugging Face), a .pt "
-        "file (fairseq), or a .npz or "
-        f".bin file (Marian), but found {found}"
-    )
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    """config.json of a folder that hp_jax made, with parameters by Orbax or by safetensors; {} for
-    another library's."""
-    raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    kind = str(raw.get("format"))
-    if kind == PROGRAM:
+    folder = find_folder(name)
+    file = folder / "config.json"
+    raw = read_json(file) if file.is_file() else {}
+    own = raw.get("format")
+    if own == stablehlo.FORMAT:
         raise ValueError(
             f"{folder} has a compiled program: expected the model that it was exported from"
         )
-    return raw if kind in (checkpoint.FORMAT, safetensors.FORMAT) else {}
+    if own in (checkpoint.FORMAT, safetensors.FORMAT):
+        return _own(folder, raw, options, family)
+    for found in FAMILIES:
+        for reader in found.readers:
+            if reader.knows(folder, raw):
+                _check_family(found, family, folder)
+                return Model(*reader.read(folder, raw, options))
+    raise _unknown(folder, raw)
 
 
-def _params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:
-    if described["format"] == safetensors.FORMAT:
-        return safetensors.load_flat(folder, abstract)
-    return checkpoint.load_params(folder, described, abstract)
+def _own(folder: Path, raw: Mapping[str, Any], options: Options, family: Family | None) -> Model:
+    """A model folder of hp_jax, with parameters by Orbax or by safetensors."""
+    settings = raw.get("config")
+    if not isinstance(settings, dict):
+        raise ValueError(f"{folder}/config.json does not describe a model: it has no config")
+    found = family_with(settings)
+    _check_family(found, family, folder)
+    compute = {"dtype": options.dtype, "kernel": options.kernel}
+    saved = {name: _as_tuple(value) for name, value in settings.items() if name != "attention"}
+    try:  # `attention` is what version 0.1 called the kernel
+        config = found.config(**saved | compute)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{folder}/config.json does not describe a {found.name}: {error}"
+        ) from error
+    if "labels" in saved:
+        labels = match_labels(saved["labels"], options.labels, folder)
+        config = dataclasses.replace(config, labels=labels)  # type: ignore[call-arg]
+    abstract = jax.eval_shape(found.task(config).init, jax.random.key(0))
+    if raw["format"] == safetensors.FORMAT:
+        params = safetensors.load_flat(folder, abstract)
+    else:
+        params = checkpoint.load_params(folder, dict(raw), abstract)
+    return Model(config, params, found.load_text(folder))
 
 
-def _config(kind: type[Config], described: dict[str, Any], folder: Path, **compute: str) -> Config:
-    """The model's config as its config.json has it, lists as tuples, for another computation."""
-    try:
-        saved = described["config"].items()
-        raw: dict[str, Any] = {name: _as_tuple(value) for name, value in saved}
-        return kind(**raw | compute)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = {BertConfig: "classifier", Seq2SeqConfig: "translation model"}[kind]
-        raise ValueError(f"{folder}/config.json does not describe a {what}: {error}") from error
+def _check_family(found: Family, expected: Family | None, folder: Path) -> None:
+    if expected is not None and found is not expected:
+        raise ValueError(f"{folder} has a {found.name}, but a {expected.name} was expected")
+
+
+def _unknown(folder: Path, raw: Mapping[str, Any]) -> Exception:
+    readers = [reader.what for family in FAMILIES for reader in family.readers]
+    if raw:
+        return ValueError(
+            f"{folder}/config.json says model_type {raw.get('model_type')!r}; supported are "
+            f"{', '.join(what for what in readers if ' file ' not in what)}"
+        )
+    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    files = ", ".join(what for what in readers if "(" in what)
+    return FileNotFoundError(
+        f"{folder} has no model: expected a config.json (hp_jax, Hugging Face), {files}; found "
+        f"{found}"
+    )
 
 
 def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
-def convert(model: str, folder: Path, *, force: bool = False) -> None:
+def convert(name: str, folder: Path, *, force: bool = False) -> None:
     """A model of another library as a model folder of hp_jax; ValueError if there is something
     already, unless `force`."""
     with new_folder(folder, force=force) as new:
-        load_model(model).save(new, {"converted from": model})
+        load_model(name).save(new, {"converted from": name})

@@ -37,15 +37,18 @@ def nested(tensors: Mapping[str, Any]) -> Params:
     return params
 
 
-def save_flat(folder: Path, config: dict[str, Any], params: Params) -> None:
-    """model.safetensors and, last, config.json; `config` is the model's."""
+def save_flat(
+    folder: Path, config: dict[str, Any], params: Params, *, about: Mapping[str, Any]
+) -> None:
+    """model.safetensors and, last, config.json; `config` is the model's, `about` is kept as it
+    is."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(
         folder / "model.safetensors",
         {name: np.asarray(leaf) for name, leaf in flat(params).items()},
         format="np",
     )
-    write_json(folder / "config.json", {"format": FORMAT, "config": config})
+    write_json(folder / "config.json", {"format": FORMAT, "config": config, **about})
 
 
 def load_flat(folder: Path, abstract: Params) -> Params:

@@ -82,6 +82,11 @@ def fill(
     return params
 
 
+def unused(config: Seq2SeqConfig) -> tuple[str, ...]:
+    """Settings on which the model does not depend."""
+    return () if config.positions == "learned" else ("max_positions",)
+
+
 def _shapes(config: Seq2SeqConfig) -> Params:
     return jax.eval_shape(Translation(config).init, jax.random.key(0))
 

@@ -6,27 +6,22 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.export
 import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
-from hp_jax.formats.model import PROGRAM, Model
 from hp_jax.formats.safetensors import flat, nested
 from hp_jax.heads import gates
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.storage.files import write_json, write_whole
-from hp_jax.task import Array
+from hp_jax.task import Array, Params
 
-Run = Callable[..., tuple[jax.Array, ...]]
-
-
+FORMAT = "hp_jax stablehlo 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
-
-
 SERVE = '''"""This folder's model, without hp_jax: needs jax, numpy and flatbuffers.
 
 config.json says what goes in and out.
@@ -47,43 +42,49 @@ def model(*inputs):
 '''
 
 
-def _save_program(folder: Path, model: Model, decoding: Decoding, source_length: int) -> None:
+class Program(NamedTuple):
+    """What an exported program computes."""
+
+    run: Callable[..., tuple[jax.Array, ...]]
+    """Of flat parameters and the inputs."""
+    inputs: dict[str, jax.ShapeDtypeStruct]
+    about: dict[str, Any]
+    """What else is to be known: the names of its `outputs`, and of what they consist."""
+
+
+def save_program(folder: Path, params: Params, program: Program) -> None:
     """model.stablehlo, params.npz, serve.py and, last, config.json.
 
     The program is for any number of examples, and a classifier's for any length.  JAX reads it for
     at least half a year after the release that wrote it.
     """
-    params = {name: np.asarray(leaf) for name, leaf in flat(model.params).items()}
-    if isinstance(model.config, BertConfig):
-        run, inputs, about = _classifier(model.config)
-    else:
-        run, inputs, about = _translator(model.config, decoding, source_length)
-    shapes = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()
-    }
-    program = jax.export.export(jax.jit(run), platforms=PLATFORMS)(shapes, *inputs.values())
+    tensors = {name: np.asarray(leaf) for name, leaf in flat(params).items()}
+    shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in tensors.items()}
+    export = jax.export.export(jax.jit(program.run), platforms=PLATFORMS)
+    exported = export(shapes, *program.inputs.values())
     arrays = io.BytesIO()
-    np.savez(arrays, **params)  # type: ignore[arg-type]  # no parameter is called allow_pickle
+    np.savez(arrays, **tensors)  # type: ignore[arg-type]  # no parameter is called allow_pickle
     write_whole(folder / "params.npz", arrays.getvalue())
-    write_whole(folder / "model.stablehlo", bytes(program.serialize()))
+    write_whole(folder / "model.stablehlo", bytes(exported.serialize()))
     write_whole(folder / "serve.py", SERVE.encode())
-    outputs = dict(zip(about.pop("outputs"), program.out_avals, strict=True))
+    outputs = dict(zip(program.about["outputs"], exported.out_avals, strict=True))
+    about = {name: value for name, value in program.about.items() if name != "outputs"}
     described = {
         side: {
             name: {"shape": [str(size) for size in one.shape], "dtype": str(one.dtype)}
             for name, one in some.items()
         }
-        for side, some in (("inputs", inputs), ("outputs", outputs))
+        for side, some in (("inputs", program.inputs), ("outputs", outputs))
     }
     versions = {"platforms": PLATFORMS, "jax": jax.__version__}
-    write_json(folder / "config.json", {"format": PROGRAM} | described | about | versions)
+    write_json(folder / "config.json", {"format": FORMAT} | described | about | versions)
 
 
-def _classifier(config: BertConfig) -> tuple[Run, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]:
-    """The function, what it takes besides parameters, and what else is to be known."""
+def classifier(config: BertConfig, decoding: Decoding, width: int) -> Program:
+    """Logits of any number of examples of any length."""
     task = Classification(dataclasses.replace(config, kernel="xla"))
     on = gates(task.present_AH, task.present_AH)
-    room = config.positions - config.first_position
+    room = config.room
 
     def run(
         params: dict[str, Array], tokens_BT: Array, types_BT: Array, length_B: Array
@@ -94,17 +95,15 @@ def _classifier(config: BertConfig) -> tuple[Run, dict[str, jax.ShapeDtypeStruct
     batch, length = jax.export.symbolic_shape("b, t", constraints=["t >= 2", f"t <= {room}"])
     inputs = {"tokens": (batch, length), "types": (batch, length), "length": (batch,)}
     about = {"outputs": ["logits"], "labels": config.labels, "pad": config.pad, "longest": room}
-    return run, _integers(inputs), about
+    return Program(run, _integers(inputs), about)
 
 
-def _translator(
-    config: Seq2SeqConfig, decoding: Decoding, width: int
-) -> tuple[Run, dict[str, jax.ShapeDtypeStruct], dict[str, Any]]:
-    """The same for beam search."""
+def translator(config: Seq2SeqConfig, decoding: Decoding, width: int) -> Program:
+    """Beam search of any number of sentences of at most `width` tokens; ValueError if it does not
+    fit the model."""
     task = Translation(dataclasses.replace(config, kernel="xla"))
     on = gates(task.present_AH, task.present_AH)
-    room = config.max_positions - config.first_position
-    if width < 1 or (config.positions == "learned" and width > room):
+    if width < 1 or (config.room is not None and width > config.room):
         raise ValueError(
             f"a source length of {width} does not fit: expected 1 or more, and at most the "
             "model's positions"
@@ -121,7 +120,7 @@ def _translator(
     (batch,) = jax.export.symbolic_shape("b")
     special = {"eos": config.eos, "pad": config.pad}
     about = {"outputs": ["tokens", "scores"], "decoding": dataclasses.asdict(decoding), **special}
-    return run, _integers({"source": (batch, width), "length": (batch,)}), about
+    return Program(run, _integers({"source": (batch, width), "length": (batch,)}), about)
 
 
 def _integers(shapes: dict[str, tuple[Any, ...]]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -4,14 +4,14 @@ safetensors files."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from safetensors.numpy import save
 
-from hp_jax.architecture import BertConfig, Seq2SeqConfig
+from hp_jax.architecture import Heads
 from hp_jax.storage.files import write_whole
 from hp_jax.text.fairseq import Fairseq
 from hp_jax.text.marian import Marian
@@ -19,29 +19,27 @@ from hp_jax.text.sentencepiece import SentencePiece
 
 Kind = TypeVar("Kind", Fairseq, Marian, SentencePiece)
 
-NOT_COMPARED = ("dtype", "attention", "dropout", "attention_dropout", "classifier_dropout")
+NOT_COMPARED = ("dtype", "kernel", "dropout", "attention_dropout", "classifier_dropout")
 """What is not the model but how it is computed or trained."""
 
 
-def check_held(config: BertConfig | Seq2SeqConfig, read: Callable[[], Any], what: str) -> None:
+def check_held(
+    config: Heads, read: Callable[[], Any], what: str, *, unused: Sequence[str] = ()
+) -> None:
     """ValueError, before anything is written, if the settings for a file describe another model
     than `config`.
 
-    read: the reader's config from those settings; what: the format, for the message.
+    read: the reader's config from those settings; what: the format, for the message; unused:
+    settings on which the model does not depend.
     """
     try:
         found = dataclasses.asdict(read())
     except ValueError as error:
         raise ValueError(f"{what} cannot hold this model: {error}") from error
-    unused = (
-        ("max_positions",)
-        if isinstance(config, Seq2SeqConfig) and config.positions != "learned"
-        else ()
-    )
     wrong = [
         f"it has {name} {found[name]!r}, not {value!r}"
         for name, value in dataclasses.asdict(config).items()
-        if name not in NOT_COMPARED + unused and found[name] != value
+        if name not in (*NOT_COMPARED, *unused) and found[name] != value
     ]
     if wrong:
         raise ValueError(f"{what} cannot hold this model: {'; '.join(wrong)}")

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hp_jax.grid.evaluate import evaluate_masks, planned
 from hp_jax.sharding import device_mesh
-from hp_jax.task import Batch, Params, Task
+from hp_jax.task import Batch, Params, Staged
 
 MOST = 96
 """Masks in a chunk: more share hardly more, and a chunk is what an interruption can cost."""
@@ -26,7 +26,7 @@ ENOUGH = 0.9
 """Of what may be used: no larger chunk is looked for."""
 
 
-def chunk_size(task: Task, params: Params, batches: Sequence[Batch], masks: int) -> int:
+def chunk_size(task: Staged, params: Params, batches: Sequence[Batch], masks: int) -> int:
     """How many of so many masks a device evaluates together: as many as fit, in equal chunks, with
     a chunk for each device.
 
@@ -49,7 +49,7 @@ def equal_chunk(masks: int, devices: int, fit: int) -> int:
 
 
 def masks_that_fit(
-    task: Task, params: Params, batch: Batch, mesh: Mesh, limit: float, *, most: int = MOST
+    task: Staged, params: Params, batch: Batch, mesh: Mesh, limit: float, *, most: int = MOST
 ) -> int:
     """The masks, at most so many, that a device of `mesh` can evaluate together within `limit`
     bytes.
@@ -85,7 +85,7 @@ def _too_large(batch: Batch, mesh: Mesh, needed: float, limit: float) -> str:
     )
 
 
-def program_bytes(task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int) -> float:
+def program_bytes(task: Staged, params: Params, batch: Batch, mesh: Mesh, masks: int) -> float:
     """What `evaluate_masks` needs on each device for a chunk of so many masks there; infinity if
     the compiler says too much."""
     try:
@@ -104,7 +104,7 @@ def needed_bytes(compiled: Any) -> int:
 
 
 def compiled_grid(
-    task: Task, params: Params, batch: Batch, mesh: Mesh, masks: int, *, alike: bool = False
+    task: Staged, params: Params, batch: Batch, mesh: Mesh, masks: int, *, alike: bool = False
 ) -> Any:
     """The program that evaluates `masks` masks on each device along `mask`; only the shapes of
     `params` and `batch` count."""

@@ -46,8 +46,9 @@ class Block(nn.Module):
         """Names the modules: these names are the checkpoint's."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
+        head_width = c.modules["enc.0"].head_width
         self.attention = Attention(
-            c.width, self.heads, c.head_width, dtype, c.attention_dropout, c.kernel
+            c.width, self.heads, head_width, dtype, c.attention_dropout, c.kernel
         )
         self.ffn = FeedForward(c.ffn, c.activation, dtype)
         self.attention_norm, self.ffn_norm = (

@@ -4,7 +4,6 @@ see."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, cast
 
 import jax
@@ -14,7 +13,7 @@ import optax
 
 from hp_jax.architecture import BertConfig, present_mask
 from hp_jax.models.bert import Bert
-from hp_jax.task import Array, Batch, Params
+from hp_jax.task import Array, Batch, Gates, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Classification:
         self,
         params: Params,
         batch: Batch,
-        gates: Sequence[Array],
+        gates: Gates,
         *,
         dropout: jax.Array | None = None,
     ) -> jax.Array:
@@ -59,7 +58,7 @@ class Classification:
         )
         return cast(jax.Array, logits_BC)
 
-    def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
+    def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each example `[B]`, in nats."""
         return optax.softmax_cross_entropy_with_integer_labels(
             self.logits(params, batch, gates), batch["label_B"]
@@ -69,7 +68,7 @@ class Classification:
         self,
         params: Params,
         batch: Batch,
-        gates: Sequence[Array],
+        gates: Gates,
         *,
         dropout: jax.Array,
         smoothing: float,
@@ -82,6 +81,20 @@ class Classification:
         )
         return optax.softmax_cross_entropy(logits_BC, label_BC), jnp.ones(len(logits_BC))
 
+    def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """One pass, for what it costs: the logits."""
+        return self.logits(params, batch, gates)
+
+    def batch_shapes(
+        self, examples: int, length: int, target: int | None = None
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch of `examples` of `length` tokens."""
+        two, one = (examples, length), (examples,)
+        shapes: dict[str, tuple[int, ...]] = {"tokens_BT": two, "types_BT": two}
+        shapes |= {"length_B": one, "label_B": one, "index_B": one}
+        batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
+        return batch | {"weight_B": jax.ShapeDtypeStruct((examples,), jnp.float32)}
+
     @property
     def stages(self) -> int:
         """All rows but the last, which is read together with the logits."""
@@ -92,7 +105,7 @@ class Classification:
         return self._apply(params, "embed", batch["tokens_BT"], batch["types_BT"])
 
     def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
-        """What the row's heads see: `[B, T, H, K]`."""
+        """The contexts of the row's heads: `[B, T, H, K]`."""
         return self._apply(params, "context", row, state, batch["length_B"])
 
     def apply_row(
@@ -108,7 +121,7 @@ class Classification:
         return self._apply(params, "apply_row", row, state, context, gate)
 
     def evaluate(
-        self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]
+        self, params: Params, batch: Batch, states: jax.Array, gates: Gates
     ) -> dict[str, jax.Array]:
         """`loss` and `prediction` of each example under each mask `[M, B]`."""
 

@@ -78,7 +78,7 @@ class Layer(nn.Module):
 
     def _attention(self, kind: str, name: str) -> Attention:
         c, row = self.config, f"{kind}.{self.number}"
-        heads, head_width = c.heads_per_row[row], c.width // c.rows[row]
+        heads, head_width = c.heads_per_row[row], c.modules[row].head_width
         dtype = jnp.dtype(c.dtype)
         return Attention(
             c.width, heads, head_width, dtype, c.attention_dropout, c.kernel, INIT, name=name
@@ -308,7 +308,7 @@ class Seq2Seq(nn.Module):
             return ((jnp.zeros((batch, beams, c.width), dtype),),) * c.decoder_layers
         heads = [c.heads_per_row[f"dec.{i}"] for i in range(c.decoder_layers)]
         pasts = [
-            jnp.zeros((batch, count, c.width // c.decoder_heads, length * beams), dtype)
+            jnp.zeros((batch, count, c.modules["dec.0"].head_width, length * beams), dtype)
             for count in heads
         ]
         return tuple((past, past) for past in pasts)

@@ -14,7 +14,7 @@ import numpy as np
 from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
 from hp_jax.models.decode import Hypotheses, beam_search, longest
 from hp_jax.models.seq2seq import Memory, Seq2Seq
-from hp_jax.task import Array, Batch, Params
+from hp_jax.task import Array, Batch, Gates, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Translation:
         gates = {row: jnp.ones(count) for row, count in self.config.heads_per_row.items()}
         return Seq2Seq(self.config).init(key, one, jnp.ones(1, jnp.int32), one, gates)["params"]
 
-    def loss(self, params: Params, batch: Batch, gates: Sequence[Array]) -> jax.Array:
+    def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each sentence, summed over its target tokens `[B]`, in nats."""
         return self._forced(params, batch, self._encode(params, batch, gates), gates)[0]
 
@@ -53,7 +53,7 @@ class Translation:
         self,
         params: Params,
         batch: Batch,
-        gates: Sequence[Array],
+        gates: Gates,
         *,
         dropout: jax.Array,
         smoothing: float,
@@ -72,6 +72,23 @@ class Translation:
             loss_BT * _real(batch["target_BT"], batch["target_length_B"]), 1
         ), jnp.asarray(batch["target_length_B"])
 
+    def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """One pass, for what it costs: the loss under teacher forcing."""
+        return self.loss(params, batch, gates)
+
+    def batch_shapes(
+        self, examples: int, length: int, target: int | None = None
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch of `examples` of `length` source tokens and `target` target tokens, by default as
+        many."""
+        shapes: dict[str, tuple[int, ...]] = {
+            "source_BS": (examples, length),
+            "target_BT": (examples, target or length),
+        }
+        shapes |= dict.fromkeys(("source_length_B", "target_length_B", "index_B"), (examples,))
+        batch = {name: jax.ShapeDtypeStruct(shape, jnp.int32) for name, shape in shapes.items()}
+        return batch | {"weight_B": jax.ShapeDtypeStruct((examples,), jnp.float32)}
+
     @property
     def stages(self) -> int:
         """The encoder's rows."""
@@ -82,7 +99,7 @@ class Translation:
         return self._apply(params, "embed", batch["source_BS"])
 
     def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
-        """What the row's heads see: `[B, S, H, K]`."""
+        """The contexts of the row's heads: `[B, S, H, K]`."""
         return self._apply(params, "context", row, state, batch["source_length_B"])
 
     def apply_row(
@@ -98,7 +115,7 @@ class Translation:
         return self._apply(params, "apply_row", row, state, context, gate)
 
     def evaluate(
-        self, params: Params, batch: Batch, states: jax.Array, gates: Sequence[Array]
+        self, params: Params, batch: Batch, states: jax.Array, gates: Gates
     ) -> dict[str, jax.Array]:
         """`loss` and `correct` (target tokens predicted, given those before) `[M, B]`, and
         `translation` `[M, B, T]`."""
@@ -125,7 +142,7 @@ class Translation:
         return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
 
     def translate(
-        self, params: Params, batch: Batch, gates: Sequence[Array], decoding: Decoding
+        self, params: Params, batch: Batch, gates: Gates, decoding: Decoding
     ) -> Hypotheses:
         """The best `decoding.beam` translations of each sentence and their scores: `[B, W, T]`,
         `[B, W]`."""
@@ -151,14 +168,14 @@ class Translation:
             {"params": params}, *args, method=method, rngs=rngs, **options
         )
 
-    def _named(self, gates: Sequence[Array]) -> dict[str, Array]:
+    def _named(self, gates: Gates) -> dict[str, Array]:
         return dict(zip(self.rows, gates, strict=True))
 
     def _encode(
         self,
         params: Params,
         batch: Batch,
-        gates: Sequence[Array],
+        gates: Gates,
         *,
         dropout: jax.Array | None = None,
     ) -> Memory:
@@ -166,7 +183,7 @@ class Translation:
         return self._apply(params, "encode", *inputs, dropout=dropout)
 
     def _forced(
-        self, params: Params, batch: Batch, memory: Memory, gates: Sequence[Array]
+        self, params: Params, batch: Batch, memory: Memory, gates: Gates
     ) -> tuple[jax.Array, jax.Array]:
         """Loss and number of tokens predicted right of each sentence `[B]`."""
         target_BT = batch["target_BT"]
@@ -189,11 +206,7 @@ class Translation:
         """Beam search over masks and sentences together, R = U * B * G: the G masks that share a
         memory lie side by side."""
         c, (sentences, width) = self.config, batch["source_BS"].shape
-        room = (
-            c.max_positions - c.first_position
-            if c.positions == "learned"
-            else longest(width, decoding)
-        )
+        room = c.room or longest(width, decoding)
         (states, masks), length = gates_UGH[0].shape[:2], min(longest(width, decoding), room)
         limit_B = (
             jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32)

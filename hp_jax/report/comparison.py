@@ -1,9 +1,10 @@
-"""Every mask of a finished grid against the full model: the metric, what changes, and whether the
-change is significant."""
+"""Every mask of a finished grid compared with the full model: the metric, its change, and whether
+the change is significant."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -11,177 +12,174 @@ from typing import Any
 import numpy as np
 
 from hp_jax.heads import living_heads
-from hp_jax.metrics import Metric, Values, metric_of
+from hp_jax.metrics import LabelMetric, Metric, Values, metric_of, scores, totals, worth
 from hp_jax.report.row_types import chosen, described
+from hp_jax.report.scale import SCALES, Scale
 from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
 from hp_jax.storage.store import Store
 
-POINTS = {"accuracy": 100.0, "f1": 100.0, "matthews": 100.0, "token_accuracy": 100.0}
-"""Points in one unit of the metric; 1 for metrics that are in points already, such as BLEU."""
-METRICS = {
-    "f1": "F1",
-    "matthews": "Matthews correlation",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "token_accuracy": "token accuracy",
-}
-"""Names in sentences, where the metric's own will not do."""
 OTHERS = {"bleu": "bleu", "chrf": "chrf", "token_accuracy": "correct"}
-"""Metrics that are told beside the one that decides, where a grid has the array that they need."""
+"""Metrics that are shown beside the one that decides, where a grid has the array that they need."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A finished grid, each mask against the full model; NaN stands for what is not stored or
-    cannot be told."""
+    """Each mask of a finished grid against the full model; NaN stands for what is not stored or not
+    known."""
 
     manifest: Mapping[str, Any]
     masks_MAH: np.ndarray
     scope_AH: np.ndarray
-    """The heads that the masks are about."""
+    """The heads in scope: those that the masks may lack. All masks keep the others."""
     examples: int
     full: int | None
-    """Place of the mask with all heads on."""
+    """Index of the mask with all heads on."""
     metric_M: np.ndarray
     others: Mapping[str, np.ndarray]
-    """Other metrics `[M]` of the same predictions."""
+    """Other metrics `[M]` of the same predictions, by name."""
     loss_M: np.ndarray
     """Mean over examples, in nats."""
     change: Bootstrap
-    """Change of the metric, in points."""
+    """Change of the metric, in the scale's unit."""
     mcnemar_M: np.ndarray | None
     """None where examples are not simply right or wrong."""
     constant: float
     """The metric of the best answer that is the same for all examples."""
 
+    # --- the heads in scope ---
+
     @property
-    def living(self) -> list[tuple[int, int]]:
-        """(row, head) of the heads whose own masks are 1, 2, ... in a set that takes them one by
-        one."""
+    def heads(self) -> list[tuple[int, int]]:
+        """(row, head) of the heads in scope; in a set that takes them one by one, masks 1, 2, ...
+        are theirs."""
         return living_heads(self.scope_AH)
 
     @property
     def names(self) -> list[str]:
         """These heads as `row.head`."""
-        return [f"{self.manifest['rows'][row]}.{head}" for row, head in self.living]
+        return [f"{self.manifest['rows'][row]}.{head}" for row, head in self.heads]
 
     @property
     def rows(self) -> list[str]:
-        """Names of the rows that the masks are about."""
+        """Names of the rows in scope."""
         return [self.manifest["rows"][row] for row in np.flatnonzero(self.scope_AH.any(1))]
 
+    @property
+    def scope(self) -> str:
+        """The rows in scope in words; empty if these are all."""
+        rows = self.manifest["rows"]
+        return "" if len(self.rows) == len(rows) else described(rows, self.rows)
+
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """One value for each head that the masks are about, as `[len(rows), H]`; NaN where the
-        model has no head."""
+        """One value for each head in scope, as `[len(rows), H]`; NaN where the model has no
+        head."""
         spread_AH = np.full(self.scope_AH.shape, np.nan)
         spread_AH[self.scope_AH] = values
         return spread_AH[self.scope_AH.any(1)]
 
-    @property
-    def metric_name(self) -> str:
-        """The metric in words."""
-        return METRICS.get(self.manifest["metric"], self.manifest["metric"])
+    # --- what is compared ---
+
+    @functools.cached_property
+    def metric(self) -> Metric:
+        """The metric that decides."""
+        return metric_of(self.manifest)
 
     @property
-    def unit(self) -> str:
-        """What an example is called."""
-        return "sentence" if "tokens" in self.manifest["arrays"] else "example"
+    def scale(self) -> Scale:
+        """How it is written."""
+        return SCALES[self.metric.name]
 
     @property
-    def where(self) -> str:
-        """The split that was measured on, and its size."""
-        return f"on {self.manifest['splits'].get('test', '?')} ({self.examples} {self.unit}s)"
+    def drop_M(self) -> np.ndarray:
+        """How much worse the metric is than the full model's, in the scale's unit, whether it drops
+        or, as a loss, rises; negative where it is better."""
+        return -worth(self.metric, self.change.difference)
 
     @property
-    def measured(self) -> str:
-        """On what, on which heads, and by which variant of the metric, as sentences."""
-        only = f", only heads of {self.about}" if self.about else ""
-        return " ".join(filter(None, [f"Measured {self.where}{only}.", self.signature]))
-
-    @property
-    def signature(self) -> str:
-        """sacreBLEU's signature of the metric, as a sentence; empty if there is none."""
-        return signatures(self.manifest, [self.manifest["metric"]])
-
-    @property
-    def about(self) -> str:
-        """The rows that the masks are about in words; empty if these are all."""
-        rows = self.manifest["rows"]
-        return "" if len(self.rows) == len(rows) else described(rows, self.rows)
-
-    @property
-    def test(self) -> str:
-        """The test that decides: the exact one where the metric counts right answers, else the
-        bootstrap."""
-        return (
-            "McNemar"
-            if self.mcnemar_M is not None and self.manifest["metric"] == "accuracy"
-            else "bootstrap"
-        )
-
-    @property
-    def p_M(self) -> np.ndarray:
-        """The p-values of that test."""
-        return (
-            self.mcnemar_M
-            if self.mcnemar_M is not None and self.test == "McNemar"
-            else self.change.p
-        )
+    def drop_word(self) -> str:
+        """What a change to the worse is called."""
+        return "drop" if self.metric.larger_is_better else "rise"
 
     @property
     def loss_change_M(self) -> np.ndarray:
         """Change of the mean loss against the full model, in nats."""
         return self.loss_M - (math.nan if self.full is None else self.loss_M[self.full])
 
+    @property
+    def test(self) -> str:
+        """The test that decides: the exact one where the metric counts right answers, else the
+        bootstrap."""
+        exact = self.mcnemar_M is not None and self.metric.name == "accuracy"
+        return "McNemar" if exact else "bootstrap"
+
+    @property
+    def p_M(self) -> np.ndarray:
+        """The p-values of that test."""
+        if self.mcnemar_M is not None and self.test == "McNemar":
+            return self.mcnemar_M
+        return self.change.p
+
+    # --- how it was measured ---
+
+    @property
+    def example_word(self) -> str:
+        """What an example is called."""
+        return "sentence" if "tokens" in self.manifest["arrays"] else "example"
+
+    @property
+    def where(self) -> str:
+        """The split that was measured on, and its size."""
+        split = self.manifest["splits"].get("test", "?")
+        return f"on {split} ({self.examples} {self.example_word}s)"
+
+    @property
+    def measured(self) -> str:
+        """On what, with which heads in scope, and by which variant of the metric, as sentences."""
+        only = f", only heads of {self.scope}" if self.scope else ""
+        return " ".join(filter(None, [f"Measured {self.where}{only}.", self.signature]))
+
+    @property
+    def signature(self) -> str:
+        """sacreBLEU's signature of the metric, as a sentence; empty if there is none."""
+        return signatures(self.manifest, [self.metric.name])
+
 
 def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
     """Every mask of a finished grid against its full model, with 1,000 paired resamples.
 
-    scope_AH: the heads that the masks are about; default: those of all rows that some mask touches.
+    scope_AH: the heads in scope; default: those of all rows that some mask touches.
     """
     manifest, metric = store.manifest, metric_of(store.manifest)
     values = {name: store.read(name) for name in manifest["arrays"]}
     masks_MAH, statistics_MNS = values["masks"] != 0, metric.statistics(values)
     nothing_M = np.full(len(masks_MAH), np.nan)
-    places = np.flatnonzero(masks_MAH.sum((1, 2)) == present(manifest).sum())
-    full = int(places[0]) if len(places) else None
+    complete = np.flatnonzero(masks_MAH.sum((1, 2)) == present(manifest).sum())
+    full = int(complete[0]) if len(complete) else None
     change = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M)
     if full is not None:
-        measured, unit = (
-            paired_bootstrap(statistics_MNS, statistics_MNS[full], metric.score),
-            points(manifest),
-        )
-        change = Bootstrap(
-            unit * measured.difference, unit * measured.low, unit * measured.high, measured.p
-        )
-    labelled = "label" in values
+        difference, low, high, p = paired_bootstrap(statistics_MNS, statistics_MNS[full], metric)
+        factor = SCALES[metric.name].factor
+        change = Bootstrap(factor * difference, factor * low, factor * high, p)
     return Comparison(
         manifest=manifest,
         masks_MAH=masks_MAH,
         scope_AH=touched(masks_MAH, manifest) if scope_AH is None else scope_AH,
         examples=statistics_MNS.shape[1],
         full=full,
-        metric_M=_score(metric, statistics_MNS),
+        metric_M=metric.score(totals(metric, statistics_MNS)),
         others=_others(manifest, values),
         loss_M=values["loss"].mean(1, dtype=np.float64) if "loss" in values else nothing_M,
         change=change,
-        mcnemar_M=_mcnemar(values, full) if labelled else None,
-        constant=_best_constant(metric, values["label"], len(manifest["labels"]))
-        if labelled
-        else math.nan,
+        mcnemar_M=_mcnemar(values, full) if "label" in values else None,
+        constant=_best_constant(metric, values),
     )
-
-
-def _score(metric: Metric, statistics_MNS: np.ndarray) -> np.ndarray:
-    return metric.score(statistics_MNS.sum(1, dtype=np.int64))
 
 
 def _others(manifest: Mapping[str, Any], values: Values) -> dict[str, np.ndarray]:
     names = [
         name for name, array in OTHERS.items() if array in values and name != manifest["metric"]
     ]
-    metrics = [metric_of({**manifest, "metric": name}) for name in names]
-    return {metric.name: _score(metric, metric.statistics(values)) for metric in metrics}
+    return {name: scores(metric_of({**manifest, "metric": name}), values) for name in names}
 
 
 def _mcnemar(values: Values, full: int | None) -> np.ndarray:
@@ -189,24 +187,20 @@ def _mcnemar(values: Values, full: int | None) -> np.ndarray:
     return np.full(len(right_MN), np.nan) if full is None else mcnemar(right_MN, right_MN[full])
 
 
-def _best_constant(metric: Metric, label_N: np.ndarray, classes: int) -> float:
-    answers_CN = np.repeat(np.arange(classes)[:, None], len(label_N), 1)
-    return float(
-        _score(metric, metric.statistics({"label": label_N, "prediction": answers_CN})).max()
-    )
-
-
-def points(manifest: Mapping[str, Any]) -> float:
-    """How many points one unit of the metric has."""
-    return POINTS.get(manifest["metric"], 1.0)
+def _best_constant(metric: Metric, values: Values) -> float:
+    if not isinstance(metric, LabelMetric):
+        return math.nan
+    label_N = values["label"]
+    answers_CN = np.repeat(np.arange(metric.classes)[:, None], len(label_N), 1)
+    return float(scores(metric, {"label": label_N, "prediction": answers_CN}).max())
 
 
 def signatures(manifest: Mapping[str, Any], names: Iterable[str]) -> str:
-    """What sacreBLEU asks to have told with its scores, of those metrics that are its own; a
+    """What sacreBLEU asks to have reported with its scores, of those metrics that are its own; a
     sentence, or empty."""
     known = manifest.get("signatures", {})
-    told = [f"{METRICS.get(name, name)} {known[name]}" for name in names if name in known]
-    return f"sacreBLEU: {'; '.join(told)}." if told else ""
+    found = [f"{SCALES[name].name} {known[name]}" for name in names if name in known]
+    return f"sacreBLEU: {'; '.join(found)}." if found else ""
 
 
 # --- which heads ---------------------------------------------------------------------------------
@@ -218,7 +212,7 @@ def present(manifest: Mapping[str, Any]) -> np.ndarray:
     return np.array(manifest["heads"]) != 0
 
 
-def part_of(manifest: Mapping[str, Any], names: Collection[str]) -> np.ndarray:
+def scope_of(manifest: Mapping[str, Any], names: Collection[str]) -> np.ndarray:
     """The heads `[A, H]` of the rows, or types of attention, with these names; all for none."""
     return present(manifest) & (chosen(manifest["rows"], names)[:, None] if names else True)
 

@@ -1,8 +1,8 @@
 """A report is sections of paragraphs, pictures, tables and code; here they become text: one HTML
 page, CSV, aligned columns.
 
-`judging` and `tables` have the numbers, `heatmaps` and `plots` the pictures, `heads`, `subsets` and
-`pruning` the sections; `page` puts them together and writes the files.
+`comparison` and `tables` have the numbers, `pictures` and `sections` what their names say; `page`
+puts the sections together and writes the files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import html
 import io
 import math
 from collections.abc import Sequence
+from importlib import resources
 from typing import Any
+
+from hp_jax.report.scale import Scale
 
 Rows = list[dict[str, Any]]
 
@@ -30,9 +33,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "without": ("without", "s"),
     "share": ("share (%)", ".1f"),
     "metric": ("metric", "#.4g"),
-    "change": ("change (points)", "+.2f"),
-    "low": ("95 % from", "+.2f"),
-    "high": ("to", "+.2f"),
+    "low": ("95 % from", ""),
+    "high": ("to", ""),
     "p_bootstrap": ("p, bootstrap", ".3f"),
     "p_mcnemar": ("p, McNemar", ".3f"),
     "loss": ("mean loss (nats)", ".4f"),
@@ -43,6 +45,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "bleu": ("BLEU", "#.4g"),
     "chrf": ("chrF", "#.4g"),
     "token_accuracy": ("token accuracy", "#.4g"),
+    "perplexity": ("perplexity", "#.4g"),
     "pearson": ("Pearson r", "+.3f"),
     "p_pearson": ("p, Pearson", ".3f"),
     "spearman": ("Spearman ρ", "+.3f"),
@@ -50,6 +53,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 """Heading, with its unit, and number format of each column; columns not named here are shown as
 they are."""
+CHANGES = ("change", "low", "high")
+"""Columns of changes of the metric, which its scale writes."""
+PLAIN = Scale("metric")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +81,8 @@ class Listing:
     folded: bool = False
     note: str = ""
     """What belongs to the numbers wherever they are shown."""
-    metric: str = "metric"
-    """Heading of the column `metric`."""
+    scale: Scale = PLAIN
+    """Of the column `metric` and its changes."""
     most: int | None = None
     """Lines that people are shown; the CSV has all."""
 
@@ -88,7 +94,12 @@ class Listing:
     @property
     def headings(self) -> list[str]:
         """The columns' headings with their units."""
-        return [self.metric if name == "metric" else heading(name) for name in self.rows[0]]
+        own = {"metric": self.scale.name, "change": f"change ({self.scale.unit})"}
+        return [own.get(name) or heading(name) for name in self.rows[0]]
+
+    def cell(self, column: str, value: Any) -> str:
+        """One cell as people read it."""
+        return show(column, value, self.scale)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,10 +121,12 @@ def heading(column: str) -> str:
     return COLUMNS[column][0] if column in COLUMNS else column
 
 
-def show(column: str, value: Any) -> str:
+def show(column: str, value: Any, scale: Scale = PLAIN) -> str:
     """One cell as people read it; – where there is no number."""
     if isinstance(value, float) and math.isnan(value):
         return "–"
+    if column in CHANGES:
+        return scale.signed(value)
     if column.startswith("p_") and value < 0.001:
         return "<0.001"
     form = COLUMNS[column][1] if column in COLUMNS else "#.4g" if isinstance(value, float) else ""
@@ -133,7 +146,7 @@ def as_text(listing: Listing) -> str:
     """The caption, the note, and the rows in aligned columns."""
     cells: Sequence[list[str]] = [
         listing.headings,
-        *([show(*cell) for cell in row.items()] for row in listing.shown),
+        *([listing.cell(*cell) for cell in row.items()] for row in listing.shown),
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -146,19 +159,21 @@ def as_text(listing: Listing) -> str:
 def to_html(title: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
     """The whole page, pictures embedded: it needs no other file, no network and no script."""
     links = "".join(
-        f'<a href="#s{place}">{_text(name)}</a>' for place, (name, _) in enumerate(sections)
+        f'<a href="#s{number}">{_text(name)}</a>' for number, (name, _) in enumerate(sections)
     )
     notes = "".join(f'<p class="warning">{_text(warning)}</p>' for warning in warnings)
     body = "\n".join(
-        f'<section id="s{place}"><h2>{_text(name)}</h2>\n'
+        f'<section id="s{number}"><h2>{_text(name)}</h2>\n'
         + "\n".join(map(_item, items))
         + "</section>"
-        for place, (name, items) in enumerate(sections)
+        for number, (name, items) in enumerate(sections)
     )
+    style = resources.files("hp_jax.report").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title>\n<style>{_CSS}</style></head>\n<body><main>\n<h1>{_text(title)}</h1>\n"
+        f"<title>{_text(title)}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
+        f"<h1>{_text(title)}</h1>\n"
         "<p class=note>Rows go by name and heads count from 0, as in the library; the paper "
         "counts both from 1.</p>\n"
         f"<nav>{links}</nav>\n{notes}\n{body}\n</main></body></html>\n"
@@ -173,17 +188,25 @@ def _item(item: Item) -> str:
     if isinstance(item, str):
         return f"<p>{_text(item)}</p>"
     if isinstance(item, Code):
-        return f"<details><summary>{_text(item.caption)}</summary><pre>{_text(item.text)}</pre></details>"
+        return _folded(item.caption, f"<pre>{_text(item.text)}</pre>")
     if isinstance(item, Listing) and not item.shown:
         return f"<p class=note>{_text(f'{item.name}.csv: {item.caption}')}</p>"
     if isinstance(item, Listing):
         table, note = _table(item), f"<p class=note>{_text(item.note)}</p>" if item.note else ""
         if item.folded:
-            return f"<details><summary>{_text(item.caption)}</summary>{note}{table}</details>"
-        return f"<figure>{table}<figcaption>{_text(f'{item.caption} {item.note}')}</figcaption></figure>"
+            return _folded(item.caption, note + table)
+        return _figure(table, f"{item.caption} {item.note}")
     source = f"data:image/png;base64,{base64.b64encode(item.png).decode()}"
     image = f'<img src="{source}" width="{item.pixels}" alt="{_text(item.caption)}">'
-    return f'<figure><div class="card">{image}</div><figcaption>{_text(item.caption)}</figcaption></figure>'
+    return _figure(f'<div class="card">{image}</div>', item.caption)
+
+
+def _folded(caption: str, body: str) -> str:
+    return f"<details><summary>{_text(caption)}</summary>{body}</details>"
+
+
+def _figure(body: str, caption: str) -> str:
+    return f"<figure>{body}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def _table(listing: Listing) -> str:
@@ -198,48 +221,11 @@ def _table(listing: Listing) -> str:
     for row in rows:
         cells = []
         for name, value in row.items():
-            shown = _text(show(name, value))
-            kind = ' class="w long"' if len(shown) > 30 else left[name]
+            shown = _text(listing.cell(name, value))
+            style = ' class="w long"' if len(shown) > 30 else left[name]
             notable = shown.endswith("*") or (name.startswith("p_") and value < SIGNIFICANT)
-            cells.append(f"<td{kind}>{f'<b>{shown}</b>' if notable else shown}</td>")
+            cells.append(f"<td{style}>{f'<b>{shown}</b>' if notable else shown}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(lines)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-_CSS = """
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; --paper: #fcfcfb; --band: #f3f4f2;
-  --link: #0b5f94; --warn: #fff4d6; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e6e8; --soft: #9aa4ae; --line: #353b42; --paper: #16191d; --band: #1f2429;
-    --link: #6cb6e8; --warn: #3c3216; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.6 system-ui, "Helvetica Neue", sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; letter-spacing: -.01em; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.3rem; margin: 3.25rem 0 .75rem; padding-top: 1.25rem; border-top: 1px solid var(--line); }
-#s0 h2 { margin-top: 1.5rem; }
-p { max-width: 44rem; margin: .6rem 0; overflow-wrap: anywhere; }
-a { color: var(--link); text-decoration: none; }
-a:hover { text-decoration: underline; }
-nav { display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 1rem 0; font-size: .95rem; }
-.note, figcaption { color: var(--soft); font-size: .9rem; }
-.warning { background: var(--warn); border-radius: 6px; padding: .5rem .8rem; }
-figure { margin: 1.5rem 0 2rem; }
-figcaption { max-width: 44rem; margin-top: .5rem; line-height: 1.45; overflow-wrap: anywhere; }
-.card { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: .75rem; overflow-x: auto; }
-.card img { display: block; max-width: 100%; min-width: 34rem; height: auto; margin: 0 auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; line-height: 1.35; }
-th, td { text-align: right; padding: .28rem .65rem; white-space: nowrap; }
-th { white-space: normal; color: var(--soft); font-weight: 600; border-bottom: 1px solid var(--line); vertical-align: bottom; }
-.w { text-align: left; }
-.long { white-space: normal; }
-tbody tr:nth-child(even) { background: var(--band); }
-details { margin: .6rem 0; border: 1px solid var(--line); border-radius: 8px; }
-summary { cursor: pointer; padding: .55rem .9rem; font-size: .92rem; overflow-wrap: anywhere; }
-details > .wide, details > pre { padding: .25rem .6rem .75rem; margin: 0; max-height: 34rem; overflow: auto; }
-pre { font: .8rem/1.45 ui-monospace, Consolas, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
-@media print { details > * { max-height: none !important; } section { break-inside: avoid-page; } }
-"""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'

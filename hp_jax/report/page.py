@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hp_jax.report import tables
+from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, present, signatures
 from hp_jax.report.html import (
     Code,
@@ -48,7 +48,7 @@ def write_report(folder: Path) -> Path:
     FileNotFoundError if there are no results; stores that are not finished are named and left out.
     """
     folder = Path(folder)
-    stores, model = tables.stores_below(folder), tables.model_about(folder)
+    stores, model = results.stores_below(folder), results.trained_model(folder)
     stores = {
         name: store
         for name, store in stores.items()
@@ -59,7 +59,7 @@ def write_report(folder: Path) -> Path:
             f"{folder} holds no results to report: no importance, ablation, pruning or trained "
             "model is below it"
         )
-    progress = {name: tables.progress(store) for name, store in stores.items()}
+    progress = {name: results.progress(store) for name, store in stores.items()}
     finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
     sections = [*_sections(finished, model), ("How this was made", _provenance(stores, progress))]
     report = folder / "report"
@@ -144,21 +144,21 @@ def _summary(grids: Mapping[str, Comparison], curves: pruning.Curves) -> list[It
     one_off = grids.get("one_off")
     pruned = [
         comparison
-        for parts in curves.values()
-        for comparison in parts.values()
+        for scopes in curves.values()
+        for comparison in scopes.values()
         if comparison.full is not None
     ]
     comparison = one_off or next(iter([*pruned, *grids.values()]), None)
     if not comparison:
         return []
     rows = comparison.manifest["rows"]
-    kinds = "; ".join(f"{kind}: {NAMES.get(kind, kind)}" for kind in by_type(rows))
+    types = [f"{name}: {NAMES.get(name, name)}" for name in by_type(rows)]
     heads_of_model = (
         f"{present(comparison.manifest).sum()} heads in {len(rows)} rows"
-        + f" ({kinds})" * (";" in kinds)
+        + f" ({'; '.join(types)})" * (len(types) > 1)
     )
     full = (
-        f"the full model has {comparison.metric_name} "
+        f"the full model has {comparison.scale.name} "
         f"{comparison.metric_M[comparison.full or 0]:#.4g} {comparison.where}."
     )
     sentences: list[Item] = [
@@ -169,47 +169,50 @@ def _summary(grids: Mapping[str, Comparison], curves: pruning.Curves) -> list[It
 
 def _without_one(comparison: Comparison) -> list[Item]:
     change, drops = comparison.change.difference[1:], tables.greatest_drops(comparison)
-    only = f" of {comparison.about}" if comparison.about else ""
+    scale, only = comparison.scale, f" of {comparison.scope}" if comparison.scope else ""
     sentences: list[Item] = [
-        f"Removing one head{only} alone changes {comparison.metric_name} by {change.min():+.2f} "
-        f"to {change.max():+.2f} points. " + heads.count(comparison)
+        f"Removing one head{only} alone changes {scale.name} by {scale.signed(change.min())} "
+        f"to {scale.signed(change.max())} {scale.unit}. {heads.count(comparison)}"
     ]
     if drops:
-        named = ", ".join(f"{drop['head']} ({drop['change']:+.2f})" for drop in drops[:MOST])
+        named = ", ".join(
+            f"{drop['head']} ({scale.signed(drop['change'])})" for drop in drops[:MOST]
+        )
         first = f"the first {MOST} of {len(drops)}" if len(drops) > MOST else "all"
         sentences.append(
-            f"The heads that matter most, {first} with a significant drop: {named}; in points."
+            f"The heads that matter most, {first} with a significant {comparison.drop_word}: "
+            f"{named}; in {scale.unit}."
         )
     return sentences
 
 
 def _training(model: Mapping[str, Any]) -> list[Item]:
-    unit = "sentence" if "tokenize" in model.get("experiment", {}) else "example"
-    caption = f"Training history, one line an epoch; evaluation loss in nats per {unit}"
-    caption += ", training loss per target token." if unit == "sentence" else "."
+    translates = "tokenize" in model.get("experiment", {})
+    caption = "Training history, one line an epoch; evaluation loss in nats per "
+    caption += "sentence, training loss per target token." if translates else "example."
     final = model["training"].get("final", {})
-    told = ", ".join(f"{heading(name)} {value:#.4g}" for name, value in final.items())
+    values = ", ".join(f"{heading(name)} {value:#.4g}" for name, value in final.items())
     listing = Listing(
         "training",
         model["training"]["history"],
         caption,
         note=signatures(model, model.get("signatures", {})),
     )
-    return [f"The model that was kept: {told}.", listing] if final else [listing]
+    return [f"The model that was kept: {values}.", listing] if final else [listing]
 
 
 def _provenance(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[Item]:
     keys = ("created", "devices", "versions", "seed", "command", "fingerprint", "experiment")
     codes: list[Item] = []
     for name, store in stores.items():
-        told = {key: store.manifest[key] for key in keys if key in store.manifest}
+        made = {key: store.manifest[key] for key in keys if key in store.manifest}
         command = shlex.join(map(str, store.manifest.get("command", [])))
         codes.append(
-            Code(f"{name}: versions, seed, config", f"{command}\n\n{json.dumps(told, indent=1)}")
+            Code(f"{name}: versions, seed, config", f"{command}\n\n{json.dumps(made, indent=1)}")
         )
     caption = "The results on this page, and the splits that each step looked at."
     return (
-        [Listing("results", tables.results_table(stores, progress), caption), *codes]
+        [Listing("results", results.results_table(stores, progress), caption), *codes]
         if stores
         else []
     )

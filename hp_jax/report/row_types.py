@@ -1,5 +1,5 @@
-"""Types of attention: which rows belong together, in which order, and under which names people know
-them."""
+"""Types of attention: which rows of the head mask belong together, how they are sorted, and under
+which names people know them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = {
     "dec": "decoder self-attention",
     "cross": "cross-attention",
 }
-"""By the first part of the names of rows (`cross.0`), in the order in which they are shown."""
+"""By the first part of the names of rows (`cross.0`), sorted as they are shown."""
 
 
 def type_of(row: str) -> str:
@@ -21,13 +21,18 @@ def type_of(row: str) -> str:
 
 
 def by_type(rows: Sequence[str]) -> dict[str, list[int]]:
-    """Places of the rows of each type: types as in NAMES, then others as they come; the rows of
-    each in their order."""
+    """Indices of the rows of each type: types as in NAMES, then others as they come; the rows of
+    each as they come."""
     known = dict.fromkeys([*NAMES, *map(type_of, rows)])
-    places = {
-        name: [place for place, row in enumerate(rows) if type_of(row) == name] for name in known
+    indices = {
+        name: [index for index, row in enumerate(rows) if type_of(row) == name] for name in known
     }
-    return {name: found for name, found in places.items() if found}
+    return {name: found for name, found in indices.items() if found}
+
+
+def sorted_by_type(rows: Sequence[str]) -> list[int]:
+    """Indices of all rows as they are shown, see `by_type`."""
+    return [index for indices in by_type(rows).values() for index in indices]
 
 
 def chosen(rows: Sequence[str], names: Collection[str]) -> np.ndarray:
@@ -36,12 +41,12 @@ def chosen(rows: Sequence[str], names: Collection[str]) -> np.ndarray:
 
 
 def described(rows: Sequence[str], names: Collection[str]) -> str:
-    """The rows that are named as words: types that are there whole by what people call them, then
-    single rows."""
+    """Those of `rows` that are in `names`, in words: types of which all rows are by what people
+    call them, then single rows."""
     whole = [
-        kind
-        for kind, places in by_type(rows).items()
-        if all(rows[place] in names for place in places)
+        name
+        for name, indices in by_type(rows).items()
+        if all(rows[index] in names for index in indices)
     ]
     single = [row for row in names if type_of(row) not in whole]
-    return ", ".join([*(NAMES.get(kind, kind) for kind in whole), *single])
+    return ", ".join([*(NAMES.get(name, name) for name in whole), *single])

@@ -1,79 +1,25 @@
 """From result stores to tables: plain rows of numbers.
 
-Rows are dicts whose keys are those of `report.COLUMNS`; changes of the metric are in points, losses
-in nats, shares in percent. Heads count from 0, rows go by name.
+Rows are dicts whose keys are those of `html.COLUMNS`; changes of the metric are in its scale's
+unit, losses in nats, shares in percent. Heads count from 0, rows of the head mask go by name.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from hp_jax.heads import living_heads, removed
-from hp_jax.metrics import TextMetric
-from hp_jax.report.comparison import Comparison, present, signatures, touched
-from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading, show
-from hp_jax.report.row_types import NAMES, by_type
-from hp_jax.shrink.orders import importance_scores
-from hp_jax.storage.files import read_json
-from hp_jax.storage.store import Store, find_stores
-
-JOBS = {
-    "score": "importance computed on",
-    "select": "order chosen on",
-    "calibrate": "scales fitted on",
-    "retrain": "trained again on",
-    "test": "measured on",
-}
-"""What the splits of a store's manifest were for."""
-
-
-def stores_below(folder: Path) -> dict[str, Store]:
-    """All stores below `folder`, by their path in it."""
-    return {Path(store.path).relative_to(folder).as_posix(): store for store in find_stores(folder)}
-
-
-def progress(store: Store) -> tuple[int, int]:
-    """How many items are done, and how many there are."""
-    return int(store.done().sum()), int(store.manifest["items"])
-
-
-def model_about(folder: Path) -> dict[str, Any]:
-    """How the folder's model was made, with sacreBLEU's signature if it was comparison by that;
-    nothing if there is no model."""
-    config = folder / "model" / "config.json"
-    about = read_json(config) if config.is_file() else {}
-    made = about.get("experiment", {})
-    if made.get("metric") in ("bleu", "chrf"):
-        unversioned = TextMetric(made["metric"], made["tokenize"]).signature().rpartition(":")[0]
-        about["signatures"] = {made["metric"]: f"{unversioned}:{about['versions']['sacrebleu']}"}
-    return about
-
-
-def jobs(manifest: Mapping[str, Any]) -> str:
-    """Which split had which job, as a sentence."""
-    text = "; ".join(f"{JOBS.get(job, job)} {split}" for job, split in manifest["splits"].items())
-    return text[:1].upper() + text[1:] + "."
-
-
-def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int]]) -> Rows:
-    """What there is, how much of it is done, and where it was made."""
-    return [
-        {
-            "results": name,
-            "splits": jobs(store.manifest),
-            "done": "{} of {}".format(*done[name]),
-            "created (UTC)": store.manifest.get("created", "?")[:16].replace("T", " "),
-            "devices": ", ".join(store.manifest.get("devices", [])),
-        }
-        for name, store in stores.items()
-    ]
+from hp_jax.metrics import worth
+from hp_jax.report.comparison import Comparison, present, signatures
+from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading
+from hp_jax.report.results import importance_scores
+from hp_jax.report.row_types import NAMES, by_type, sorted_by_type
+from hp_jax.storage.store import Store
 
 
 def listing(
@@ -86,137 +32,36 @@ def listing(
     most: int | None = None,
 ) -> Listing:
     """A table of numbers of a grid, with what has to be said beside them."""
-    losses = f"Losses are nats per {comparison.unit}." if "loss" in rows[0] else ""
-    note = " ".join(
-        filter(
-            None,
-            [signatures(comparison.manifest, [comparison.manifest["metric"], *rows[0]]), losses],
-        )
-    )
-    return Listing(
-        name, rows, caption, folded=folded, note=note, metric=comparison.metric_name, most=most
-    )
+    per = f"Losses are nats per {comparison.example_word}."
+    by_sacrebleu = signatures(comparison.manifest, [comparison.metric.name, *rows[0]])
+    has_losses = "loss" in rows[0] or comparison.metric.name == "loss"
+    note = " ".join(filter(None, [by_sacrebleu, per if has_losses else ""]))
+    return Listing(name, rows, caption, folded=folded, note=note, scale=comparison.scale, most=most)
 
 
 def masks_file(comparison: Comparison, name: str) -> Listing:
     """The CSV of every mask of a grid, for machines."""
-    return listing(
-        comparison,
-        f"{name}_masks",
-        mask_table(comparison),
-        "every mask of this grid, a line each in the grid's order.",
-        most=0,
-    )
+    caption = "every mask of this grid, a line each in the grid's order."
+    return listing(comparison, f"{name}_masks", mask_table(comparison), caption, most=0)
 
 
-def importance_table(store: Store) -> Rows:
-    """Every head's importance, the most important first."""
-    named, normalised_AH = _named_scores(store), importance_scores(store)[1]
-    heads = living_heads(store.read("mask"))
-    heads.sort(key=lambda at: -normalised_AH[at])
-    return [
-        _name(store.manifest, *at)
-        | {name: float(scores_AH[at]) for name, scores_AH in named.items()}
-        for at in heads
-    ]
+# --- each mask -----------------------------------------------------------------------------------
 
 
-def head_table(comparison: Comparison) -> Rows:
-    """What each head's own mask does (removed alone, or alone in its row), the largest drop of the
-    metric first."""
-    rows = [
-        _name(comparison.manifest, *at) | comparison_row(comparison, place)
-        for place, at in enumerate(comparison.living, 1)
-    ]
-    return sorted(rows, key=lambda row: (row["metric"], -np.nan_to_num(row["loss"])))
-
-
-def best_per_row(comparison: Comparison) -> Rows:
-    """The best single head of each row (Tables 2 and 3), by type; of equal metrics the lower
-    loss."""
-    best = {row["row"]: row for row in head_table(comparison)}
-    return [
-        best[comparison.rows[place]]
-        for places in by_type(comparison.rows).values()
-        for place in places
-    ]
-
-
-def layer_table(comparison: Comparison) -> Rows:
-    """The change of the metric in points with the best head of each row, laid out as Table 2: a
-    line a layer, a column a type.
-
-    * marks p < 0.01; – a row that is not there.
-    """
-    best = {row["row"]: row for row in best_per_row(comparison)}
-    words = {
-        name: (
-            f"head {row['head']}: "
-            f"{show('change', row['change'])}{'*' * (row[p_name(comparison)] < SIGNIFICANT)}"
-        )
-        for name, row in best.items()
+def mask_row(comparison: Comparison, mask: int) -> dict[str, float]:
+    """What the report shows of one mask, by column."""
+    numbers = {
+        "metric": comparison.metric_M,
+        "change": comparison.change.difference,
+        "low": comparison.change.low,
+        "high": comparison.change.high,
+        "p_bootstrap": comparison.change.p,
+        "p_mcnemar": comparison.mcnemar_M,
+        **comparison.others,
     }
-    layers, kinds = dict.fromkeys(name.partition(".")[2] for name in best), by_type(list(best))
-    return [
-        {"layer": layer}
-        | {NAMES.get(kind, kind): words.get(f"{kind}.{layer}", "–") for kind in kinds}
-        for layer in layers
-    ]
-
-
-def grid_table(comparison: Comparison) -> Rows:
-    """The change of the metric in points of each head, laid out as Table 1; * marks p < 0.01, – a
-    head that is not there."""
-    change_AH = comparison.spread(comparison.change.difference[1:])
-    star_AH = comparison.spread(comparison.p_M[1:]) < SIGNIFICANT
-    rows = []
-    for place in itertools.chain(*by_type(comparison.rows).values()):
-        cells = zip(change_AH[place], star_AH[place], strict=True)
-        words = {
-            str(head): show("change", change) + "*" * bool(star)
-            for head, (change, star) in enumerate(cells)
-        }
-        rows.append({"row": comparison.rows[place]} | words)
-    return rows
-
-
-def greatest_drops(comparison: Comparison) -> Rows:
-    """The heads without which the metric drops significantly, the largest drop first."""
-    change, p = comparison.change.difference[1:], comparison.p_M[1:]
-    found = [
-        place
-        for place in np.argsort(change, kind="stable")
-        if change[place] < 0 and p[place] < SIGNIFICANT
-    ]
-    return [{"head": comparison.names[place], "change": float(change[place])} for place in found]
-
-
-def curve_table(comparison: Comparison) -> Rows:
-    """The pruning curve: one row a mask, with the number of heads that are really gone and their
-    share of those it is about."""
-    total = int(comparison.scope_AH.sum())
-    removed_M = (comparison.scope_AH & ~comparison.masks_MAH).sum((1, 2))
-    return [
-        {"removed": int(removed), "share": 100 * int(removed) / total}
-        | comparison_row(comparison, place)
-        for place, removed in enumerate(removed_M)
-    ]
-
-
-def mask_table(comparison: Comparison) -> Rows:
-    """Every mask in order: how many heads it is without, and which, as `row:head,head row:head`;
-    `-` for none."""
-    rows, present_AH = comparison.manifest["rows"], present(comparison.manifest)
-    table = []
-    for place, mask_AH in enumerate(comparison.masks_MAH):
-        gone = removed(mask_AH, present_AH, rows)
-        words = [f"{row}:{','.join(map(str, heads))}" for row, heads in gone.items()]
-        count = sum(map(len, gone.values()))
-        table.append(
-            {"mask": place, "removed": count, "without": " ".join(words) or "-"}
-            | comparison_row(comparison, place)
-        )
-    return table
+    if comparison.metric.name != "loss":
+        numbers |= {"loss": comparison.loss_M, "loss_change": comparison.loss_change_M}
+    return {name: float(values[mask]) for name, values in numbers.items() if values is not None}
 
 
 def p_name(comparison: Comparison) -> str:
@@ -224,14 +69,130 @@ def p_name(comparison: Comparison) -> str:
     return "p_mcnemar" if comparison.test == "McNemar" else "p_bootstrap"
 
 
+def mask_table(comparison: Comparison) -> Rows:
+    """Every mask as the grid has them: how many heads it is without, and which, as `row:head,head
+    row:head`; `-` for none."""
+    rows, present_AH = comparison.manifest["rows"], present(comparison.manifest)
+    table = []
+    for mask, mask_AH in enumerate(comparison.masks_MAH):
+        gone = removed(mask_AH, present_AH, rows)
+        words = [f"{row}:{','.join(map(str, heads))}" for row, heads in gone.items()]
+        count = sum(map(len, gone.values()))
+        table.append(
+            {"mask": mask, "removed": count, "without": " ".join(words) or "-"}
+            | mask_row(comparison, mask)
+        )
+    return table
+
+
+# --- single heads --------------------------------------------------------------------------------
+
+
+def importance_table(store: Store) -> Rows:
+    """Every head's importance, the most important first."""
+    named, normalised_AH = _named_scores(store), importance_scores(store)[1]
+    heads = sorted(living_heads(store.read("mask")), key=lambda head: -normalised_AH[head])
+    return [
+        _name(store.manifest, *head)
+        | {name: float(score_AH[head]) for name, score_AH in named.items()}
+        for head in heads
+    ]
+
+
+def head_table(comparison: Comparison) -> Rows:
+    """What each head's own mask does (removed alone, or alone in its row), the greatest drop of the
+    metric first; of equal metrics the higher loss."""
+    good_M = worth(comparison.metric, comparison.metric_M)
+    loss_M = np.nan_to_num(comparison.loss_M)
+    return [
+        _name(comparison.manifest, *comparison.heads[mask - 1]) | mask_row(comparison, mask)
+        for mask in sorted(
+            range(1, len(comparison.heads) + 1),
+            key=lambda mask: (good_M[mask], -loss_M[mask]),
+        )
+    ]
+
+
+def best_per_row(comparison: Comparison) -> Rows:
+    """The best single head of each row (Tables 2 and 3), by type; of equal metrics the lower
+    loss."""
+    best = {row["row"]: row for row in head_table(comparison)}
+    return [best[comparison.rows[index]] for index in sorted_by_type(comparison.rows)]
+
+
+def layer_table(comparison: Comparison) -> Rows:
+    """The change of the metric with the best head of each row, laid out as Table 2: a line a layer,
+    a column a type.
+
+    * marks p < 0.01; – a row that is not there.
+    """
+    best = {row["row"]: row for row in best_per_row(comparison)}
+    words = {
+        name: (
+            f"head {row['head']}: {comparison.scale.signed(row['change'])}"
+            f"{'*' * (row[p_name(comparison)] < SIGNIFICANT)}"
+        )
+        for name, row in best.items()
+    }
+    layers, types = dict.fromkeys(name.partition(".")[2] for name in best), by_type(list(best))
+    return [
+        {"layer": layer}
+        | {NAMES.get(name, name): words.get(f"{name}.{layer}", "–") for name in types}
+        for layer in layers
+    ]
+
+
+def grid_table(comparison: Comparison) -> Rows:
+    """The change of the metric of each head, laid out as Table 1; * marks p < 0.01, – a head that
+    is not there."""
+    change_AH = comparison.spread(comparison.change.difference[1:])
+    star_AH = comparison.spread(comparison.p_M[1:]) < SIGNIFICANT
+
+    def cell(change: float, star: bool) -> str:
+        return "–" if math.isnan(change) else comparison.scale.signed(change) + "*" * bool(star)
+
+    return [
+        {"row": comparison.rows[row]}
+        | {
+            str(head): cell(*values)
+            for head, values in enumerate(zip(change_AH[row], star_AH[row], strict=True))
+        }
+        for row in sorted_by_type(comparison.rows)
+    ]
+
+
+def greatest_drops(comparison: Comparison) -> Rows:
+    """The heads without which the metric is significantly worse, the greatest drop first."""
+    drop, p = comparison.drop_M[1:], comparison.p_M[1:]
+    found = [
+        index
+        for index in np.argsort(-drop, kind="stable")
+        if drop[index] > 0 and p[index] < SIGNIFICANT
+    ]
+    change = comparison.change.difference[1:]
+    return [{"head": comparison.names[index], "change": float(change[index])} for index in found]
+
+
+# --- pruning -------------------------------------------------------------------------------------
+
+
+def curve_table(comparison: Comparison) -> Rows:
+    """The pruning curve: one row a mask, with the number of heads that are really gone and their
+    share of those in scope."""
+    total = int(comparison.scope_AH.sum())
+    removed_M = (comparison.scope_AH & ~comparison.masks_MAH).sum((1, 2))
+    return [
+        {"removed": int(count), "share": 100 * int(count) / total} | mask_row(comparison, mask)
+        for mask, count in enumerate(removed_M)
+    ]
+
+
 def removable(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The curve's last row before the metric drops significantly, and the row where it does, if
+    """The curve's last row before the metric is significantly worse, and the row where it is, if
     there is one."""
-    rows, drop_M = (
-        curve_table(comparison),
-        (comparison.p_M < SIGNIFICANT) & (comparison.change.difference < 0),
-    )
-    first = int(drop_M.argmax()) if drop_M.any() else len(rows)
+    rows = curve_table(comparison)
+    worse_M = (comparison.p_M < SIGNIFICANT) & (comparison.drop_M > 0)
+    first = int(worse_M.argmax()) if worse_M.any() else len(rows)
     return rows[first - 1], rows[first] if first < len(rows) else None
 
 
@@ -243,17 +204,27 @@ def removal_shares(comparison: Comparison) -> np.ndarray:
     return np.where(off_MAH.any(0), share_M[off_MAH.argmax(0)], np.inf)
 
 
+# --- importance against what is measured ---------------------------------------------------------
+
+
+def effects(comparison: Comparison) -> dict[str, tuple[str, np.ndarray]]:
+    """What the removal of each head does, positive where it harms: by its name the unit and the
+    values `[n]`."""
+    drop, unit = comparison.drop_M[1:], comparison.scale.unit
+    found = {f"{comparison.drop_word} of {comparison.scale.name}": (unit, drop)}
+    if comparison.metric.name != "loss":
+        per = f"nats per {comparison.example_word}"
+        found["increase of loss"] = per, comparison.loss_change_M[1:]
+    return found
+
+
 def correlation_table(importance: Store, comparison: Comparison) -> Rows:
     """How well importance foretells what removing the head does; positive: important heads are
     missed more."""
-    effects = {
-        f"drop of {comparison.metric_name}": -comparison.change.difference[1:],
-        "increase of loss": comparison.loss_change_M[1:],
-    }
     rows = []
-    for name, scores_AH in _named_scores(importance).items():
-        for effect, values in effects.items():
-            (r, p_r), (rho, p_rho) = correlations(scores_AH[comparison.scope_AH], values)
+    for name, score_AH in _named_scores(importance).items():
+        for effect, (_, values) in effects(comparison).items():
+            (r, p_r), (rho, p_rho) = correlations(score_AH[comparison.scope_AH], values)
             numbers = {"pearson": r, "p_pearson": p_r, "spearman": rho, "p_spearman": p_rho}
             rows.append(
                 {"importance": heading(name), "effect": effect} | numbers | {"n": len(values)}
@@ -275,59 +246,6 @@ def correlations(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, float], tup
     )
 
 
-def comparable(pairs: Store, one_off: Store) -> bool:
-    """Whether both hold losses of the same model on the same data, with each head of the pairs
-    alone."""
-    stores = (pairs, one_off)
-    same = all(
-        pairs.manifest["fingerprint"].get(of) == one_off.manifest["fingerprint"].get(of)
-        for of in ("model", "data")
-    )
-    pairs_AH, alone_AH = (touched(store.read("masks"), store.manifest) for store in stores)
-    lossy = all("loss" in store.manifest["filled"] for store in stores)
-    return same and lossy and bool(pairs_AH.any()) and not (pairs_AH & ~alone_AH).any()
-
-
-def interactions(pairs: Store, one_off: Store) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Increase of the mean loss (nats) without two heads beyond the sum of what each alone adds:
-    `[n, n]`, NaN diagonal.
-
-    And the n heads (row, head): types of attention in the order in which they are shown.
-    """
-    single, double = (store.read("loss").mean(1, dtype=np.float64) for store in (one_off, pairs))
-    pairs_AH, alone_AH = (
-        touched(store.read("masks"), store.manifest) for store in (pairs, one_off)
-    )
-    alone = (single[1:] - single[0])[pairs_AH[alone_AH]]
-    first, second = np.triu_indices(len(alone), k=1)
-    together = np.full((len(alone), len(alone)), np.nan)
-    together[first, second] = together[second, first] = (
-        double[1:] - double[0] - alone[first] - alone[second]
-    )
-    heads = living_heads(pairs_AH)
-    shown = list(
-        itertools.chain(*by_type([pairs.manifest["rows"][row] for row, _ in heads]).values())
-    )
-    return together[np.ix_(shown, shown)], [heads[place] for place in shown]
-
-
-def pair_table(
-    comparison: Comparison, together: np.ndarray, heads: Sequence[tuple[int, int]]
-) -> Rows:
-    """Every pair with its interaction (`together`, of `heads`) and what its removal does, the
-    strongest interaction first."""
-    at = [heads.index(head) for head in comparison.living]
-    table = []
-    for place, (first, second) in enumerate(itertools.combinations(range(len(at)), 2), 1):
-        told = comparison_row(comparison, place)
-        table.append(
-            {"mask": place, "first": comparison.names[first], "second": comparison.names[second]}
-            | {name: told[name] for name in ("change", p_name(comparison), "loss_change")}
-            | {"extra": float(together[at[first], at[second]])}
-        )
-    return sorted(table, key=lambda row: -abs(row["extra"]))
-
-
 def _named_scores(importance: Store) -> dict[str, np.ndarray]:
     """The scores by their column; the normalised ones only if the rows are normalised."""
     score_AH, normalised_AH = importance_scores(importance)
@@ -337,19 +255,3 @@ def _named_scores(importance: Store) -> dict[str, np.ndarray]:
 
 def _name(manifest: Mapping[str, Any], row: int, head: int) -> dict[str, Any]:
     return {"row": manifest["rows"][row], "head": head}
-
-
-def comparison_row(comparison: Comparison, place: int) -> dict[str, float]:
-    """What the report tells of one mask, by column."""
-    numbers = {
-        "metric": comparison.metric_M,
-        "change": comparison.change.difference,
-        "low": comparison.change.low,
-        "high": comparison.change.high,
-        "p_bootstrap": comparison.change.p,
-        "p_mcnemar": comparison.mcnemar_M,
-        **comparison.others,
-        "loss": comparison.loss_M,
-        "loss_change": comparison.loss_change_M,
-    }
-    return {name: float(values[place]) for name, values in numbers.items() if values is not None}

@@ -30,17 +30,31 @@ class Cost(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """A cost that is a sum over heads and what is always there."""
+    """A cost that is a sum over heads, groups of heads, and what is always there."""
 
     whole: float
     present_AH: np.ndarray
     """The heads that `whole` is the cost of."""
-    head_AH: np.ndarray
+    own_AH: np.ndarray
     """What goes with each of them."""
+    shared_AH: np.ndarray
+    """What goes with the last of its group, the same for all of them."""
+    group_AH: np.ndarray
+    """The number of its group."""
 
     def of(self, mask_AH: np.ndarray) -> float:
         """What the model costs with the heads of a mask."""
-        return self.whole - self.head_AH[self.present_AH & ~mask_AH].sum().item()
+        own = self.own_AH[self.present_AH & ~mask_AH].sum().item()
+        lost = np.setdiff1d(self.group_AH[self.present_AH], self.group_AH[mask_AH])
+        _, first = np.unique(self.group_AH, return_index=True)
+        shared = self.shared_AH.ravel()[first[np.isin(np.unique(self.group_AH), lost)]]
+        return self.whole - own - shared.sum().item()
+
+
+def alone(whole: float, present_AH: np.ndarray, own_AH: np.ndarray) -> Measure:
+    """A cost of which heads share nothing."""
+    group_AH = np.arange(present_AH.size).reshape(present_AH.shape)
+    return Measure(whole, present_AH, own_AH, np.zeros_like(own_AH), group_AH)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,22 +6,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import BertConfig, Seq2SeqConfig, present_mask
+from hp_jax.architecture import Heads, present_mask
 from hp_jax.grid.chunks import needed_bytes
 from hp_jax.heads import gates
-from hp_jax.models.classification import Classification
-from hp_jax.models.translation import Translation
 from hp_jax.shrink.budget import Measure
 from hp_jax.task import Batch, Params
-
-AnyTask = Classification | Translation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Program(NamedTuple):
     sizes: Sizes
 
 
-def sizes(task: AnyTask, params: Params, batch: Batch) -> Sizes:
+def sizes(task: Any, params: Params, batch: Batch) -> Sizes:
     """What `forward` takes on this machine's first device; of `params` and `batch` only shapes
     count."""
     return compiled(functools.partial(forward, task), params, batch).sizes
@@ -71,20 +67,13 @@ def compiled(function: Callable[..., Any], params: Params, batch: Batch) -> Prog
     return Program(program, found)
 
 
-def forward(task: AnyTask, params: Params, batch: Batch) -> jax.Array:
-    """One pass: a classifier's logits `[B, C]`, a translation model's teacher-forced loss `[B]`.
-
-    All heads that the model has are on; the gates are constant ones, which the compiler removes.
-    """
-    ones = gates(task.present_AH, task.present_AH)
-    return (
-        task.logits(params, batch, ones)
-        if isinstance(task, Classification)
-        else task.loss(params, batch, ones)
-    )
+def forward(task: Any, params: Params, batch: Batch) -> jax.Array:
+    """The task's `forward` with all heads that the model has; the gates are constant ones, which
+    the compiler removes."""
+    return task.forward(params, batch, gates(task.present_AH, task.present_AH))
 
 
-def forward_flops(task: AnyTask, params: Params, batch: Batch) -> float:
+def forward_flops(task: Any, params: Params, batch: Batch) -> float:
     """The FLOPs of `sizes`, without compiling."""
     return _flops(
         jax.jit(functools.partial(forward, task)).lower(*shapes_of((params, dict(batch))))
@@ -105,75 +94,81 @@ def shapes_of(tree: Params) -> Params:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), tree)
 
 
-def batch_shapes(
-    task: AnyTask, examples: int, length: int, target: int | None = None
-) -> dict[str, Any]:
-    """A batch of `examples` of `length` tokens; `target`: those of a pair's other side, by default
-    as many."""
-    if isinstance(task, Translation):
-        text, numbers = (
-            {"source_BS": length, "target_BT": target or length},
-            ("source_length_B", "target_length_B", "index_B"),
-        )
-    else:
-        text, numbers = (
-            {"tokens_BT": length, "types_BT": length},
-            ("length_B", "label_B", "index_B"),
-        )
-    batch = {
-        name: jax.ShapeDtypeStruct((examples, width), jnp.int32) for name, width in text.items()
-    }
-    batch |= {name: jax.ShapeDtypeStruct((examples,), jnp.int32) for name in numbers}
-    return batch | {"weight_B": jax.ShapeDtypeStruct((examples,), jnp.float32)}
+class HeadCosts(NamedTuple):
+    """What goes with each head `[A, H]`."""
+
+    own_AH: np.ndarray
+    """With the head itself: its query and output projections, and its attention; 0 for heads that
+    are not there."""
+    shared_AH: np.ndarray
+    """With the last head of its group, the same for all of them: keys and values."""
 
 
-def head_parameters(config: BertConfig | Seq2SeqConfig) -> np.ndarray:
-    """How many parameters leave with each head `[A, H]`: 4 D K of its kernels, 3 K of its biases; 0
-    for heads not there."""
-    head_width_A = config.width // np.array(list(config.rows.values()))
-    return (4 * config.width * head_width_A + 3 * head_width_A)[:, None] * present_mask(config)
+def head_parameters(config: Heads) -> HeadCosts:
+    """Parameters: of each projection's kernel D K, of its bias K."""
+    rows = []
+    for module in config.modules.values():
+        of = {
+            name: module.width * module.head_width + module.head_width * (name in module.biases)
+            for name in ("query", "key", "value")
+        }
+        own = of["query"] + module.width * module.head_width
+        rows.append((own, of["key"] + of["value"]))
+    return _spread(config, rows)
 
 
-def head_flops(
-    config: BertConfig | Seq2SeqConfig, length: int, target: int | None = None
-) -> np.ndarray:
-    """FLOPs of each head's matrix products for one example of `length` tokens (a pair: and `target`
-    tokens) `[A, H]`.
+def head_flops(config: Heads, length: int, target: int | None = None) -> HeadCosts:
+    """FLOPs of the matrix products for one example of `length` tokens (a pair: and `target`).
 
     That is query, key, value and output projections, scores and weighted sum, under teacher
     forcing; what is not a matrix product (softmax, biases) is left out, less than 1 % of a head at
-    BERT-base's shape.  0 for heads that are not there.  (Not
-    counted either: without any cross-attention head a model needs no encoder.)
+    BERT-base's shape.  (Not counted either: without any cross-attention head a model needs no
+    encoder.)
     """
-    target = target or length
-    flops_A = []
-    for place, (row, count) in enumerate(config.rows.items()):
-        kind, head_width = row.partition(".")[0], config.width // count
-        queries = length if kind == "enc" else target
-        keys = target if kind == "dec" else length
-        if isinstance(config, BertConfig) and place == config.layers - 1:
-            queries = 1  # [CLS] alone
-        flops_A.append(4 * head_width * (config.width * (queries + keys) + queries * keys))
-    return np.array(flops_A)[:, None] * present_mask(config)
+    rows = []
+    for row, module in config.modules.items():
+        queries, keys = config.tokens(row, length, target or length)
+        own = 4 * module.head_width * queries * (module.width + keys)
+        rows.append((own, 4 * module.head_width * keys * module.width))
+    return _spread(config, rows)
+
+
+def _spread(config: Heads, rows: Sequence[tuple[int, int]]) -> HeadCosts:
+    present_AH = present_mask(config)
+    own_A, shared_A = np.array(rows).T
+    return HeadCosts(own_A[:, None] * present_AH, shared_A[:, None] + 0 * present_AH)
+
+
+def group_numbers(config: Heads) -> np.ndarray:
+    """A number for each group of heads that share keys and values `[A, H]`."""
+    width = max(config.rows.values())
+    heads_H = np.arange(width)
+    rows = [heads_H // module.group for module in config.modules.values()]
+    return np.array(rows) + width * np.arange(len(rows))[:, None]
 
 
 def measures(
-    task: AnyTask, params: Params, length: int, target: int | None = None
+    task: Any, params: Params, length: int, target: int | None = None
 ) -> dict[str, Measure]:
     """What a budget can be of, for examples of `length` tokens (a pair: and `target`): heads,
     parameters, FLOPs of an example.
 
     Only shapes of `params` count; nothing is compiled.
     """
-    present_AH = task.present_AH
-    of_head_AH = {
-        "heads": present_AH.astype(int),
-        "parameters": head_parameters(task.config),
-        "flops": head_flops(task.config, length, target),
+    present_AH, config = task.present_AH, task.config
+    ones_AH = present_AH.astype(int)
+    of_heads = {
+        "heads": HeadCosts(ones_AH, np.zeros_like(ones_AH)),
+        "parameters": head_parameters(config),
+        "flops": head_flops(config, length, target),
     }
     whole = {
         "heads": int(present_AH.sum()),
         "parameters": parameters(params),
-        "flops": forward_flops(task, params, batch_shapes(task, 1, length, target)),
+        "flops": forward_flops(task, params, task.batch_shapes(1, length, target)),
     }
-    return {name: Measure(whole[name], present_AH, cost_AH) for name, cost_AH in of_head_AH.items()}
+    group_AH = group_numbers(config)
+    return {
+        name: Measure(whole[name], present_AH, *of_head, group_AH)
+        for name, of_head in of_heads.items()
+    }

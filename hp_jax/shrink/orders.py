@@ -6,22 +6,13 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.heads import living_heads
-from hp_jax.importance import Sums, normalize_rows
+from hp_jax.importance import stored_scores
 from hp_jax.mask_files import prefixes
 from hp_jax.shrink.budget import Order
-from hp_jax.storage.store import Store, find_stores
-
-
-def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
-    """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it (row
-    norm 1, unless the norm is 0)."""
-    norm, mask_AH = store.manifest["experiment"]["importance"]["norm"], store.read("mask")
-    score_AH = Sums(store.read("total").sum(0), store.read("count").sum(0)).score_AH
-    return score_AH, normalize_rows(score_AH, mask_AH, norm=norm)
+from hp_jax.storage.store import find_stores
 
 
 def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model: str) -> Order:
@@ -35,10 +26,7 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
     if Path(path).is_file():
         masks = [
             present_AH,
-            *(
-                np.asarray(mask_AH)
-                for _, mask_AH in prefixes(Path(path), jnp.asarray(present_AH), rows)
-            ),
+            *(np.asarray(mask_AH) for _, mask_AH in prefixes(Path(path), present_AH, rows)),
         ]
         return [living_heads(before & ~after)[0] for before, after in itertools.pairwise(masks)]
     found = {store.manifest["kind"]: store for store in find_stores(path)}
@@ -62,7 +50,9 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
             "parts are missing"
         )
     if kinds[0] == "importance":
-        return _ascending(present_AH, importance_scores(store)[1])
+        norm = store.manifest["experiment"]["importance"]["norm"]
+        sums = store.read("total"), store.read("count")
+        return _ascending(present_AH, stored_scores(*sums, store.read("mask"), norm=norm)[1])
     kind = Path(store.path).parent.name.partition(".")[
         2
     ]  # of a pruning of one type of attention, its type

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.formats.model import Model, load_model
 from hp_jax.mask_files import file_masks
 from hp_jax.removal import remove_heads
 from hp_jax.shrink import costs
 from hp_jax.shrink.budget import Cost, Solution, read_latency, share_of, show, solve
 from hp_jax.shrink.orders import read_order
-from hp_jax.storage import fingerprint
 from hp_jax.storage.files import new_folder
 
 
@@ -47,7 +44,7 @@ class Budget:
 def named_heads(model: Model, text: str) -> np.ndarray:
     """The mask `[A, H]` without the heads that `text` names in the authors' notation, by the
     numbers that they had at first."""
-    present_AH = jnp.asarray(model.task.present_AH)
+    present_AH = model.task.present_AH
     return np.asarray(heads.remove(present_AH, heads.parse_descriptor(text), model.task.rows))
 
 
@@ -55,7 +52,7 @@ def mask_of_file(model: Model, path: str) -> np.ndarray:
     """The one mask `[A, H]` of a .npy file, or of a text file (see `hp_jax.sets.file_masks`)."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"the mask file {path} does not exist")
-    masks = file_masks(Path(path), jnp.asarray(model.task.present_AH), model.task.rows)
+    masks = file_masks(Path(path), model.task.present_AH, model.task.rows)
     if len(masks) != 1:
         raise ValueError(f"{path} has {len(masks)} masks, but one was expected")
     return np.asarray(masks[0][1])
@@ -75,9 +72,7 @@ def within_budget(model: Model, budget: Budget, length: int) -> Solution:
         raise ValueError(
             f"a budget of {budget.of} needs a table of `hp-jax speed`, but none was given"
         )
-    order = read_order(
-        budget.order, task.present_AH, task.rows, model=fingerprint.of_arrays(model.params)
-    )
+    order = read_order(budget.order, task.present_AH, task.rows, model=model.digest)
     most = share_of(known[of], budget.most) if budget.most <= 1 else budget.most
     return solve(
         order, task.present_AH, known, of, most, floor=budget.floor, multiple=budget.multiple
@@ -118,9 +113,7 @@ def remove(
         about: dict[str, Any] = {
             "removed from": name,
             "version of hp_jax": importlib.metadata.version("hp_jax"),
-            "heads removed": heads.format_descriptor(
-                gone, types=isinstance(model.config, Seq2SeqConfig)
-            ),
+            "heads removed": heads.format_descriptor(gone, types=model.family.translates),
             "before": before,
             "after": after,
             "budget": budget and dataclasses.asdict(budget),
@@ -162,6 +155,6 @@ def _amounts(model: Model, length: int) -> dict[str, float]:
         "parameters": costs.parameters(model.params),
         "bytes": sum(leaf.size * leaf.dtype.itemsize for leaf in leaves),
         f"FLOPs (1 example, {length} tokens)": costs.forward_flops(
-            model.task, model.params, costs.batch_shapes(model.task, 1, length)
+            model.task, model.params, model.task.batch_shapes(1, length)
         ),
     }

@@ -21,15 +21,14 @@ import jax
 import numpy as np
 
 from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
-from hp_jax.formats.model import load_model, task_of
+from hp_jax.formats.families import family_of, task_of
+from hp_jax.formats.model import load_model
+from hp_jax.formats.reading import Options
 from hp_jax.heads import gates, living_heads, removal_counts
-from hp_jax.models.translation import Translation
 from hp_jax.removal import remove_heads
-from hp_jax.report.pictures.style import to_png, to_svg
-from hp_jax.report.sections.speed import Rows, plot, tables
 from hp_jax.shrink import costs
-from hp_jax.shrink.budget import Measure, Order, solve
-from hp_jax.storage.files import check_free, write_json, write_whole
+from hp_jax.shrink.budget import Order, alone, solve
+from hp_jax.storage.files import check_free, write_json
 from hp_jax.task import Batch, Params
 
 log = logging.getLogger("hp_jax")
@@ -135,7 +134,7 @@ class Setting:
 class Side(NamedTuple):
     """One of the models that are compared."""
 
-    task: costs.AnyTask
+    task: Any
     params: Params
 
     def about(self, whole: int) -> dict[str, Any]:
@@ -172,11 +171,11 @@ def sides_of(setting: Setting) -> dict[str, Side]:
 
 
 def _loaded(folder: str, dtype: str) -> Side:
-    model = load_model(folder, dtype=dtype)
+    model = load_model(folder, Options(dtype=dtype))
     return Side(model.task, jax.device_put(model.params))
 
 
-def _check_same(original: costs.AnyTask, other: costs.AnyTask, setting: Setting) -> None:
+def _check_same(original: Any, other: Any, setting: Setting) -> None:
     whole: Any = original.config
     differ = "they differ in more than their heads"
     if (
@@ -201,34 +200,24 @@ def without_share(
 ) -> np.ndarray:
     """The mask `[A, H]` without the first of an order: a share of all heads, as their number
     rounded down."""
-    heads = Measure(int(present_AH.sum()), present_AH, present_AH.astype(int))
+    heads = alone(int(present_AH.sum()), present_AH, present_AH.astype(int))
     (count,) = removal_counts(int(heads.whole), [share])
     return solve(
         order, present_AH, {"heads": heads}, "heads", heads.whole - count, multiple=multiple
     ).mask_AH
 
 
-def random_batch(
-    task: costs.AnyTask, examples: int, length: int, seed: int
-) -> dict[str, np.ndarray]:
+def random_batch(task: Any, examples: int, length: int, seed: int) -> dict[str, np.ndarray]:
     """Random tokens without padding, of a pair on both sides; ValueError for more positions than
     the model has."""
     config = task.config
-    if isinstance(config, BertConfig):
-        vocab, room = config.vocab, config.positions - config.first_position
-    else:
-        vocab = min(config.source_vocab, config.target_vocab)
-        room = (
-            config.max_positions - config.first_position
-            if config.positions == "learned"
-            else length
-        )
-    if length > room:
+    room = config.room
+    if room is not None and length > room:
         raise ValueError(f"--length is {length}, but the model has {room} positions")
     random, batch = np.random.default_rng(seed), {}
-    for name, shape in costs.batch_shapes(task, examples, length).items():
-        if name in ("tokens_BT", "source_BS", "target_BT"):
-            batch[name] = random.integers(0, vocab, shape.shape, np.int32)
+    for name, shape in task.batch_shapes(examples, length).items():
+        if len(shape.shape) == 2 and "types" not in name:
+            batch[name] = random.integers(0, config.vocabulary, shape.shape, np.int32)
         elif "length" in name:
             batch[name] = np.full(shape.shape, length, np.int32)
         else:
@@ -242,15 +231,15 @@ def fixed_length(beam: int, length: int) -> Decoding:
     return Decoding(beam=beam, max_ratio=1.0, max_extra=-1, min_length=length - 1)
 
 
-def translate(decoding: Decoding, task: Translation, params: Params, batch: Batch) -> Any:
+def translate(decoding: Decoding, task: Any, params: Params, batch: Batch) -> Any:
     """The translations of a batch with all heads that the model has."""
     return task.translate(params, batch, gates(task.present_AH, task.present_AH), decoding)
 
 
-def modes_of(task: costs.AnyTask, setting: Setting, length: int) -> dict[str, Callable[..., Any]]:
+def modes_of(task: Any, setting: Setting, length: int) -> dict[str, Callable[..., Any]]:
     """What is timed, by name: functions of a task, its parameters and a batch."""
     modes: dict[str, Callable[..., Any]] = {FORWARD: costs.forward}
-    if isinstance(task, Translation):
+    if family_of(task.config).translates:
         modes |= {
             f"beam {beam}": functools.partial(translate, fixed_length(beam, length))
             for beam in setting.beam
@@ -325,13 +314,14 @@ def rows_of(sides: Mapping[str, Side], setting: Setting) -> Iterator[dict[str, A
                 for name, side in sides.items()
             }
             times = alternate(calls, setting.rounds, LEAST)
+            tokens = length if family_of(task.config).translates else 0
             for name, program in programs.items():
                 ratio = ratio_of(times[ORIGINAL], times[name], setting.seed)
                 bound = flops[ORIGINAL] / flops[name] if mode == FORWARD else None
                 yield (
                     {"mode": mode, "batch": examples, "length": length, "side": name}
                     | abouts[name]
-                    | _rates(times[name], examples, length if isinstance(task, Translation) else 0)
+                    | _rates(times[name], examples, tokens)
                     | {"ratio": ratio, "flops_share": flops[name] / flops[ORIGINAL], "bound": bound}
                     | {
                         "gain_reached": (ratio["median"] - 1) / (bound - 1)
@@ -361,25 +351,22 @@ def _rates(times: Sequence[Sequence[float]], examples: int, tokens: int) -> dict
     }
 
 
-# --- what is shown -------------------------------------------------------------------------------
+# --- what is kept --------------------------------------------------------------------------------
 
 
-def speed(setting: Setting, out: Path, *, force: bool = False) -> str:
-    """Times everything, writes `out`/speed.json, speed.png and speed.svg; the tables as text.
+def speed(setting: Setting, out: Path, *, force: bool = False) -> list[dict[str, Any]]:
+    """Times everything and writes `out`/speed.json; its rows, see `rows_of`.
 
     ValueError for what does not fit together, and if there is something in `out` (unless `force`).
     """
     check_free(out, force=force)
     sides = sides_of(setting)
-    rows: Rows = []
+    rows: list[dict[str, Any]] = []
     out.mkdir(parents=True, exist_ok=True)
     for row in rows_of(sides, setting):
         rows.append(row)
         write_json(out / "speed.json", about(setting, sides) | {"rows": rows})
-    figure = plot(rows)
-    write_whole(out / "speed.png", to_png(figure))
-    write_whole(out / "speed.svg", to_svg(figure))
-    return "\n".join([*tables(rows, jax.devices()[0].device_kind), str(out / "speed.json")])
+    return rows
 
 
 def about(setting: Setting, sides: Mapping[str, Side]) -> dict[str, Any]:

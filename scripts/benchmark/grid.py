@@ -18,7 +18,7 @@ from timing import Ratio, check, compare, sample, spread_over
 
 from hp_jax import heads
 from hp_jax.data.batching import Batch
-from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.grid.whole import evaluate_grid
 from hp_jax.models.classification import Classification
 from hp_jax.task import Array, Params
 from hp_jax.text.tokenizer import Examples

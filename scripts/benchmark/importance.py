@@ -17,7 +17,7 @@ from timing import Ratio, Side, check, compare
 
 from hp_jax import heads
 from hp_jax.data.batching import Batch
-from hp_jax.importance import head_importance
+from hp_jax.importance import MeanGradient, head_importance
 from hp_jax.task import Array, Params, Task
 from hp_jax.text.tokenizer import Examples
 
@@ -80,7 +80,9 @@ def agreement(pair: Pair, examples: Examples, size: int, present_AH: Array) -> d
             for i in range(0, len(first["label_B"]), rows)
         ]
         expected_AH = run_bertology(pair.theirs, batches, frozen=True)
-        score_AH = head_importance(pair.task, pair.params, [first], present_AH, per=reduction)
+        score_AH = head_importance(
+            pair.task, pair.params, [first], present_AH, estimator=MeanGradient(reduction)
+        )
         floor = 1e-4 * float(expected_AH.max())
         found[f"importance, per {reduction}"] = check(
             f"importance per {reduction}", score_AH, expected_AH, relative=1e-3, absolute=floor

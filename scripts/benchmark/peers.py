@@ -16,7 +16,9 @@ from material import LABELS, SHAPES, Text
 
 from hp_jax.data.batching import Batch
 from hp_jax.formats.huggingface.bert import load_hf_bert
+from hp_jax.formats.reading import Options
 from hp_jax.models.classification import Classification
+from hp_jax.storage.files import read_json
 from hp_jax.task import Params
 from hp_jax.text.tokenizer import load_tokenizer
 
@@ -81,9 +83,8 @@ def load_pair(text: Text) -> Pair:
         draw(model, text.seed, width)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        config, params = load_hf_bert(
-            Path(folder), labels=LABELS, key=jax.random.key(0), fresh=False
-        )
+        raw = read_json(Path(folder) / "config.json")
+        config, params = load_hf_bert(Path(folder), raw, Options(labels=LABELS))
     return Pair(model.eval().to(torch_device()), Classification(config), jax.device_put(params))
 
 

@@ -19,8 +19,9 @@ from timing import Ratio, Side, compare
 
 from hp_jax.architecture import BertConfig
 from hp_jax.data.batching import Batch
-from hp_jax.formats.model import load_classifier
-from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.formats.model import load_model
+from hp_jax.formats.reading import Options
+from hp_jax.grid.whole import evaluate_grid
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
 from hp_jax.text.tokenizer import load_tokenizer
@@ -54,9 +55,9 @@ def make_work(setting: Scaling) -> Work:
     """The model, and masks of which every four in turn are without one head and without a quarter,
     half and three quarters."""
     if setting.shape == "own":
-        config, params, _ = load_classifier(
-            str(setting.model), labels=LABELS, seed=setting.seed, fresh=True
-        )
+        options = Options(labels=LABELS, fresh=True, seed=setting.seed)
+        model = load_model(str(setting.model), options)
+        config, params = model.config, model.params
     else:
         layers, count, width = SHAPES[setting.shape]
         shape = {"layers": layers, "heads": count, "width": width, "ffn": 4 * width}

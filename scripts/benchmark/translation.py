@@ -20,9 +20,11 @@ from hp_jax import heads
 from hp_jax.architecture import Decoding
 from hp_jax.data.batching import Batch, batches
 from hp_jax.formats.huggingface.marian import load_hf_marian_model
-from hp_jax.grid.evaluate import evaluate_grid
+from hp_jax.formats.reading import Options
+from hp_jax.grid.whole import Grid, evaluate_grid
 from hp_jax.metrics import TextMetric
 from hp_jax.models.translation import Translation as Task
+from hp_jax.storage.files import read_json
 from hp_jax.task import Params
 from hp_jax.text.pairs import Pairs
 
@@ -95,7 +97,9 @@ def load_pair(setting: Translation) -> Pair:
     draw(model, setting.seed, setting.width, but=("embed_positions",))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        config, params = load_hf_marian_model(Path(folder))
+        config, params = load_hf_marian_model(
+            Path(folder), read_json(Path(folder) / "config.json"), Options()
+        )
     decoding = Decoding(beam=setting.beam, max_ratio=0.0, max_extra=setting.limit)
     return Pair(model.to(torch_device()), Task(config, decoding), jax.device_put(params))
 
@@ -162,9 +166,7 @@ def our_grid(
         }
 
     return METRIC.score(
-        evaluate_grid(pair.task, pair.params, made, masks_MAH, chunk=chunk, postprocess=counted)[
-            "bleu"
-        ].sum(1)
+        Grid(pair.task, pair.params, made, masks_MAH, counted).evaluate(chunk)["bleu"].sum(1)
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hp_jax.architecture import Seq2SeqConfig
+from hp_jax.formats.reading import Options
 from hp_jax.formats.seq2seq_names import fill
 from hp_jax.formats.slots import Tensors
 from hp_jax.formats.tensors import load_torch, to_numpy
@@ -61,9 +62,7 @@ _ALIKE = (
 """Settings that are two in fairseq and one here; the second may be absent."""
 
 
-def load_fairseq(
-    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
-) -> tuple[Seq2SeqConfig, Params, Codec]:
+def load_fairseq(folder: Path, options: Options = Options()) -> tuple[Seq2SeqConfig, Params, Codec]:
     """An unpacked archive: one of MODELS or a single other .pt file, one of CODES,
     dict.<source>.txt and dict.<target>.txt.
 
@@ -72,7 +71,7 @@ def load_fairseq(
     """
     path = _find(folder, MODELS, "*.pt", "model")
     settings, tensors = _read(path)
-    config, params = _convert(settings, tensors, path, dtype, kernel)
+    config, params = _convert(settings, tensors, path, options)
     languages = [_get(settings, name, path) for name in ("source_lang", "target_lang")]
     codec = read_fairseq(
         folder, *languages, codes=_find(folder, CODES, "*codes*", "BPE codes").name
@@ -89,9 +88,7 @@ def load_fairseq(
     return config, params, codec
 
 
-def load_fairseq_model(
-    path: Path, *, dtype: str = "float32", kernel: str = "xla"
-) -> tuple[Seq2SeqConfig, Params]:
+def load_fairseq_model(path: Path, options: Options = Options()) -> tuple[Seq2SeqConfig, Params]:
     """The model of a .pt file, with the tensor names of any version of fairseq; float32 parameters.
 
     The file is read by PyTorch with `weights_only=True` and may hold no class but
@@ -99,7 +96,7 @@ def load_fairseq_model(
     tensor that is missing, misshaped or unknown. What acts in training alone, such as dropout of
     layers or of activations, is not kept.
     """
-    return _convert(*_read(path), path, dtype, kernel)
+    return _convert(*_read(path), path, options)
 
 
 def _find(folder: Path, names: tuple[str, ...], pattern: str, what: str) -> Path:
@@ -158,10 +155,10 @@ def _get(settings: Mapping[str, Any], name: str, path: Path) -> Any:
 
 
 def _convert(
-    settings: dict[str, Any], tensors: dict[str, np.ndarray], path: Path, dtype: str, kernel: str
+    settings: dict[str, Any], tensors: dict[str, np.ndarray], path: Path, options: Options
 ) -> tuple[Seq2SeqConfig, Params]:
     known = _todays_names(tensors)
-    config = read_config(settings, known, path, dtype, kernel)
+    config = read_config(settings, known, path, options.dtype, options.kernel)
     return config, fill(config, known, path, settings="its settings", ignored=IGNORED)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.formats.fairseq import read
-from hp_jax.formats.seq2seq_names import slots
+from hp_jax.formats.seq2seq_names import slots, unused
 from hp_jax.formats.slots import collect, named
 from hp_jax.formats.writing import check_held, text_of
 from hp_jax.removal import pad_heads
@@ -58,6 +58,7 @@ def save_fairseq(
         config,
         lambda: read.read_config(settings, known, path, config.dtype, config.kernel),
         what,
+        unused=unused(config),
     )
     try:
         import torch

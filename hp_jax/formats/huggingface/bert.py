@@ -5,19 +5,21 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from tokenizers import Tokenizer
 
 from hp_jax.architecture import BertConfig
+from hp_jax.formats.reading import Options
 from hp_jax.formats.slots import Slot, check_rest, place
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
 from hp_jax.models.layers import ACTIVATIONS
-from hp_jax.storage.files import read_json
 from hp_jax.task import Params
+from hp_jax.text.tokenizer import load_tokenizer
 
 log = logging.getLogger("hp_jax")
 
@@ -29,29 +31,40 @@ IGNORED = (
 """Tensors (without model prefix) that a classifier has no use for."""
 
 
-def load_hf_bert(
-    folder: Path,
-    *,
-    labels: Sequence[str] = (),
-    key: jax.Array,
-    fresh: bool = True,
-    dtype: str = "float32",
-    kernel: str = "xla",
-) -> tuple[BertConfig, Params]:
-    """A classifier from a Hugging Face folder; float32 parameters.
+FAMILIES = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "distilbert": "distilbert",
+}
+"""`BertConfig.family` by Hugging Face's model_type."""
 
-    If the file has no classifier and `fresh`, one for `labels` is initialised from `key` and a
+
+def read(
+    folder: Path, raw: Mapping[str, Any], options: Options
+) -> tuple[BertConfig, Params, Tokenizer]:
+    """A classifier with its tokenizer; see `load_hf_bert` and `load_tokenizer`."""
+    config, params = load_hf_bert(folder, raw, options)
+    return config, params, load_tokenizer(folder)
+
+
+def load_hf_bert(
+    folder: Path, raw: Mapping[str, Any], options: Options
+) -> tuple[BertConfig, Params]:
+    """A classifier from a Hugging Face folder, of which `raw` is config.json; float32 parameters.
+
+    If the file has no classifier, one for `options.labels` is initialised if that is wanted, and a
     warning says so. If it has one, its label names are those of config.json, or `labels` where that
     only says LABEL_0, LABEL_1, ... Heads that config.json calls `pruned_heads` are not in the file,
     and the others keep their numbers. ValueError names a tensor that is missing, misshaped or
     unknown; ignored tensors are named in the log.
     """
-    raw = read_json(folder / "config.json")
+    labels = options.labels
     tensors = {_plain_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
     family = family_of(raw, folder)
     trained = _slot_names(family)["classifier"] + ".weight" in tensors
     chosen = labels_of(raw, labels, folder) if trained else tuple(labels)
-    if not trained and not fresh:
+    if not trained and not options.fresh:
         raise ValueError(
             f"{folder} has no trained classifier ({_slot_names(family)['classifier']}.weight): "
             "fine-tune it first"
@@ -61,13 +74,14 @@ def load_hf_bert(
             f"{folder} has no classifier, so the labels of a fresh one are needed, but none were "
             "given"
         )
-    config = read_config(raw, family, chosen, dtype, kernel, folder)
+    config = read_config(raw, family, chosen, options.dtype, options.kernel, folder)
     places, init = list(slots(config)), Classification(config).init
     absent = [
         slot
         for slot in places
         if slot.path[0] in ("pool", "classifier") and slot.name not in tensors
     ]
+    key = jax.random.key(options.seed)
     params = init(key) if absent else jax.eval_shape(init, key)
     place(
         params,
@@ -94,28 +108,22 @@ def _plain_name(name: str) -> str:
     )
 
 
-def family_of(raw: dict[str, Any], folder: Path) -> str:
+def family_of(raw: Mapping[str, Any], folder: Path) -> str:
     """`BertConfig.family` of config.json; ValueError for another architecture."""
     kind = raw.get("model_type", "bert")
-    families = {
-        "bert": "bert",
-        "roberta": "roberta",
-        "xlm-roberta": "roberta",
-        "distilbert": "distilbert",
-    }
-    if kind not in families:
+    if kind not in FAMILIES:
         raise ValueError(
-            f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(families)}"
+            f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(FAMILIES)}"
         )
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError(
             f"{folder}/config.json says position_embedding_type "
             f"{raw['position_embedding_type']!r}, not absolute"
         )
-    return families[kind]
+    return FAMILIES[kind]
 
 
-def labels_of(raw: dict[str, Any], labels: Sequence[str], folder: Path) -> tuple[str, ...]:
+def labels_of(raw: Mapping[str, Any], labels: Sequence[str], folder: Path) -> tuple[str, ...]:
     """The trained classifier's label names."""
     names = raw.get("id2label") or {str(i): f"LABEL_{i}" for i in range(raw.get("num_labels", 2))}
     return match_labels(tuple(str(names[i]) for i in sorted(names, key=int)), labels, folder)
@@ -141,7 +149,7 @@ def match_labels(own: tuple[str, ...], labels: Sequence[str], folder: Path) -> t
 
 
 def read_config(
-    raw: dict[str, Any],
+    raw: Mapping[str, Any],
     family: str,
     labels: tuple[str, ...],
     dtype: str,
@@ -270,20 +278,21 @@ def slots(config: BertConfig) -> Iterator[Slot]:
     for table, (name, size) in tables.items():
         yield Slot(("embeddings", table, "embedding"), f"embeddings.{name}.weight", (size, width))
     yield from norm(("embeddings", "norm"), "embeddings.LayerNorm")
+    head_width = config.modules["enc.0"].head_width
     for i, heads in enumerate(config.heads_per_row.values()):
         layer, prefix = f"layer_{i}", f"{names['layer']}.{i}"
         for part in ("query", "key", "value") if heads else ():
             yield from dense(
                 (layer, "attention", part),
                 f"{prefix}.{names['attention/' + part]}",
-                heads * config.head_width,
+                heads * head_width,
                 width,
             )
         out = dense(
             (layer, "attention", "out"),
             f"{prefix}.{names['attention/out']}",
             width,
-            heads * config.head_width,
+            heads * head_width,
         )
         yield from (slot for slot in out if heads or slot.path[-1] == "bias")
         yield from norm((layer, "attention_norm"), f"{prefix}.{names['attention_norm']}")

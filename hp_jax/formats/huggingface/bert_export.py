@@ -9,7 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import BertConfig, present_mask
+from hp_jax.architecture import BertConfig, Decoding, present_mask
 from hp_jax.formats.huggingface import bert
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, write_tensors
@@ -28,7 +28,13 @@ _SPECIAL = {
 
 
 def save_hf_bert(
-    folder: Path, config: BertConfig, params: Params, tokenizer: Tokenizer, *, ragged: bool
+    folder: Path,
+    config: BertConfig,
+    params: Params,
+    tokenizer: Tokenizer,
+    decoding: Decoding,
+    *,
+    ragged: bool = False,
 ) -> None:
     """config.json, model.safetensors, tokenizer.json and tokenizer_config.json of a sequence
     classifier.

@@ -3,6 +3,7 @@ config, parameters and codec."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import Seq2SeqConfig
+from hp_jax.formats.reading import Options
 from hp_jax.formats.seq2seq_names import fill
 from hp_jax.formats.slots import Tensors
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.layers import ACTIVATIONS
 from hp_jax.models.seq2seq import sinusoids
-from hp_jax.storage.files import read_json
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.marian import read_marian
@@ -33,15 +34,15 @@ _FIXED = {
 """Settings for which only one value is supported; where they are absent they have it."""
 
 
-def load_hf_marian(
-    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
+def read(
+    folder: Path, raw: Mapping[str, Any], options: Options
 ) -> tuple[Seq2SeqConfig, Params, Codec]:
     """A translation model such as those of opus-mt.
 
     FileNotFoundError or ValueError names the file that is missing or does not fit the others; see
     `load_hf_marian_model`.
     """
-    config, params = load_hf_marian_model(folder, dtype=dtype, kernel=kernel)
+    config, params = load_hf_marian_model(folder, raw, options)
     codec = read_marian(folder)
     found, expected = (
         (codec.source_vocab, codec.target_vocab),
@@ -55,15 +56,14 @@ def load_hf_marian(
 
 
 def load_hf_marian_model(
-    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
+    folder: Path, raw: Mapping[str, Any], options: Options
 ) -> tuple[Seq2SeqConfig, Params]:
-    """The model alone; float32 parameters.
+    """The model alone, of which `raw` is config.json; float32 parameters.
 
     ValueError names a setting that is not supported, or a tensor that is missing, misshaped or
     unknown.
     """
-    raw = read_json(folder / "config.json")
-    config = read_config(raw, folder, dtype, kernel)
+    config = read_config(raw, folder, options.dtype, options.kernel)
     tensors = {_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
     _check_positions(tensors, config, folder)
     return config, fill(config, tensors, folder, settings="config.json", ignored=(POSITIONS,))
@@ -73,7 +73,7 @@ def _name(name: str) -> str:
     return name.removeprefix("model.")
 
 
-def read_config(raw: dict[str, Any], folder: Path, dtype: str, kernel: str) -> Seq2SeqConfig:
+def read_config(raw: Mapping[str, Any], folder: Path, dtype: str, kernel: str) -> Seq2SeqConfig:
     """The config that config.json describes; ValueError names what is missing there or not
     supported."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.formats.huggingface import marian
-from hp_jax.formats.seq2seq_names import slots
+from hp_jax.formats.seq2seq_names import slots, unused
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, text_of, write_tensors
 from hp_jax.removal import pad_heads
@@ -35,7 +35,12 @@ def save_hf_marian(
     what = "Hugging Face's Marian"
     config, params = pad_heads(config, params)
     raw = _settings(config)
-    check_held(config, lambda: marian.read_config(raw, Path(), config.dtype, config.kernel), what)
+    check_held(
+        config,
+        lambda: marian.read_config(raw, Path(), config.dtype, config.kernel),
+        what,
+        unused=unused(config),
+    )
     text = text_of(codec, Marian, what)
     separate = text.target_pieces != text.source_pieces
     files = {

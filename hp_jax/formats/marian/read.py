@@ -13,6 +13,7 @@ import jax
 
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.formats.marian.file import SETTINGS, read_marian
+from hp_jax.formats.reading import Options
 from hp_jax.formats.slots import Slot, check_rest, named, place
 from hp_jax.models.translation import Translation
 from hp_jax.task import Params
@@ -71,9 +72,7 @@ _PARTS = {
 }
 
 
-def load_marian(
-    folder: Path, *, dtype: str = "float32", kernel: str = "xla"
-) -> tuple[Seq2SeqConfig, Params, Codec]:
+def load_marian(folder: Path, options: Options = Options()) -> tuple[Seq2SeqConfig, Params, Codec]:
     """A translation model of Marian's, its float32 parameters (int8 ones are multiplied out) and
     its vocabulary.
 
@@ -83,7 +82,7 @@ def load_marian(
     """
     file, codec = _model_file(folder), _codec(folder)
     tensors, settings = read_marian(file)
-    config = read_config(settings, codec, dtype, kernel, file)
+    config = read_config(settings, codec, options.dtype, options.kernel, file)
     params = _shapes(config)
     if "decoder_ff_logit_out_Wt" in tensors:  # transposed in all but old versions
         tensors["decoder_ff_logit_out_W"] = tensors.pop("decoder_ff_logit_out_Wt").T

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import yaml  # type: ignore[import-untyped]
 
-from hp_jax.architecture import Seq2SeqConfig
+from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.formats.marian import read
 from hp_jax.formats.marian.file import SETTINGS
+from hp_jax.formats.seq2seq_names import unused
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, text_of
 from hp_jax.removal import pad_heads
@@ -21,7 +22,9 @@ from hp_jax.text.codec import Codec
 from hp_jax.text.sentencepiece import SentencePiece
 
 
-def save_marian(folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec) -> None:
+def save_marian(
+    folder: Path, config: Seq2SeqConfig, params: Params, codec: Codec, decoding: Decoding
+) -> None:
     """model.npz and vocab.spm, for `marian-decoder -m model.npz -v vocab.spm vocab.spm`.
 
     Heads of zeros stand where heads were removed, so it has the size that the model had first: in
@@ -34,7 +37,10 @@ def save_marian(folder: Path, config: Seq2SeqConfig, params: Params, codec: Code
     settings = _settings(config)
     path = Path("model.npz")
     check_held(
-        config, lambda: read.read_config(settings, text, config.dtype, config.kernel, path), what
+        config,
+        lambda: read.read_config(settings, text, config.dtype, config.kernel, path),
+        what,
+        unused=unused(config),
     )
     tensors = collect(params, read.slots(config), transposed=False)
     if not config.share_output:

@@ -36,26 +36,28 @@ def heatmap(
     *,
     centred: bool,
     marked_AH: np.ndarray | None = None,
-    low: str = "RdBu",
+    colours: str = "RdBu",
+    decimals: int = 2,
 ) -> Figure:
-    """One cell a head, NaN hatched; `centred`: symmetric colours around 0.  Marked cells are
-    framed."""
+    """One cell a head with its value, NaN hatched; `centred`: symmetric `colours` (matplotlib's)
+    around 0.  Marked cells are framed."""
     figure = _figure(rows, 0.31)
     limit = centred_limit(values_AH) if centred else np.nanmax(values_AH) or 1.0
     norm = Normalize(-limit if centred else 0, limit)
-    for (axes,), places in _blocks(figure, rows, [""]):
+    for (axes,), indices in _blocks(figure, rows, [""]):
         image = _cells(
             axes,
-            values_AH[places],
-            [rows[place] for place in places],
+            values_AH[indices],
+            [rows[index] for index in indices],
             norm,
-            low if centred else "YlGnBu",
+            colours if centred else "YlGnBu",
         )
         for line, head in (
-            np.argwhere(np.isfinite(values_AH[places])) if values_AH.shape[1] <= 16 else ()
+            np.argwhere(np.isfinite(values_AH[indices])) if values_AH.shape[1] <= 16 else ()
         ):
-            _write_value(axes, image, line, head, values_AH[places[line], head], centred)
-        for line, head in np.argwhere(marked_AH[places]) if marked_AH is not None else ():
+            value = values_AH[indices[line], head]
+            _write_value(axes, image, line, head, value, centred, decimals)
+        for line, head in np.argwhere(marked_AH[indices]) if marked_AH is not None else ():
             axes.add_patch(
                 Rectangle(
                     (head - 0.46, line - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.6
@@ -73,13 +75,13 @@ def removals(
     """For each order, the share of heads removed (%) when a head goes; infinite for heads that stay
     throughout."""
     figure = _figure(rows, 0.22)
-    for panels, places in _blocks(figure, rows, list(share_OAH)):
+    for panels, indices in _blocks(figure, rows, list(share_OAH)):
         for axes, share_AH in zip(panels, share_OAH.values(), strict=True):
-            finite_AH = np.where(present_AH, np.minimum(share_AH, 101.0), np.nan)[places]
+            finite_AH = np.where(present_AH, np.minimum(share_AH, 101.0), np.nan)[indices]
             image = _cells(
                 axes,
                 finite_AH,
-                [rows[place] for place in places],
+                [rows[index] for index in indices],
                 Normalize(0, 100),
                 "YlGnBu",
                 len(panels),
@@ -143,16 +145,16 @@ def _figure(rows: Sequence[str], line: float) -> Figure:
 def _blocks(
     figure: Figure, rows: Sequence[str], panels: Sequence[str]
 ) -> list[tuple[Sequence[Axes], list[int]]]:
-    """For each type of attention its panels, side by side, and the places of its rows; titles say
+    """For each type of attention its panels, side by side, and the indices of its rows; titles say
     what is one of several."""
     blocks = by_type(rows)
-    heights = {"height_ratios": [len(places) for places in blocks.values()]}
+    heights = {"height_ratios": [len(indices) for indices in blocks.values()]}
     grid = figure.subplots(
         len(blocks), len(panels), squeeze=False, sharex=True, sharey="row", gridspec_kw=heights
     )
-    for line, (kind, axes_of_kind) in enumerate(zip(blocks, grid, strict=True)):
-        for panel, axes in zip(panels, axes_of_kind, strict=True):
-            titles = (panel if line == 0 else "", NAMES.get(kind, kind) if len(blocks) > 1 else "")
+    for line, (name, axes_of_type) in enumerate(zip(blocks, grid, strict=True)):
+        for panel, axes in zip(panels, axes_of_type, strict=True):
+            titles = (panel if line == 0 else "", NAMES.get(name, name) if len(blocks) > 1 else "")
             axes.set_title("\n".join(filter(None, titles)))
     return list(zip(grid, blocks.values(), strict=True))
 
@@ -209,10 +211,10 @@ def _beyond(values: np.ndarray, norm: Normalize) -> str:
 
 
 def _write_value(
-    axes: Axes, image: AxesImage, row: int, head: int, value: float, signed: bool
+    axes: Axes, image: AxesImage, row: int, head: int, value: float, signed: bool, decimals: int
 ) -> None:
     red, green, blue, _ = image.to_rgba(np.array(value))
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-    digits = 2 if abs(value) < 9.995 else 1
+    digits = decimals if abs(value) < 9.995 else decimals - 1
     text = f"{value:{'+' if signed else ''}.{digits}f}" if value else "0"
     axes.text(head, row, text, ha="center", va="center", fontsize=8, color="white" if dark else INK)

@@ -14,12 +14,13 @@ from hp_jax.report.html import Rows
 from hp_jax.report.pictures.heatmaps import centred_limit
 from hp_jax.report.pictures.style import BEHIND, INK, PALE, RED, STYLES, WIDTH, styled
 from hp_jax.report.row_types import NAMES, by_type
+from hp_jax.report.scale import Scale
 
 
 @styled
 def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Figure:
     """How many heads leave the metric where, each removed alone (Figure 1); a few far from the
-    others are told in words.
+    others are given in words.
 
     step: the least that the metric can change by; 0 if it is continuous.
     """
@@ -39,7 +40,7 @@ def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Fig
         ("left", metric_n[metric_n < full - limit]),
         ("right", metric_n[metric_n > full + limit]),
     ):
-        _tell_beyond(axes, side, np.sort(beyond_n))
+        _write_beyond(axes, side, np.sort(beyond_n))
     axes.axvline(full, color=RED, linewidth=1.6, linestyle="--")
     axes.margins(y=0.18)
     axes.annotate(
@@ -58,7 +59,7 @@ def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Fig
     return figure
 
 
-def _tell_beyond(axes: Axes, side: str, metric_n: np.ndarray) -> None:
+def _write_beyond(axes: Axes, side: str, metric_n: np.ndarray) -> None:
     """Values beyond the `left` or `right` end of the axis, as words with an arrow."""
     if len(metric_n):
         values = ", ".join(f"{value:.4g}" for value in metric_n[:4]) + ", …" * (len(metric_n) > 4)
@@ -80,26 +81,26 @@ def scatter(
     """Importance against each of the effects, one point a head (`names`: row.head); the heads that
     stand out are named."""
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
-    panels, kinds = figure.subplots(1, len(effects), squeeze=False)[0], by_type(names)
+    panels, types = figure.subplots(1, len(effects), squeeze=False)[0], by_type(names)
     for axes, (effect, y), title in zip(panels, effects.items(), titles, strict=True):
         axes.axhline(0, color=PALE, linewidth=0.8)
-        for place, (kind, heads) in enumerate(kinds.items()):
-            style = {"color": STYLES["color"][place % 5], "marker": STYLES["marker"][place % 5]}
+        for number, (name, heads) in enumerate(types.items()):
+            style = {key: STYLES[key][number % 5] for key in ("color", "marker")}
             axes.scatter(
                 x[heads],
                 y[heads],
                 s=22,
                 alpha=0.65,
                 linewidth=0,
-                label=NAMES.get(kind, kind),
+                label=NAMES.get(name, name),
                 **style,
             )
         axes.set(xlabel=label, ylabel=effect, title=title)
         axes.margins(0.09)
         _name_outliers(axes, x, y, names)
-    if len(kinds) > 1:
+    if len(types) > 1:
         figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds)
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(types)
         )
     return figure
 
@@ -148,8 +149,7 @@ def curves(
     panels: Mapping[str, Mapping[str, Rows]],
     full: float,
     constant: float,
-    label: str,
-    points: float,
+    scale: Scale,
     total: int | None = None,
     cloud: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
@@ -183,20 +183,14 @@ def curves(
             alpha=0.5,
             linewidth=0,
         )
-        for place, (name, rows) in enumerate(lines.items()):
-            _curve(
-                axes,
-                name,
-                rows,
-                full,
-                points,
-                {key: values[place % len(values)] for key, values in STYLES.items()},
-            )
+        for number, (name, rows) in enumerate(lines.items()):
+            style = {key: values[number % len(values)] for key, values in STYLES.items()}
+            _curve(axes, name, rows, full, scale.factor, style)
         axes.set(xlabel="share of heads removed (%)", title=title, xlim=(-1, 101))
         axes.set_xticks(np.arange(0, 101, 10 if len(panels) == 1 else 20))
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-    figure.axes[0].set_ylabel(label)
+    figure.axes[0].set_ylabel(scale.name)
     if len(panels) == 1:
         axes.legend(loc="best")
     else:
@@ -224,13 +218,11 @@ def dots(
     figure = Figure(figsize=(WIDTH, max(1.0 + 0.26 * len(names), 1.8)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(0, color=PALE, linewidth=1)
-    for place, (middle, left, right, full) in enumerate(
-        zip(change, low, high, filled, strict=True)
-    ):
+    for line, (middle, left, right, full) in enumerate(zip(change, low, high, filled, strict=True)):
         blue = STYLES["color"][0]
-        axes.plot([left, right], [place, place], color=blue, linewidth=1.6)
+        axes.plot([left, right], [line, line], color=blue, linewidth=1.6)
         axes.plot(
-            middle, place, "o", color=blue, markerfacecolor=blue if full else "white", markersize=6
+            middle, line, "o", color=blue, markerfacecolor=blue if full else "white", markersize=6
         )
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
@@ -242,15 +234,15 @@ def dots(
 
 
 def _curve(
-    axes: Axes, name: str, rows: Rows, full: float, points: float, style: Mapping[str, Any]
+    axes: Axes, name: str, rows: Rows, full: float, factor: float, style: Mapping[str, Any]
 ) -> None:
     share, metric, low, high = (
         np.array([row[key] for row in rows]) for key in ("share", "metric", "low", "high")
     )
     axes.fill_between(
         share,
-        full + low / points,
-        full + high / points,
+        full + low / factor,
+        full + high / factor,
         color=style["color"],
         alpha=0.13,
         linewidth=0,

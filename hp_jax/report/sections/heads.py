@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hp_jax.report import tables
+from hp_jax.report import interactions, results, tables
 from hp_jax.report.comparison import Comparison
 from hp_jax.report.html import SIGNIFICANT, Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
@@ -14,7 +14,7 @@ from hp_jax.report.row_types import by_type
 from hp_jax.report.tables import listing
 from hp_jax.storage.store import Store
 
-KINDS = {"abs": "absolute"}
+MEASURES = {"abs": "absolute"}
 MOST = 20
 """Pairs that are shown."""
 
@@ -28,20 +28,20 @@ def importance(store: Store) -> list[Item]:
         if settings["norm"]
         else "not normalised"
     )
-    values_AH = np.where(mask_AH, tables.importance_scores(store)[1], np.nan)
+    values_AH = np.where(mask_AH, results.importance_scores(store)[1], np.nan)
     power = 0 if settings["norm"] else int(np.floor(np.log10(np.nanmax(np.abs(values_AH)) or 1.0)))
     label = f"importance ({'share of the row norm' if settings['norm'] else f'10^{power} nats'})"
     signed = bool(np.nanmin(values_AH) < 0)
+    measure = MEASURES.get(settings["measure"], settings["measure"])
     caption = (
-        f"Importance of each head: the {KINDS.get(settings['measure'], settings['measure'])} gradient "
-        "of the loss in its gate, "
+        f"Importance of each head: the {measure} gradient of the loss in its gate, "
         f"per {settings['per']}, {norm}. Darker heads matter more to the loss."
     )
     figure = heatmaps.heatmap(
-        values_AH / 10.0**power, manifest["rows"], label, centred=signed, low="RdBu_r"
+        values_AH / 10.0**power, manifest["rows"], label, centred=signed, colours="RdBu_r"
     )
     return [
-        tables.jobs(manifest),
+        results.jobs(manifest),
         picture("importance", figure, caption),
         Listing(
             "importance",
@@ -54,13 +54,14 @@ def importance(store: Store) -> list[Item]:
 
 def count(comparison: Comparison) -> str:
     """How many heads change the metric significantly, as a sentence."""
-    p, change = comparison.p_M[1:], comparison.change.difference[1:]
+    p = comparison.p_M[1:]
     found = p < SIGNIFICANT
-    drops = f", {(found & (change < 0)).sum()} of them drops" if found.any() else ""
+    worse = (found & (comparison.drop_M[1:] > 0)).sum()
+    drops = f", {worse} of them {comparison.drop_word}s" if found.any() else ""
     return (
         f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT}{drops} "
-        f"({comparison.test}, not corrected for "
-        f"multiple tests; chance alone gives at most {SIGNIFICANT * len(p):.1f})."
+        f"({comparison.test}, not corrected for multiple tests; chance alone gives at most "
+        f"{SIGNIFICANT * len(p):.1f})."
     )
 
 
@@ -68,13 +69,19 @@ def _effects(name: str, comparison: Comparison, when: str) -> Picture:
     change_AH, p_AH = (
         comparison.spread(values[1:]) for values in (comparison.change.difference, comparison.p_M)
     )
-    label = f"change of {comparison.metric_name} (points)"
+    scale = comparison.scale
     figure = heatmaps.heatmap(
-        change_AH, comparison.rows, label, centred=True, marked_AH=p_AH < SIGNIFICANT
+        change_AH,
+        comparison.rows,
+        f"change of {scale.name} ({scale.unit})",
+        centred=True,
+        marked_AH=p_AH < SIGNIFICANT,
+        colours="RdBu" if comparison.metric.larger_is_better else "RdBu_r",
+        decimals=scale.decimals,
     )
     caption = (
-        f"Change of {comparison.metric_name} in points when {when}; white is no effect, framed: p "
-        f"< {SIGNIFICANT} ({comparison.test}). "
+        f"Change of {scale.name} in {scale.unit} when {when}; white is no effect, red is worse, "
+        f"framed: p < {SIGNIFICANT} ({comparison.test}). "
         "Colours end where the scale has an arrow; the numbers go on."
     )
     return picture(name, figure, caption)
@@ -82,8 +89,8 @@ def _effects(name: str, comparison: Comparison, when: str) -> Picture:
 
 def one_off(comparison: Comparison) -> list[Item]:
     """What each head's removal does."""
-    metric = comparison.metric_name
-    step = 1 / comparison.examples if comparison.manifest["metric"] == "accuracy" else 0.0
+    metric, unit = comparison.scale.name, comparison.scale.unit
+    step = 1 / comparison.examples if comparison.metric.name == "accuracy" else 0.0
     histogram = plots.histogram(
         comparison.metric_M[1:], float(comparison.metric_M[0]), metric, step
     )
@@ -108,15 +115,15 @@ def one_off(comparison: Comparison) -> list[Item]:
             comparison,
             "one_off_grid",
             tables.grid_table(comparison),
-            f"Change of {metric} in points, laid out as the paper's Table 1; * p < {SIGNIFICANT} "
+            f"Change of {metric} in {unit}, laid out as the paper's Table 1; * p < {SIGNIFICANT} "
             f"({comparison.test}).",
         ),
         listing(
             comparison,
             "one_off",
             tables.head_table(comparison),
-            f"Every head removed alone, the largest drop of {metric} first; 95 % intervals and p "
-            "from 1,000 paired resamples." + tests,
+            f"Every head removed alone, the greatest {comparison.drop_word} of {metric} first; "
+            "95 % intervals and p from 1,000 paired resamples." + tests,
             folded=True,
         ),
         tables.masks_file(comparison, "one_off"),
@@ -125,15 +132,16 @@ def one_off(comparison: Comparison) -> list[Item]:
 
 def one_on(comparison: Comparison) -> list[Item]:
     """What a row loses that keeps one head."""
-    metric, split = comparison.metric_name, comparison.manifest["splits"].get("test", "?")
+    split = comparison.manifest["splits"].get("test", "?")
+    greatest = f"the greatest {comparison.drop_word} of {comparison.scale.name}"
     optimistic = (
-        f"Each head was chosen and compared on the same split, {split}: these changes are "
+        f"Each head was chosen and measured on the same split, {split}: these changes are "
         "optimistic."
     )
     several = len(by_type(comparison.rows)) > 1
     best = (
         "The best single head of each row (the paper's "
-        f"{'Table 2' if comparison.unit == 'sentence' else 'Table 3'})"
+        f"{'Table 2' if comparison.example_word == 'sentence' else 'Table 3'})"
     )
     return [
         comparison.measured,
@@ -151,7 +159,7 @@ def one_on(comparison: Comparison) -> list[Item]:
             comparison,
             "one_on",
             tables.head_table(comparison),
-            f"Every head alone in its row, the largest drop of {metric} first.",
+            f"Every head alone in its row, {greatest} first.",
             folded=True,
         ),
         tables.masks_file(comparison, "one_on"),
@@ -160,8 +168,8 @@ def one_on(comparison: Comparison) -> list[Item]:
 
 def _by_layer(comparison: Comparison, remark: str) -> Listing:
     caption = (
-        f"Change of {comparison.metric_name} in points when a row keeps only its best head, laid "
-        "out as the paper's Table 2; "
+        f"Change of {comparison.scale.name} in {comparison.scale.unit} when a row keeps only its "
+        "best head, laid out as the paper's Table 2; "
         f"* p < {SIGNIFICANT} ({comparison.test}). {remark}"
     )
     return listing(comparison, "one_on_layers", tables.layer_table(comparison), caption)
@@ -169,10 +177,12 @@ def _by_layer(comparison: Comparison, remark: str) -> Listing:
 
 def agreement(store: Store, comparison: Comparison) -> list[Item]:
     """Importance against what is measured without each head."""
-    x = tables.importance_scores(store)[1][comparison.scope_AH]
-    effects = {f"drop of {comparison.metric_name} (points)": -comparison.change.difference[1:]}
-    if np.isfinite(comparison.loss_M).all():
-        effects[f"increase of loss (nats per {comparison.unit})"] = comparison.loss_change_M[1:]
+    x = results.importance_scores(store)[1][comparison.scope_AH]
+    effects = {
+        f"{name} ({unit})": values
+        for name, (unit, values) in tables.effects(comparison).items()
+        if np.isfinite(values).all()
+    }
     fits = [tables.correlations(x, y) for y in effects.values()]
     titles = [
         f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}"
@@ -182,7 +192,7 @@ def agreement(store: Store, comparison: Comparison) -> list[Item]:
         x, effects, titles, comparison.names, "importance, as the pruning orders take it"
     )
     return [
-        f"{tables.jobs(store.manifest)} {comparison.measured}",
+        f"{results.jobs(store.manifest)} {comparison.measured}",
         picture(
             "agreement",
             figure,
@@ -198,24 +208,24 @@ def agreement(store: Store, comparison: Comparison) -> list[Item]:
 
 
 def pairs(comparison: Comparison, store: Store, singles: Store | None) -> list[Item]:
-    """What the removal of two heads does, and, with `singles`, what they are worth beyond what each
-    is; `store` is `comparison`."""
+    """What the removal of two heads does, and, with `singles`, what they are worth together beyond
+    what each is alone; `store` is the grid of `comparison`."""
     both: list[Item] = [comparison.measured, count(comparison)]
-    if singles and tables.comparable(store, singles):
+    if singles and interactions.comparable(store, singles):
         both += _interactions(comparison, store, singles)
     else:
         both.append(
-            "What two heads are worth beyond what each is comes from losses of the same heads "
-            "alone: the set one_off."
+            "What two heads are worth together beyond what each is alone comes from losses "
+            "without each of the same heads: the set one_off."
         )
     return [*both, tables.masks_file(comparison, "pairs")]
 
 
 def _interactions(comparison: Comparison, store: Store, singles: Store) -> list[Item]:
-    together, heads = tables.interactions(store, singles)
-    label = f"extra increase of the mean loss (nats per {comparison.unit})"
+    together, heads = interactions.interactions(store, singles)
+    label = f"extra increase of the mean loss (nats per {comparison.example_word})"
     figure = heatmaps.interactions(together, heads, store.manifest["rows"], label)
-    rows = tables.pair_table(comparison, together, heads)
+    rows = interactions.pair_table(comparison, together, heads)
     which = (
         f"the {MOST} strongest of {len(rows)}; pairs.csv has all"
         if len(rows) > MOST
@@ -226,9 +236,8 @@ def _interactions(comparison: Comparison, store: Store, singles: Store) -> list[
             "pairs",
             figure,
             "What removing two heads adds to the mean loss beyond the sum of each alone. Red: "
-            "they stand in for each other, "
-            "losing both is worse than the sum; blue: one is of little use without the other, "
-            "losing the second costs less.",
+            "they stand in for each other, losing both is worse than the sum; blue: one is of "
+            "little use without the other, losing the second costs less.",
         ),
         listing(
             comparison,

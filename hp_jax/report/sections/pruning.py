@@ -3,13 +3,14 @@ of one type (Figure 4)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import get_args
 
 from hp_jax.config import Order
-from hp_jax.report import tables
-from hp_jax.report.comparison import Comparison, compare, part_of, points
-from hp_jax.report.html import SIGNIFICANT, Item
+from hp_jax.report import results, tables
+from hp_jax.report.comparison import Comparison, compare, scope_of
+from hp_jax.report.html import CHANGES, SIGNIFICANT, Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import NAMES
@@ -17,59 +18,55 @@ from hp_jax.report.tables import listing
 from hp_jax.storage.store import Store
 
 ORDERS = get_args(Order)
-"""The pruning orders, in the order of the legend."""
+"""The pruning orders, as the legend has them."""
 ALL = "all"
 
 Curves = Mapping[str, Mapping[str, Comparison]]
-"""By order, and by which heads were pruned: `all` heads, or those of the type or row with this
+"""By order, and by scope, the heads that may go: `all`, or those of the type or row with this
 name."""
 
 
 def read_curves(finished: Mapping[str, Store]) -> Curves:
-    """The curves that are there, orders and types in the order in which they are shown."""
+    """The curves that are there, orders and types as they are shown."""
     curves: dict[str, dict[str, Comparison]] = {order: {} for order in ORDERS}
     for name in finished:
         folder, _, rest = name.partition("/")
-        order, _, part = rest.removesuffix("/test").partition(".")
-        if folder == "pruning" and rest.endswith("/test") and order in ORDERS and "/" not in part:
-            store = finished[name]
-            curves[order][part or ALL] = compare(
-                store, part_of(store.manifest, [part] if part else [])
-            )
+        order, _, scope = rest.removesuffix("/test").partition(".")
+        if folder == "pruning" and rest.endswith("/test") and order in ORDERS and "/" not in scope:
+            curves[order][scope or ALL] = compare_in(finished[name], scope or ALL)
     shown = [ALL, *NAMES]
     return {
         order: dict(
             sorted(
-                parts.items(),
+                scopes.items(),
                 key=lambda item: shown.index(item[0]) if item[0] in shown else len(shown),
             )
         )
-        for order, parts in curves.items()
-        if parts
+        for order, scopes in curves.items()
+        if scopes
     }
 
 
+def compare_in(store: Store, scope: str) -> Comparison:
+    """A finished curve with the heads of this name in scope."""
+    return compare(store, scope_of(store.manifest, [] if scope == ALL else [scope]))
+
+
 def how_far(curves: Curves) -> list[str]:
-    """How many heads each order can remove before the metric drops significantly, as sentences."""
+    """How many heads can go in each order before the metric is significantly worse, as
+    sentences."""
     sentences = []
-    for order, parts in curves.items():
-        comparable_parts = {
-            part: comparison for part, comparison in parts.items() if comparison.full is not None
+    for order, scopes in curves.items():
+        complete = {
+            scope: comparison for scope, comparison in scopes.items() if comparison.full is not None
         }
-        sentences += [
-            _how_far(order, comparison)
-            for part, comparison in comparable_parts.items()
-            if part == ALL
-        ]
-        ends = {
-            part: tables.removable(comparison)[0]
-            for part, comparison in comparable_parts.items()
-            if part != ALL
-        }
-        if ends:
+        if ALL in complete:
+            sentences.append(_how_far(order, complete.pop(ALL)))
+        if complete:
             counts = [
-                f"{named(part)} {end['removed']} of {len(comparable_parts[part].living)}"
-                for part, end in ends.items()
+                f"{named(scope)} {tables.removable(comparison)[0]['removed']} "
+                f"of {len(comparison.heads)}"
+                for scope, comparison in complete.items()
             ]
             sentences.append(
                 f"Heads of one type alone that can go likewise in the {order} order: "
@@ -81,50 +78,51 @@ def how_far(curves: Curves) -> list[str]:
 def _how_far(order: str, comparison: Comparison) -> str:
     last, drop = tables.removable(comparison)
     then = f"the next step, {drop['removed']} heads, is one" if drop else "no step is one"
-    test = f"p < {SIGNIFICANT}, {comparison.test}, {comparison.examples} {comparison.unit}s"
-    there = f"{last['change']:+.2f} points, 95 % interval {last['low']:+.2f} to {last['high']:+.2f}"
-    return (
-        f"In the {order} order {last['removed']} of {len(comparison.living)} heads "
-        f"({last['share']:.0f} %) can go without a "
-        f"significant drop of {comparison.metric_name} ({test}; {then})."
-        + f" There it changes by {there}."
-        * (last["removed"] > 0)
+    examples = f"{comparison.examples} {comparison.example_word}s"
+    sentence = (
+        f"In the {order} order {last['removed']} of {len(comparison.heads)} heads "
+        f"({last['share']:.0f} %) can go without a significant {comparison.drop_word} of "
+        f"{comparison.scale.name} (p < {SIGNIFICANT}, {comparison.test}, {examples}; {then})."
     )
+    if not last["removed"]:
+        return sentence
+    change, low, high = (comparison.scale.signed(last[name]) for name in CHANGES)
+    unit = comparison.scale.unit
+    return f"{sentence} There it changes by {change} {unit}, 95 % interval {low} to {high}."
 
 
-def named(part: str) -> str:
-    """The heads that a curve is about, in words."""
-    return NAMES.get(part, part)
+def named(scope: str) -> str:
+    """The heads in a scope, in words."""
+    return NAMES.get(scope, scope)
 
 
 def section(curves: Curves) -> list[Item]:
     """All curves, as pictures and tables."""
-    by_order = {order: parts[ALL] for order, parts in curves.items() if ALL in parts}
-    by_part = {order: parts for order, parts in curves.items() if set(parts) != {ALL}}
-    first = next(comparison for parts in curves.values() for comparison in parts.values())
+    of_all = {order: scopes[ALL] for order, scopes in curves.items() if ALL in scopes}
+    of_types = {order: scopes for order, scopes in curves.items() if set(scopes) != {ALL}}
+    first = next(comparison for scopes in curves.values() for comparison in scopes.values())
     items: list[Item] = []
-    for order, parts in curves.items():
-        comparison = next(iter(parts.values()))
-        items.append(
-            f"{order}: {tables.jobs(comparison.manifest)[:-1]} ({comparison.examples} "
-            f"{comparison.unit}s)."
-        )
+    for order, scopes in curves.items():
+        comparison = next(iter(scopes.values()))
+        examples = f"{comparison.examples} {comparison.example_word}s"
+        items.append(f"{order}: {results.jobs(comparison.manifest)[:-1]} ({examples}).")
     items += [first.signature] if first.signature else []
-    items += _of_all(by_order) if by_order else []
-    items += _of_types(by_part) if by_part else []
-    for order, parts in curves.items():
-        for part, comparison in parts.items():
-            only = (
-                ""
-                if part == ALL
-                else f", {named(part)} only; shares are of its {comparison.scope_AH.sum()} heads"
-            )
-            caption = f"Pruning in the {order} order{only}; each line against the full model."
-            name = f"pruning_{order}" + f"_{part}" * (part != ALL)
-            items.append(
-                listing(comparison, name, tables.curve_table(comparison), caption, folded=True)
-            )
+    items += _of_all(of_all) if of_all else []
+    items += [_of_types(of_types)] if of_types else []
+    for order, scopes in curves.items():
+        items += [_listing(order, scope, comparison) for scope, comparison in scopes.items()]
     return items
+
+
+def _listing(order: str, scope: str, comparison: Comparison) -> Listing:
+    only = f", {named(scope)} only; shares are of its {comparison.scope_AH.sum()} heads"
+    return listing(
+        comparison,
+        f"pruning_{order}" + f"_{scope}" * (scope != ALL),
+        tables.curve_table(comparison),
+        f"Pruning in the {order} order{only * (scope != ALL)}; each line against the full model.",
+        folded=True,
+    )
 
 
 def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
@@ -135,16 +133,11 @@ def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
         picture(
             "pruning",
             plots.curves(
-                {"": rows},
-                _full(first),
-                first.constant,
-                first.metric_name,
-                points(first.manifest),
-                len(first.living),
+                {"": rows}, full_metric(first), first.constant, first.scale, len(first.heads)
             ),
-            f"How {first.metric_name} changes as heads are removed, without retraining (the "
-            "paper's Figures 3 and 6). Bands: "
-            "95 % paired-bootstrap interval of the change against the full model.",
+            f"How {first.scale.name} changes as heads are removed, without retraining (the "
+            "paper's Figures 3 and 6). Bands: 95 % paired-bootstrap interval of the change "
+            "against the full model.",
         ),
         picture(
             "removal",
@@ -155,27 +148,24 @@ def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
     ]
 
 
-def _of_types(by_part: Curves) -> list[Item]:
-    first = next(comparison for parts in by_part.values() for comparison in parts.values())
+def _of_types(curves: Curves) -> Picture:
+    first = next(comparison for scopes in curves.values() for comparison in scopes.values())
     panels = {}
-    for order, parts in by_part.items():
-        rows = {named(part): tables.curve_table(comparison) for part, comparison in parts.items()}
-        panels[f"{order} order"] = rows | (
-            {"all heads": rows.pop(ALL)} if ALL in rows else {}
-        )  # types in their usual colours
-    return [
-        picture(
-            "pruning_types",
-            plots.curves(
-                panels, _full(first), first.constant, first.metric_name, points(first.manifest)
-            ),
-            f"How {first.metric_name} changes as heads of one type of attention are removed and "
-            "the others all stay (the "
-            "paper's Figure 4); shares are of the heads of that type. Bands: 95 % intervals of "
-            "the change.",
-        )
-    ]
+    for order, scopes in curves.items():
+        rows = {
+            named(scope): tables.curve_table(comparison) for scope, comparison in scopes.items()
+        }
+        whole = {"all heads": rows.pop(ALL)} if ALL in rows else {}
+        panels[f"{order} order"] = rows | whole  # last, so that types have their usual colours
+    return picture(
+        "pruning_types",
+        plots.curves(panels, full_metric(first), first.constant, first.scale),
+        f"How {first.scale.name} changes as heads of one type of attention are removed and the "
+        "others all stay (the paper's Figure 4); shares are of the heads of that type. Bands: "
+        "95 % intervals of the change.",
+    )
 
 
-def _full(comparison: Comparison) -> float:
-    return float("nan") if comparison.full is None else float(comparison.metric_M[comparison.full])
+def full_metric(comparison: Comparison) -> float:
+    """The full model's metric; NaN if it is not among the masks."""
+    return math.nan if comparison.full is None else float(comparison.metric_M[comparison.full])

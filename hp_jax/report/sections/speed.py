@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from hp_jax.report.pictures.style import INK, STYLES, WIDTH, styled
+from hp_jax.report.pictures.style import INK, STYLES, WIDTH, styled, to_png, to_svg
+from hp_jax.storage.files import write_whole
 
-ORIGINAL = "original"
-FORWARD = "forward"
 Rows = list[dict[str, Any]]
-"""The rows of speed.json: one for each length, batch, mode and side."""
+"""The rows of speed.json: one for each length, batch, mode and side, the original's side first."""
+
+
+def write(rows: Rows, folder: Path, device: str) -> str:
+    """Writes `folder`/speed.png and speed.svg; the tables as text."""
+    figure = plot(rows)
+    write_whole(folder / "speed.png", to_png(figure))
+    write_whole(folder / "speed.svg", to_svg(figure))
+    return "\n".join(tables(rows, device))
 
 
 def tables(rows: Rows, device: str) -> list[str]:
@@ -34,9 +42,9 @@ def tables(rows: Rows, device: str) -> list[str]:
             ]
         )
     lines += [*_aligned(cells), ""]
-    for (mode, length), part in _panels(rows).items():
-        unit = "sentences/s (tokens/s)" if "tokens_per_second" in part[0] else "examples/s"
-        batches = list(dict.fromkeys(row["batch"] for row in part))
+    for (mode, length), panel in _panels(rows).items():
+        unit = "sentences/s (tokens/s)" if "tokens_per_second" in panel[0] else "examples/s"
+        batches = list(dict.fromkeys(row["batch"] for row in panel))
         lines += [
             f"{mode}, {length} tokens: {unit}, and how much faster than the original in the same "
             "round",
@@ -44,16 +52,18 @@ def tables(rows: Rows, device: str) -> list[str]:
         ]
         cells = [["side", *(f"batch {examples}" for examples in batches)]]
         for name in sides:
-            cells.append([name, *(_rate(row) for row in part if row["side"] == name)])
+            cells.append(
+                [name, *(_rate(row, rows[0]["side"]) for row in panel if row["side"] == name)]
+            )
         lines += [*_aligned(cells), ""]
     cells = [["mode", "batch", "length", "side", "x as fast", "95 %", "FLOP bound", "of its gain"]]
     cells[0] += ["p50 ms", "p90", "p99", "calls", "GFLOP", "activations MiB", "program MiB"]
     return lines + _aligned(cells + [_details(row) for row in rows])
 
 
-def _rate(row: Mapping[str, Any]) -> str:
+def _rate(row: Mapping[str, Any], original: str) -> str:
     tokens = f" ({row['tokens_per_second']:.4g})" if "tokens_per_second" in row else ""
-    change = "" if row["side"] == ORIGINAL else f" {100 * (row['ratio']['median'] - 1):+.1f} %"
+    change = "" if row["side"] == original else f" {100 * (row['ratio']['median'] - 1):+.1f} %"
     return f"{row['per_second']:.4g}{tokens}{change}"
 
 
@@ -103,13 +113,13 @@ def plot(rows: Rows) -> Figure:
     ).ravel()
     for axes in grid[len(panels) :]:
         axes.remove()
-    for axes, ((mode, length), part) in zip(grid, panels.items(), strict=False):
+    for axes, ((mode, length), panel) in zip(grid, panels.items(), strict=False):
         axes.axhline(1, color=INK, linewidth=1, linestyle=":")
-        for place, examples in enumerate(dict.fromkeys(row["batch"] for row in part)):
-            line = [row for row in part if row["batch"] == examples]
+        for number, examples in enumerate(dict.fromkeys(row["batch"] for row in panel)):
+            line = [row for row in panel if row["batch"] == examples]
             share = [100 * row["share_removed"] for row in line]
             ratio = [row["ratio"] for row in line]
-            style = {key: values[place % len(values)] for key, values in STYLES.items()}
+            style = {key: values[number % len(values)] for key, values in STYLES.items()}
             low, high = ([one[end] for one in ratio] for end in ("low", "high"))
             axes.fill_between(share, low, high, color=style["color"], alpha=0.13, linewidth=0)
             axes.plot(
@@ -120,7 +130,7 @@ def plot(rows: Rows) -> Figure:
                 markersize=5,
                 **style,
             )
-        if mode == FORWARD:
+        if line[0]["bound"] is not None:
             axes.plot(
                 share, [row["bound"] for row in line], color=INK, linewidth=1, label="FLOP bound"
             )

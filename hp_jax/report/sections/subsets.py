@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hp_jax.report import tables
-from hp_jax.report.comparison import Comparison, compare, part_of, points
+from hp_jax.metrics import worth
+from hp_jax.report import results, tables
+from hp_jax.report.comparison import Comparison, compare, scope_of
 from hp_jax.report.html import SIGNIFICANT, Item, Rows
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
-from hp_jax.report.row_types import by_type
+from hp_jax.report.row_types import sorted_by_type
 from hp_jax.report.sections import pruning
 from hp_jax.report.sections.heads import count
 from hp_jax.report.tables import listing
@@ -28,14 +29,15 @@ QUARTILES = ("lowest", "q25", "median", "q75", "highest")
 
 
 def read(store: Store) -> Comparison:
-    """A finished grid about the heads that its settings name, though its masks may not touch every
-    row of them."""
-    return compare(store, part_of(store.manifest, store.manifest["experiment"]["ablation"]["rows"]))
+    """A finished grid with the heads in scope that its settings name, though its masks may not
+    touch every row of them."""
+    rows = store.manifest["experiment"]["ablation"]["rows"]
+    return compare(store, scope_of(store.manifest, rows))
 
 
 def rows_off(comparison: Comparison) -> list[Item]:
     """What each row is worth as a whole."""
-    rows, metric = _row_table(comparison), comparison.metric_name
+    rows, metric, unit = _row_table(comparison), comparison.scale.name, comparison.scale.unit
     names, p_name = [row["row"] for row in rows], tables.p_name(comparison)
     change, low, high = ([row[key] for row in rows] for key in ("change", "low", "high"))
     figure = plots.dots(
@@ -44,7 +46,7 @@ def rows_off(comparison: Comparison) -> list[Item]:
         low,
         high,
         [row[p_name] < SIGNIFICANT for row in rows],
-        f"change of {metric} (points)",
+        f"change of {metric} ({unit})",
     )
     return [
         comparison.measured,
@@ -52,9 +54,8 @@ def rows_off(comparison: Comparison) -> list[Item]:
         picture(
             "rows_off",
             figure,
-            f"Change of {metric} in points when a whole row is removed and the others stay; bars: "
-            "95 % paired-bootstrap "
-            f"interval; filled: p < {SIGNIFICANT} ({comparison.test}).",
+            f"Change of {metric} in {unit} when a whole row is removed and the others stay; bars: "
+            f"95 % paired-bootstrap interval; filled: p < {SIGNIFICANT} ({comparison.test}).",
         ),
         listing(
             comparison,
@@ -71,11 +72,8 @@ def random(
 ) -> list[Item]:
     """What the removal of heads does whichever they are, and the curves of orders on the same data
     beside it."""
-    beside = _beside(comparison, curves, prefixes)
-    settings, metric = (
-        comparison.manifest["experiment"]["ablation"]["random"],
-        comparison.metric_name,
-    )
+    beside, metric = _beside(comparison, curves, prefixes), comparison.scale.name
+    settings = comparison.manifest["experiment"]["ablation"]["random"]
     rows = _share_table(comparison, beside)
     means = [
         {"share": row["share"], "metric": row["mean"], "low": float("nan"), "high": float("nan")}
@@ -89,9 +87,8 @@ def random(
         {"": lines},
         float(comparison.metric_M[0]),
         comparison.constant,
-        metric,
-        points(comparison.manifest),
-        len(comparison.living),
+        comparison.scale,
+        len(comparison.heads),
         cloud=tables.curve_table(comparison)[1:],
     )
     drawn = (
@@ -118,8 +115,8 @@ def random(
             "random",
             rows,
             f"Mean, range and quartiles of {metric} over the subsets of each number of "
-            f"heads{also}. A significant drop has "
-            f"p < {SIGNIFICANT} ({comparison.test}).",
+            f"heads{also}. A significant {comparison.drop_word} has p < {SIGNIFICANT} "
+            f"({comparison.test}).",
         ),
         tables.masks_file(comparison, "random"),
     ]
@@ -127,23 +124,16 @@ def random(
 
 def prefixes(comparison: Comparison) -> list[Item]:
     """What is left as the heads of one order go, one after another."""
-    rows, name = _order_table(comparison), _order(comparison)
+    rows, name = _order_table(comparison), _order_name(comparison)
     scored = {job: split for job, split in comparison.manifest["splits"].items() if job != "test"}
-    total, full = len(comparison.living), float(comparison.metric_M[0])
-    figure = plots.curves(
-        {"": {name: rows}},
-        full,
-        comparison.constant,
-        comparison.metric_name,
-        points(comparison.manifest),
-        total,
-    )
+    full, total = float(comparison.metric_M[0]), len(comparison.heads)
+    figure = plots.curves({"": {name: rows}}, full, comparison.constant, comparison.scale, total)
     caption = (
-        f"How {comparison.metric_name} changes as heads are removed one after another. Band: 95 % "
+        f"How {comparison.scale.name} changes as heads are removed one after another. Band: 95 % "
         "interval of the change."
     )
     return [
-        f"{tables.jobs({'splits': scored})} {comparison.measured}"
+        f"{results.jobs({'splits': scored})} {comparison.measured}"
         if scored
         else comparison.measured,
         *pruning.how_far({name.removesuffix(" order"): {pruning.ALL: comparison}}),
@@ -152,7 +142,7 @@ def prefixes(comparison: Comparison) -> list[Item]:
             comparison,
             "prefixes",
             rows,
-            "The heads in their order, each line against the full model.",
+            "The heads as they go in this order, each line against the full model.",
             folded=True,
         ),
         tables.masks_file(comparison, "prefixes"),
@@ -163,10 +153,9 @@ def own(comparison: Comparison) -> list[Item]:
     """What each mask of a user's file does."""
     rows = tables.mask_table(comparison)
     caption = (
-        f"The masks of {comparison.manifest['experiment']['ablation']['masks']} in their order, "
-        "mask 0 the full model; the "
-        f"heads that each is without as row:head,head. Change of {comparison.metric_name} in "
-        "points with its 95 % interval."
+        f"The masks of {comparison.manifest['experiment']['ablation']['masks']} as they stand "
+        "there, mask 0 the full model; the heads that each is without as row:head,head. Change "
+        f"of {comparison.scale.name} in {comparison.scale.unit} with its 95 % interval."
     )
     return [
         comparison.measured,
@@ -179,10 +168,10 @@ def _row_table(comparison: Comparison) -> Rows:
     """What each row's own mask does (removed whole), rows by type."""
     sizes = comparison.scope_AH.sum(1)[comparison.scope_AH.any(1)]
     rows = [
-        {"row": name, "removed": int(size)} | tables.comparison_row(comparison, place)
-        for place, (name, size) in enumerate(zip(comparison.rows, sizes, strict=True), 1)
+        {"row": name, "removed": int(size)} | tables.mask_row(comparison, mask)
+        for mask, (name, size) in enumerate(zip(comparison.rows, sizes, strict=True), 1)
     ]
-    return [rows[place] for place in itertools.chain(*by_type(comparison.rows).values())]
+    return [rows[row] for row in sorted_by_type(comparison.rows)]
 
 
 def _order_table(comparison: Comparison) -> Rows:
@@ -212,7 +201,9 @@ def _share_table(comparison: Comparison, beside: Mapping[str, Comparison]) -> Ro
         some = list(alike)
         metric = [row["metric"] for row in some]
         drops = sum(
-            row["change"] < 0 and row[tables.p_name(comparison)] < SIGNIFICANT for row in some
+            worth(comparison.metric, row["change"]) < 0
+            and row[tables.p_name(comparison)] < SIGNIFICANT
+            for row in some
         )
         quartiles = zip(
             QUARTILES, np.quantile(metric, np.linspace(0, 1, len(QUARTILES))), strict=True
@@ -225,7 +216,7 @@ def _share_table(comparison: Comparison, beside: Mapping[str, Comparison]) -> Ro
                 "mean": float(np.mean(metric)),
             }
             | {name: float(value) for name, value in quartiles}
-            | {"significant drops": drops}
+            | {f"significant {comparison.drop_word}s": drops}
             | {name: curve.get(number, math.nan) for name, curve in curves.items()}
         )
     return table
@@ -236,19 +227,20 @@ def _beside(
 ) -> Mapping[str, Comparison]:
     """The curves that can be compared with `comparison`, by the order's name."""
     every = [
-        (f"{order} order", curve) for order, parts in curves.items() for curve in parts.values()
+        (f"{order} order", curve) for order, scopes in curves.items() for curve in scopes.values()
     ]
-    every += [(_order(prefixes), prefixes)] if prefixes else []
+    every += [(_order_name(prefixes), prefixes)] if prefixes else []
     return {name: curve for name, curve in every if _same(comparison, curve)}
 
 
-def _order(prefixes: Comparison) -> str:
+def _order_name(prefixes: Comparison) -> str:
     """The order of prefixes in words."""
     return f"{Path(prefixes.manifest['experiment']['ablation']['order']).name} order"
 
 
 def _same(comparison: Comparison, other: Comparison) -> bool:
-    """Whether both were measured with the same model, on the same data, about the same heads."""
+    """Whether both were measured with the same model, on the same data, with the same heads in
+    scope."""
     found, expected = other.manifest["fingerprint"], comparison.manifest["fingerprint"]
     same = all(found.get(of) == expected.get(of) for of in ("model", "data"))
     return same and other.full is not None and bool((comparison.scope_AH == other.scope_AH).all())

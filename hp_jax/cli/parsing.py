@@ -1,0 +1,209 @@
+"""The grammar of the command line: tyro's, with the help texts that fields have as docstrings."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import operator
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import docstring_parser
+import tyro
+from tyro.constructors import (
+    MISSING,
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
+
+from hp_jax.cli.command import Command, ConfiguredCommand
+
+if TYPE_CHECKING:
+    from hp_jax.config import Experiment
+
+REGISTRY = ConstructorRegistry()
+"""How tyro reads our dataclasses."""
+
+
+@REGISTRY.struct_rule
+def _our_dataclasses(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """As tyro reads dataclasses, but a docstring is one paragraph, however its lines are broken."""
+    if not dataclasses.is_dataclass(info.type) or not info.type.__module__.startswith("hp_jax."):
+        return None
+    types = typing.get_type_hints(info.type, include_extras=True)
+    texts = help_texts(info.type)
+    fields = []
+    for field in dataclasses.fields(info.type):
+        own = MISSING if field.default is dataclasses.MISSING else field.default
+        default = getattr(info.default, field.name) if _is_given(info) else own
+        fields.append(
+            StructFieldSpec(field.name, types[field.name], default, texts.get(field.name))
+        )
+    return StructConstructorSpec(info.type, tuple(fields))
+
+
+def _is_given(info: StructTypeInfo) -> bool:
+    """Whether there is an instance with the defaults, as there is for a config."""
+    return isinstance(info.default, info.type)
+
+
+@functools.cache
+def help_texts(kind: type) -> Mapping[str, str]:
+    """The docstrings of a dataclass's fields, those of a subclass before those of its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        for one in docstring_parser.parse_from_object(base).params:
+            found[one.arg_name] = " ".join((one.description or "").split())
+    return found
+
+
+def parse(command: type[Command], name: str, rest: Sequence[str], more: str = "") -> Command:
+    """A command from the words after its name.
+
+    more: what is said of it in its help, beyond its docstring.  SystemExit for --help (0) and for
+    words that are no use (2).
+    """
+    return tyro.cli(
+        command,
+        prog=f"hp-jax {name}",
+        description=about(command) + more,
+        args=rest,
+        registry=REGISTRY,
+    )
+
+
+def parse_configured(
+    command: type[ConfiguredCommand], name: str, rest: Sequence[str], config: Experiment
+) -> tuple[ConfiguredCommand, Experiment]:
+    """A command and its config from the words after its name, of which the first names `config`."""
+    found = tyro.cli(
+        _both(command, type(config), config),
+        prog=f"hp-jax {name} {rest[0]}",
+        description=about(command),
+        args=rest,
+        registry=REGISTRY,
+    )
+    return found.command, found.experiment
+
+
+def about(command: type) -> str:
+    """What a command does, in one line."""
+    return " ".join((inspect.getdoc(command) or "").split())
+
+
+def _both(command: type, experiment: type, default: Any) -> Any:
+    """A command with all the fields of an experiment, as one type."""
+    return dataclasses.make_dataclass(
+        "Configured",
+        [
+            ("command", _flat(command)),
+            ("experiment", _flat(experiment), dataclasses.field(default=default)),
+        ],
+        frozen=True,
+    )
+
+
+def _flat(kind: Any) -> Any:
+    """A type whose fields have flags without a prefix, wherever it is nested."""
+    return Annotated[kind, tyro.conf.arg(name="")]
+
+
+# --- all commands --------------------------------------------------------------------------------
+
+
+def show_help(names: Mapping[str, str], prog: str, text: str) -> None:
+    """Prints which commands there are, by name with what they do.  Raises SystemExit."""
+    stubs = {name: _stub(what) for name, what in names.items()}
+    tyro.extras.subcommand_cli_from_dict(stubs, prog=prog, description=text, args=["--help"])
+
+
+def _stub(text: str) -> Callable[[], None]:
+    def stub() -> None:
+        """To be replaced."""
+
+    stub.__doc__ = text
+    return stub
+
+
+SHELLS = ("bash", "zsh", "fish")
+"""The shells for which there is a completion script."""
+FILES = "__TYRO_COMPLETE_FILES__"
+PATCHES = (
+    (  # where there is nothing else to propose, files
+        "    # Output one completion per line.\n",
+        f'    completions = completions or ["{FILES}"]\n',
+    ),
+    (  # bash: as it completes files itself, with a slash after folders
+        'COMPREPLY=($(compgen -f -- "$cur"))',
+        "COMPREPLY=(); compopt -o default",
+    ),
+)
+"""What is different in our completion scripts from tyro's."""
+
+
+def completion(commands: Mapping[str, type[Command]], shell: str) -> str:
+    """The completion script for one of the SHELLS.
+
+    It knows all commands; a command that takes a config has the fields of both kinds of experiment.
+    """
+    parsers = _all_parsers(commands)
+    words = ["--tyro-write-completion", shell, "-"]
+    script = io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(parsers, prog="hp-jax", args=words, registry=REGISTRY)
+    text = script.getvalue()
+    for theirs, ours in PATCHES:
+        text = text.replace(theirs, ours)
+    return text
+
+
+def _all_parsers(commands: Mapping[str, type[Command]]) -> dict[str, Any]:
+    """What tyro needs to know of all commands, by their first word."""
+    from hp_jax.config import ClassificationExperiment, TranslationExperiment
+
+    fields = _merged(TranslationExperiment(), ClassificationExperiment())
+    parsers: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, command in commands.items():
+        parser: Any = command
+        if issubclass(command, ConfiguredCommand):
+            parser = _both(command, type(fields), fields)
+        group, _, action = name.partition(" ")
+        if action:
+            groups.setdefault(group, {})[action] = parser
+        else:
+            parsers[name] = parser
+    for group, actions in groups.items():
+        parsers[group] = _group(actions)
+    return parsers
+
+
+def _group(actions: Mapping[str, Any]) -> Any:
+    """Commands of two words with the same first one, as one type."""
+    kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in actions.items()]
+    either = functools.reduce(operator.or_, [*kinds, Annotated[None, tyro.conf.Suppress]])
+    return dataclasses.make_dataclass("Group", [("action", _flat(either))], frozen=True)
+
+
+def _merged(first: Any, second: Any) -> Any:
+    """A dataclass instance with the fields of both; where both have dataclasses these are merged,
+    too."""
+    values = {field.name: getattr(second, field.name) for field in dataclasses.fields(second)}
+    for field in dataclasses.fields(first):
+        value = getattr(first, field.name)
+        other = values.get(field.name)
+        both = dataclasses.is_dataclass(value) and type(other) not in (type(value), type(None))
+        values[field.name] = _merged(value, other) if both else value
+    types = {
+        name: type(values[name]) if dataclasses.is_dataclass(values[name]) else hint
+        for one in (second, first)
+        for name, hint in typing.get_type_hints(type(one), include_extras=True).items()
+    }
+    fields = [(name, types[name], dataclasses.field(default=values[name])) for name in values]
+    return dataclasses.make_dataclass("Merged", fields, frozen=True)()

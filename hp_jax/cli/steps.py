@@ -1,0 +1,189 @@
+"""The commands that take a config: the steps of an experiment, and translation."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
+
+if TYPE_CHECKING:
+    from hp_jax.config import Experiment, TranslationExperiment
+    from hp_jax.experiment import Setup
+
+log = logging.getLogger("hp_jax")
+
+StepName = Literal["train", "importance", "ablate", "prune"]
+STEPS: tuple[StepName, ...] = ("train", "importance", "ablate", "prune")
+"""The steps of an experiment, in their order."""
+
+
+def take_steps(experiment: Experiment, names: Sequence[StepName]) -> None:
+    """Takes some steps of an experiment, one after the other; the model and each split are read
+    once."""
+    from hp_jax import experiment as steps
+
+    take: dict[str, Callable[[Setup], Any]] = {
+        "importance": steps.importance,
+        "ablate": steps.ablate,
+        "prune": steps.prune_orders,
+    }
+    setup = None
+    for name in names:
+        if len(names) > 1:
+            log.info("--- %s", name)
+        if name == "train":
+            setup = steps.train_model(experiment)
+        else:
+            setup = setup or steps.load(experiment)
+            take[name](setup)
+
+
+ROOMS: dict[StepName, tuple[str, ...]] = {
+    "train": (),
+    "importance": ("importance", "importance_gradients"),
+    "ablate": ("ablation",),
+    "prune": ("pruning",),
+}
+"""The folders, below an experiment's `out`, that have the stores of each step."""
+
+
+def results_of(out: str, names: Sequence[StepName]) -> dict[str, Any]:
+    """Where the results of some steps are: the model's folder if one of them is training, and the
+    folders of all stores."""
+    from hp_jax.storage.store import find_folders
+
+    rooms = [f"{out.rstrip('/')}/{room}" for name in names for room in ROOMS[name]]
+    model = {"model": f"{out.rstrip('/')}/model"} if "train" in names else {}
+    return {"out": out, **model, "stores": [path for room in rooms for path in find_folders(room)]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step(ConfiguredCommand, Answer):
+    """A step of an experiment, on which many processes can work together."""
+
+    names: ClassVar[tuple[StepName, ...]] = ()
+    """The steps that it takes."""
+
+    multihost: Flag = False
+    """This is one of many processes, each of which was started with this command."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Takes the steps; the first process says where the results are."""
+        take_steps(experiment, self.names)
+        if self.multihost and not is_first():
+            return
+        self.conclude(experiment)
+
+    def conclude(self, experiment: Experiment) -> None:
+        """Says where the results are."""
+        self.answer(results_of(experiment.out, self.names) if self.json else {}, "")
+
+
+def is_first() -> bool:
+    """Whether this is the first of all processes."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(Step):
+    """Fine-tune a pretrained model, or train a new translation model."""
+
+    names: ClassVar = ("train",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Importance(Step):
+    """Score every head by the gradient of the loss in its gate."""
+
+    names: ClassVar = ("importance",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ablate(Step):
+    """Measure the model under every mask of a grid: without each head, with random subsets, with
+    masks of your own."""
+
+    names: ClassVar = ("ablate",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prune(Step):
+    """Remove the least important heads step by step, and measure the curve."""
+
+    names: ClassVar = ("prune",)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run(Step):
+    """Take all four steps (train, importance, ablate, prune), and write the report."""
+
+    names: ClassVar = STEPS
+
+    def conclude(self, experiment: Experiment) -> None:
+        """Writes the report, and says where it is."""
+        page = write_report(experiment.out)
+        data = results_of(experiment.out, self.names) | {"report": page} if self.json else {}
+        self.answer(data, page)
+
+
+def write_report(out: str) -> str:
+    """Writes the page of an experiment's results; its path."""
+    from hp_jax.report.page import write_report
+    from hp_jax.storage.files import local_folder
+
+    return str(write_report(local_folder(out)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Translate(ConfiguredCommand):
+    """Translate the lines of standard input, with any heads removed."""
+
+    without: str = ""
+    """The heads to remove, such as 'E:1:3 A:2:1,4' (see the README); empty: none."""
+    nbest: int = 0
+    """Translations that are printed of each line, with their scores; 0: the best one alone."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Prints a line for each line, or `nbest` lines."""
+        from hp_jax import experiment as steps
+        from hp_jax import heads
+        from hp_jax.experiment import translation
+
+        setup = steps.load(about_translation(experiment, self.config))
+        off = heads.parse_descriptor(self.without)
+        mask_AH = heads.remove(setup.present_AH, off, setup.task.rows)
+        lines = sys.stdin.read().removesuffix("\n").split("\n")
+        found = translation.translate(setup, lines, mask_AH)
+        for line in translation.as_lines(found, self.nbest):
+            say(line)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vocabulary(ConfiguredCommand):
+    """Make the SentencePiece vocabulary of a new translation model."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Trains it, unless it is there, and says how large it is."""
+        from hp_jax.experiment import setup
+
+        codec = setup.vocabulary(about_translation(experiment, self.config))
+        folder = Path(experiment.out) / "vocabulary"
+        log.info("%s has %d pieces", folder, codec.source_vocab)
+
+
+def about_translation(experiment: Experiment, name: str) -> TranslationExperiment:
+    """The experiment, if it is about translation; ValueError if the config `name` is not."""
+    from hp_jax.config import TranslationExperiment
+
+    if not isinstance(experiment, TranslationExperiment):
+        raise ValueError(
+            f"this command is for translation models, but {name} is about classification"
+        )
+    return experiment

@@ -1,0 +1,73 @@
+"""What an experiment's folder holds: its stores and its trained model, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hp_jax.importance import stored_scores
+from hp_jax.metrics import TextMetric
+from hp_jax.report.html import Rows
+from hp_jax.storage.files import read_json
+from hp_jax.storage.store import Store, find_stores
+
+JOBS = {
+    "score": "importance computed on",
+    "select": "order chosen on",
+    "calibrate": "scales fitted on",
+    "retrain": "trained again on",
+    "test": "measured on",
+}
+"""What the splits of a store's manifest were for."""
+
+
+def stores_below(folder: Path) -> dict[str, Store]:
+    """All stores below `folder`, by their path in it."""
+    return {Path(store.path).relative_to(folder).as_posix(): store for store in find_stores(folder)}
+
+
+def progress(store: Store) -> tuple[int, int]:
+    """How many items are done, and how many there are."""
+    return int(store.done().sum()), int(store.manifest["items"])
+
+
+def trained_model(folder: Path) -> dict[str, Any]:
+    """How the folder's model was made, with sacreBLEU's signature if that judged it; nothing if
+    there is no model."""
+    config = folder / "model" / "config.json"
+    model = read_json(config) if config.is_file() else {}
+    made = model.get("experiment", {})
+    if made.get("metric") in ("bleu", "chrf"):
+        unversioned = TextMetric(made["metric"], made["tokenize"]).signature().rpartition(":")[0]
+        model["signatures"] = {made["metric"]: f"{unversioned}:{model['versions']['sacrebleu']}"}
+    return model
+
+
+def jobs(manifest: Mapping[str, Any]) -> str:
+    """Which split had which job, as a sentence."""
+    text = "; ".join(f"{JOBS.get(job, job)} {split}" for job, split in manifest["splits"].items())
+    return text[:1].upper() + text[1:] + "."
+
+
+def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int]]) -> Rows:
+    """What there is, how much of it is done, and where it was made."""
+    return [
+        {
+            "results": name,
+            "splits": jobs(store.manifest),
+            "done": "{} of {}".format(*done[name]),
+            "created (UTC)": store.manifest.get("created", "?")[:16].replace("T", " "),
+            "devices": ", ".join(store.manifest.get("devices", [])),
+        }
+        for name, store in stores.items()
+    ]
+
+
+def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it."""
+    total_PAH, count_PA, mask_AH = (store.read(name) for name in ("total", "count", "mask"))
+    norm = store.manifest["experiment"]["importance"]["norm"]
+    return stored_scores(total_PAH, count_PA, mask_AH, norm=norm)

@@ -1,0 +1,34 @@
+"""How the report writes a metric and its changes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Scale(NamedTuple):
+    """A metric's name, and the unit of its changes."""
+
+    name: str
+    """In sentences."""
+    factor: float = 1.0
+    """So many units of a change in one unit of the metric."""
+    unit: str = "points"
+    decimals: int = 2
+    """Of a change."""
+
+    def signed(self, change: float) -> str:
+        """A change as people read it, with its sign; 0 has none."""
+        return f"{change or 0.0:{'+' if change else ''}.{self.decimals}f}"
+
+
+SCALES = {
+    "accuracy": Scale("accuracy", 100),
+    "f1": Scale("F1", 100),
+    "matthews": Scale("Matthews correlation", 100),
+    "token_accuracy": Scale("token accuracy", 100),
+    "bleu": Scale("BLEU"),
+    "chrf": Scale("chrF"),
+    "loss": Scale("mean loss", unit="nats", decimals=3),
+    "perplexity": Scale("perplexity"),
+}
+"""By the metric's name in a config."""
