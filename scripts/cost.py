@@ -37,7 +37,6 @@ from hp_jax.importance import MeanGradient, importance_sums
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.sharding import BOTH, device_mesh
-from hp_jax.shrink.costs import batch_shapes as batch_of
 from hp_jax.train import State, optimizer, train_step
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -267,7 +266,7 @@ def grid_row(task: Any, params: Any, batch: Any, mesh: Mesh, length: int, masks:
             f"{fit} masks fit into {limit / 2**20:.0f} MiB ({chunks.SHARE:.0%} of a device's "
             f"memory), of {most} wanted"
         )
-    own = batch_of(task, len(batch["weight_B"]) // mesh.shape["data"], length)
+    own = task.batch_shapes(len(batch["weight_B"]) // mesh.shape["data"], length)
     work = grid_work(task, params, own, masks_MAH, masks)
     flops = work.flops / work.chunks
     show(
@@ -291,7 +290,7 @@ def main(cost: Cost) -> None:
     examples = len(devices) * math.ceil(cost.batch / len(devices))
     params, batch = (
         jax.eval_shape(task.init, jax.random.key(0)),
-        batch_of(task, examples, cost.length),
+        task.batch_shapes(examples, cost.length),
     )
     most = len(one_off(task))
     along = cost.mask_devices or max(

@@ -66,7 +66,7 @@ def test_a_budget_agrees_with_the_removed_model(task, target):
         smaller, params, length, target
     )  # a budget of a model without heads counts on from there
     assert again["parameters"].whole == measures["parameters"].of(mask_AH)
-    np.testing.assert_array_equal(again["flops"].head_AH, measures["flops"].head_AH * mask_AH)
+    np.testing.assert_array_equal(again["flops"].own_AH, measures["flops"].own_AH * mask_AH)
 
 
 def test_the_last_row_of_a_classifier_is_cheaper():

@@ -171,7 +171,7 @@ def data_dir(tmp_path_factory):
 
 
 def test_a_prepared_translation_set(data_dir):
-    settings = {"kind": "tfds", "name": "ted_hrlr_translate/de_to_en"}
+    settings = {"format": "tfds", "name": "ted_hrlr_translate/de_to_en"}
     found = read(data_dir, **settings)
     assert sorted(pairs_of(found)) == sorted(PAIRS)
     assert found.where(3).endswith("de_to_en/1.0.0/train:4")

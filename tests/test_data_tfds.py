@@ -151,7 +151,7 @@ def test_tensorflow_is_not_imported(data_dir):
     code = (
         "import sys; from hp_jax.config import Data; from hp_jax.data import labelled;"
         "assert 'tensorflow_datasets' not in sys.modules;"
-        f"assert len(labelled.read(Data(task='mrpc', path={str(data_dir)!r}, source='tfds'), "
+        f"assert len(labelled.read(Data(task='mrpc', path={str(data_dir)!r}, format='tfds'), "
         "'train')) == 4;"
         "assert 'tensorflow_datasets' in sys.modules and 'tensorflow' not in sys.modules"
     )

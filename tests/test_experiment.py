@@ -107,8 +107,9 @@ def test_the_mean_loss_can_judge(finished, config, tmp_path, capsys):
         ablation=Ablation(sets=("one_off",), masks_at_once=4),
         pruning=Pruning(orders=("oracle",), select="validation", heads=(0, 2)),
     )
-    experiment.ablate(other)
-    experiment.prune_orders(other)
+    setup = experiment.load(other)
+    experiment.ablate(setup)
+    experiment.prune_orders(setup)
     loss_M = open_store(tmp_path / "ablation/one_off").read("loss").mean(1, dtype=np.float64)
     score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
     np.testing.assert_allclose(score_AH.ravel(), loss_M[1:] - loss_M[0], atol=1e-12)

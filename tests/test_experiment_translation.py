@@ -271,7 +271,7 @@ def test_the_oracle_order_of_perplexity_is_what_one_computes_by_hand(finished, c
         metric="perplexity",
         pruning=dataclasses.replace(settings, rows=("all",)),
     )
-    experiment.prune_orders(other)
+    experiment.prune_orders(experiment.load(other))
     select = open_store(tmp_path / "pruning/oracle/select")
     loss_M = select.read("loss").sum(1, dtype=np.float64)
     perplexity_M = np.exp(loss_M / select.read("tokens").sum())
@@ -288,7 +288,8 @@ def test_the_oracle_order_of_perplexity_is_what_one_computes_by_hand(finished, c
     assert gone == [set(), {first}, {first, second}]
     # By the loss it is the same order: perplexity grows with the loss of the same tokens.
     losses = dataclasses.replace(other.pruning, oracle="loss")
-    experiment.prune_orders(dataclasses.replace(other, out=str(tmp_path / "loss"), pruning=losses))
+    judged = dataclasses.replace(other, out=str(tmp_path / "loss"), pruning=losses)
+    experiment.prune_orders(experiment.load(judged))
     found = open_store(tmp_path / "loss/pruning/oracle/ranking").read("score")[0]
     expected = (loss_M - loss_M[0]) / len(select.read("tokens"))
     assert [found[head] for head in worse] == pytest.approx(expected[1:].tolist())
@@ -314,7 +315,7 @@ def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config,
         (["ablate", "--data.path", "./nowhere"], "nowhere"),
         (["ablate", "--ablation.split", "tset"], "tset"),
         (["ablate", "--tokenize", "14a"], "sacrebleu has no tokenizer '14a'"),
-        (["ablate", "--model", "EMPTY"], "has no translation model: expected a config.json"),
+        (["ablate", "--model", "EMPTY"], "has no model: expected a config.json"),
         (["translate", "--without", "D:9:1"], "there is no row 'dec.8'"),
         (
             ["train", "--vocabulary", "4000"],

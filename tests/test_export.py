@@ -29,7 +29,7 @@ from tiny_translation import CONFIG, translate
 from hp_jax import heads
 from hp_jax.architecture import Decoding
 from hp_jax.cli import main
-from hp_jax.formats import export as exporting
+from hp_jax.formats import safetensors
 from hp_jax.formats.export import FORMATS, export
 from hp_jax.formats.marian.file import read_marian
 from hp_jax.formats.model import Model, load_model
@@ -284,8 +284,8 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(bert, ssru, tmp
     learned = Model(learned, random_params(Translation(learned)), fairseq_text(learned))
     distil = dataclasses.replace(bert.config, family="distilbert", types=0)
     cases = [
-        (bert, "fairseq", "fairseq is for translation models, but this is a classifier"),
-        (bert, "marian", "marian is for translation models, but this is a classifier"),
+        (bert, "fairseq", "there is no fairseq of a classifier; its formats are hf, hf-ragged"),
+        (bert, "marian", "there is no marian of a classifier; its formats are hf, hf-ragged"),
         (bert, "onnx", "there is no format 'onnx'; expected one of hf, hf-ragged"),
         (
             Model(distil, bert.params, bert.text),
@@ -301,7 +301,7 @@ def test_what_a_format_cannot_hold_is_refused_and_leaves_nothing(bert, ssru, tmp
         (
             ssru,
             "hf-ragged",
-            "transformers cannot load a Marian model with pruned heads; expected --to hf",
+            "there is no hf-ragged of a translation model; its formats are hf, fairseq",
         ),
         (
             ssru,
@@ -346,11 +346,11 @@ def test_a_folder_is_whole_or_what_it_was(bert, tmp_path, monkeypatch):
     ):
         export(bert, folder, "hf")
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(exporting, "save_flat", fail)
+        patch.setattr(safetensors, "save_flat", fail)
         for name in ("out", "new"):
             with pytest.raises(OSError, match="the disk is full"):
                 export(bert, tmp_path / name, "safetensors", force=True)

@@ -203,7 +203,7 @@ def test_half_the_work_at_bert_bases_shape():
     """XLA's FLOPs of each part, as often as the plans of 2 chunks of 73 masks run it, against 145
     forward passes."""
     task, mask_AH = with_config(layers=12, heads=12, width=768, ffn=3072), heads.all_on(12, 12)
-    params, batch = jax.eval_shape(task.init, jax.random.key(0)), COST["batch_of"](task, 8, 128)
+    params, batch = jax.eval_shape(task.init, jax.random.key(0)), task.batch_shapes(8, 128)
     work = COST["grid_work"](task, params, batch, COST["one_off"](task), 73)
     forward = (
         jax.jit(functools.partial(COST["forward"], task))
@@ -228,7 +228,7 @@ def grid_store(path, chunk=4):
 def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkeypatch):
     whole = evaluate_grid(TASK, PARAMS, BATCHES, MASKS, chunk=4, mesh=ONE_DEVICE)
     evaluated = []
-    real = whole.evaluate_masks
+    real = whole_grids.evaluate_masks
 
     def interrupted_after(calls):
         def wrapper(*args, **kwargs):
@@ -240,12 +240,12 @@ def test_continues_where_it_was_interrupted_and_repeats_nothing(tmp_path, monkey
         return wrapper
 
     store = grid_store(tmp_path / "grid")
-    monkeypatch.setattr(whole, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
+    monkeypatch.setattr(whole_grids, "evaluate_masks", interrupted_after(len(BATCHES) + 1))
     with pytest.raises(KeyboardInterrupt):
         GRID.fill(store)
     assert store.done().tolist() == [True] * 4 + [False] * 5
     evaluated.clear()
-    monkeypatch.setattr(whole, "evaluate_masks", interrupted_after(-1))
+    monkeypatch.setattr(whole_grids, "evaluate_masks", interrupted_after(-1))
     GRID.fill(grid_store(tmp_path / "grid"))
     assert len(evaluated) == 2 * len(BATCHES)
     for name, value in whole.items():

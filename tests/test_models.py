@@ -11,7 +11,6 @@ import pytest
 from tiny import BUCKETS, CONFIG, FULL, TASK, batched, examples, random_params, with_config
 
 from hp_jax import heads
-from hp_jax.architecture import BertConfig
 from hp_jax.data.batching import batches
 from hp_jax.models.layers import Attention
 
@@ -60,11 +59,8 @@ def test_masked_equals_physically_removed_biases_included():
         attention["out"]["kernel"] = attention["out"]["kernel"][kept]
         small[f"layer_{row}"] = dict(PARAMS[f"layer_{row}"]) | {"attention": attention}
 
-    class TwoHeads(BertConfig):
-        head_width = 4
-
-    fields = dataclasses.asdict(CONFIG) | {"heads": 2}
-    removed = dataclasses.replace(TASK, config=TwoHeads(**fields))
+    two_heads = dataclasses.replace(CONFIG, heads=2, head_width=4)
+    removed = dataclasses.replace(TASK, config=two_heads)
     expected = logits(small, BATCH, heads.all_on(2, 2), removed)
     np.testing.assert_allclose(logits(PARAMS, BATCH, mask_AH), expected, atol=1e-5)
 
@@ -112,7 +108,7 @@ def test_a_gate_may_have_example_and_position_axes():
         gated_logits(PARAMS, BATCH, gates), logits(PARAMS, BATCH, FULL), atol=1e-6
     )
     gates[0] = gates[0].at[:, :, 2].set(0)
-    one_off = FULL.at[0, 2].set(False)
+    one_off = heads.remove(FULL, {"enc.0": [2]}, TASK.rows)
     np.testing.assert_allclose(
         gated_logits(PARAMS, BATCH, gates), logits(PARAMS, BATCH, one_off), atol=1e-6
     )

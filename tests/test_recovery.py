@@ -116,7 +116,7 @@ def test_there_is_nothing_to_calibrate(mask_AH):
 
 
 def test_a_worse_fit_is_not_taken(monkeypatch):
-    monkeypatch.setattr(recovery, "RATE", 1e4)
+    monkeypatch.setattr(calibration, "RATE", 1e4)
     fitted = calibrate(TASK, PARAMS, BATCHES, MASK, passes=1)
     np.testing.assert_array_equal(fitted.scale_AH, MASK)
     assert fitted.after == fitted.before
@@ -349,7 +349,7 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
             retrain_steps=3,
         ),
     )
-    calibration.train_model(config)
+    experiment.train_model(config)
     experiment.prune_orders(experiment.load(config))
     folder = tmp_path / "out/pruning/one_shot.cross"
     losses = {

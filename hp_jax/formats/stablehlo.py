@@ -22,10 +22,7 @@ from hp_jax.task import Array, Params
 
 FORMAT = "hp_jax stablehlo 1"
 PLATFORMS = ("cpu", "cuda", "tpu")
-SERVE = '''"""This folder's model, without hp_jax: needs jax, numpy and flatbuffers.
-
-config.json says what goes in and out.
-"""
+SERVE = '''"""The model in this folder; needs jax, numpy, flatbuffers; inputs: config.json."""
 
 from pathlib import Path
 
