@@ -13,10 +13,12 @@ from typing import Any
 
 _MODULES = (
     "architecture",
+    "batches",
     "calibration",
     "config",
     "config_files",
     "experiment",
+    "function_task",
     "grid",
     "heads",
     "importance",
@@ -52,8 +54,8 @@ _NAMES = {
     "fold_scales": "calibration",
     "mcnemar": "stats",
     "paired_bootstrap": "stats",
-    "as_task": "task",
-    "make_batches": "task",
+    "as_task": "function_task",
+    "make_batches": "batches",
     "Model": "formats.model",
     "load_model": "formats.model",
     "load_config": "config_files",

@@ -14,10 +14,11 @@ import optax
 from jax.sharding import Mesh
 
 from hp_jax.architecture import ModelConfig, present_mask
+from hp_jax.batches import weighted
 from hp_jax.heads import check_gates, check_mask, gates
 from hp_jax.removal import replace
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
-from hp_jax.task import Array, Batch, Params, Task, weighted
+from hp_jax.task import Array, Batch, Params, Task
 
 PASSES = 4
 """Over the examples; few, so that scales stay where many examples agree."""

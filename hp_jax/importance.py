@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from hp_jax.batches import numbered, weighted
 from hp_jax.config import Measure, Reduction
 from hp_jax.heads import as_mask_row, check_gates, gates
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
-from hp_jax.task import Array, Batch, Params, Task, numbered, weighted
+from hp_jax.task import Array, Batch, Params, Task
 
 Sums = dict[str, np.ndarray]
 """What an estimator keeps of a data set, float64: arrays that are added up over batches."""

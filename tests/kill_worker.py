@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from hp_jax.grid.whole import Grid, evaluate_grid
-from hp_jax.storage.store import Items, create_store
+from hp_jax.storage.store import create_store
+from hp_jax.storage.zarr import Items
 
 CHUNK, MASKS, EXAMPLES = 2, 120, 13
 SECONDS = 0.02

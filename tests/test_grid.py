@@ -18,6 +18,7 @@ from tiny_translation import CONFIG, before_eos, make_batch, sentences, translat
 
 from hp_jax import heads
 from hp_jax.architecture import Decoding
+from hp_jax.grid import whole as whole_grids
 from hp_jax.grid.plan import plan
 from hp_jax.grid.whole import Grid, evaluate_grid, grid_mesh
 from hp_jax.importance import head_importance, normalize_rows
@@ -25,7 +26,8 @@ from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import device_mesh
-from hp_jax.storage.store import Items, create_store
+from hp_jax.storage.store import create_store
+from hp_jax.storage.zarr import Items
 
 COST = runpy.run_path(str(pathlib.Path(__file__).parent.parent / "scripts" / "cost.py"))
 PARAMS = random_params()

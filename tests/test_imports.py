@@ -12,9 +12,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 FLOORS = (
     {
         "architecture",
+        "batches",
         "config",
         "config_data",
         "config_files",
+        "function_task",
         "heads",
         "task",
         "metrics",
@@ -29,7 +31,19 @@ FLOORS = (
     {"cli"},
 )
 """Rooms, the ground floor first; a room may use its own floor and those below."""
-CORE = ("heads", "task", "importance", "pruning", "grid", "stats", "metrics", "train", "sharding")
+CORE = (
+    "heads",
+    "task",
+    "function_task",
+    "batches",
+    "importance",
+    "pruning",
+    "grid",
+    "stats",
+    "metrics",
+    "train",
+    "sharding",
+)
 """What works with anybody's model."""
 
 

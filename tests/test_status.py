@@ -8,7 +8,8 @@ import pytest
 
 from hp_jax import progress
 from hp_jax.cli import main
-from hp_jax.storage.store import Items, create_store
+from hp_jax.storage.store import create_store
+from hp_jax.storage.zarr import Items
 
 ABOUT = {
     "masks": "one_off",

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import hp_jax.storage.store
-from hp_jax.storage.store import Items, create_store, find_stores, open_store
+from hp_jax.storage.store import create_store, find_stores, open_store
+from hp_jax.storage.zarr import Items
 
 
 def make(path, fingerprint=(("data", "1"), ("model", "a")), kind="grid", masks=5, chunk=2):

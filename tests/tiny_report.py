@@ -7,7 +7,8 @@ import numpy as np
 
 from hp_jax import heads
 from hp_jax.config import ClassificationExperiment
-from hp_jax.storage.store import Items, create_store
+from hp_jax.storage.store import create_store
+from hp_jax.storage.zarr import Items
 
 ROWS, HEADS, N = ["enc.0", "<dec>.0"], [3, 2], 60
 FULL_AH = np.asarray(heads.all_on(2, HEADS))

@@ -19,7 +19,7 @@ from hp_jax.grid.whole import Postprocess, as_they_are
 from hp_jax.metrics import TextMetric, metric_of
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
-from hp_jax.storage.store import Axes, Items
+from hp_jax.storage.zarr import Axes, Items
 from hp_jax.task import Batch
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs

@@ -23,7 +23,7 @@ from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.files import local_folder
-from hp_jax.storage.store import Items
+from hp_jax.storage.zarr import Items
 from hp_jax.task import Params
 
 Method = Literal["calibrate", "retrain"]

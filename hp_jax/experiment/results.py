@@ -18,7 +18,8 @@ from hp_jax.config import Experiment
 from hp_jax.experiment.setup import Setup
 from hp_jax.sharding import agreed, wait_for_all
 from hp_jax.storage import fingerprint
-from hp_jax.storage.store import Axes, Items, Store, create_store
+from hp_jax.storage.store import Store, create_store
+from hp_jax.storage.zarr import Axes, Items
 
 PACKAGES = (
     "hp_jax",

@@ -20,7 +20,7 @@ from hp_jax.importance import (
 from hp_jax.progress import track
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
-from hp_jax.storage.store import Items
+from hp_jax.storage.zarr import Items
 from hp_jax.task import Batch
 
 BATCHES = 32

@@ -10,13 +10,15 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from hp_jax.batches import numbered
 from hp_jax.grid.chunks import chunk_size
 from hp_jax.grid.evaluate import evaluate_masks, planned
+from hp_jax.grid.staged import staged
 from hp_jax.heads import as_boolean, check_mask
 from hp_jax.progress import track
 from hp_jax.sharding import agreed, device_mesh, fetch, place, place_batch, wait_for_all
 from hp_jax.storage.store import Store
-from hp_jax.task import Array, Batch, Evaluated, Params, Staged, numbered, staged
+from hp_jax.task import Array, Batch, Evaluated, Params, Staged
 
 Postprocess = Callable[[Batch, dict[str, np.ndarray]], dict[str, np.ndarray]]
 """On the host, from a batch and its values `{name: [M, B, ...]}` to what is kept of them, each of

@@ -11,14 +11,13 @@ Layout of a folder (or bucket path), a Zarr v3 group:
     done/           [items] uint8, 1 where an item's values are all there; written after them
 
 All files are written whole or not at all (tensorstore) and carry checksums.  Several jobs may
-create and fill one store at the
-same time: the first manifest stays, and each job writes whole files.
+create and fill one store at the same time: the first manifest stays, and each job writes whole
+files.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ import numpy as np
 import tensorstore as ts
 
 from hp_jax.storage.fingerprint import differing
+from hp_jax.storage.zarr import Axes, Items, folder_of, metadata_of, open_array
 
 FORMAT = "hp_jax results 1"
 KEYS = ("kind", "fingerprint", "items", "chunk", "filled", "arrays")
@@ -40,17 +40,6 @@ RENAMED = {
     "pruning": {"attention": "rows"},
 }
 """Settings of an experiment that had other names in manifests of version 0.1."""
-Axes = tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Items:
-    """One array that is filled item by item: its axes, the first being the items', its shape and
-    dtype."""
-
-    axes: Axes
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +57,7 @@ class Store:
     def done(self) -> np.ndarray:
         """Which items are there: `[items]`, bool."""
         with _clear_errors(self.path, "read"):
-            return _open(self.path, "done").read().result() != 0
+            return open_array(self.path, "done").read().result() != 0
 
     def write(self, start: int, values: Mapping[str, np.ndarray]) -> None:
         """Puts the values of the items from `start` on, every item array at once, and then marks
@@ -89,12 +78,14 @@ class Store:
             )
         with _clear_errors(self.path, "write"):
             writes = [
-                _open(self.path, name)[start : start + count].write(value)
+                open_array(self.path, name)[start : start + count].write(value)
                 for name, value in values.items()
             ]
             for write in writes:
                 write.result()
-            _open(self.path, "done")[start : start + count].write(np.ones(count, np.uint8)).result()
+            open_array(self.path, "done")[start : start + count].write(
+                np.ones(count, np.uint8)
+            ).result()
 
     def read(self, name: str) -> np.ndarray:
         """One whole array; items that are not done hold zeros.  OSError names a file that is
@@ -109,13 +100,13 @@ class Store:
             else np.unique(np.flatnonzero(self.done()) // self.chunk)
         )
         with _clear_errors(self.path, "read"):
-            array = _open(self.path, name).read().result()
+            array = open_array(self.path, name).read().result()
             files = [
                 "/".join(["c", *[str(first), *["0"] * (array.ndim - 1)][: array.ndim]])
                 for first in whole
                 if array.size
             ]
-            lost = set(files) - {key.decode() for key in _folder(self.path, name).list().result()}
+            lost = set(files) - {key.decode() for key in folder_of(self.path, name).list().result()}
         if lost:
             raise OSError(f"cannot read {self.path}: {name}/{min(lost)} is missing")
         return array
@@ -183,7 +174,7 @@ def find_folders(path: str | Path) -> Sequence[str]:
     """Where the stores in `path` and below it are, readable or not; other programs' manifests are
     passed over."""
     with _clear_errors(str(path), "read"):
-        below = _folder(str(path))
+        below = folder_of(str(path))
         names = [
             key.decode()
             for key in below.list().result()
@@ -234,7 +225,7 @@ def _make(
             name: list(item.axes) for name, item in items.items()
         }
         counts = {"items": first.shape[0], "chunk": chunk, "filled": list(items), "arrays": arrays}
-        absent = _folder(path).read("manifest.json").result()
+        absent = folder_of(path).read("manifest.json").result()
         if absent.state == "missing":
             _write_json(
                 path,
@@ -244,45 +235,22 @@ def _make(
             )
 
 
-def _metadata(item: Items, chunk: Sequence[int], own: Mapping[str, Any]) -> dict[str, Any]:
-    """What Zarr keeps of an array in zarr.json."""
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(item.shape),
-        "data_type": item.dtype,
-        "chunk_grid": {
-            "name": "regular",
-            "configuration": {"chunk_shape": [max(size, 1) for size in chunk]},
-        },
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "dimension_names": list(item.axes),
-        "fill_value": False if item.dtype == "bool" else 0,
-        "codecs": [
-            {"name": "bytes", "configuration": {"endian": "little"}},
-            {"name": "zstd", "configuration": {"level": 3}},
-            {"name": "crc32c"},
-        ],
-        "attributes": dict(own),
-    }
-
-
 def _make_array(
     path: str, name: str, item: Items, chunk: Sequence[int], own: Mapping[str, Any]
 ) -> ts.TensorStore:
     """Opens or creates an array; one of another computation, whose creation was interrupted,
     becomes this one."""
-    metadata = _metadata(item, chunk, own)
+    metadata = metadata_of(item, chunk, own)
     any_chunk = {key: value for key, value in metadata.items() if key != "chunk_grid"}
     try:
-        return _open(path, name, metadata=metadata, create=True)
+        return open_array(path, name, metadata=metadata, create=True)
     except ValueError:
-        found = _folder(path, name).read("zarr.json").result()
+        found = folder_of(path, name).read("zarr.json").result()
     try:
-        return _open(path, name, metadata=any_chunk)
+        return open_array(path, name, metadata=any_chunk)
     except ValueError:
-        filled = any(key.startswith(b"c/") for key in _folder(path, "done").list().result())
-        if _folder(path).read("manifest.json").result().state != "missing":
+        filled = any(key.startswith(b"c/") for key in folder_of(path, "done").list().result())
+        if folder_of(path).read("manifest.json").result().state != "missing":
             raise
         if filled:
             raise OSError(
@@ -290,45 +258,15 @@ def _make_array(
                 "delete it"
             ) from None
         _write_json(path, f"{name}/zarr.json", metadata, if_equal=found.stamp.generation)
-        return _open(path, name, metadata=any_chunk)
+        return open_array(path, name, metadata=any_chunk)
 
 
-# --- tensorstore ---------------------------------------------------------------------------------
-
-
-@functools.cache
-def _context() -> ts.Context:
-    return ts.Context()
-
-
-def _location(path: str, name: str = "") -> str | dict[str, str]:
-    """A key-value store of tensorstore: a URL such as gs://bucket/folder, or a local folder."""
-    below = f"{name}/" if name else ""
-    if "://" in path:
-        return f"{path.rstrip('/')}/{below}"
-    return {"driver": "file", "path": f"{Path(path).absolute()}/{below}"}
-
-
-def _folder(path: str, name: str = "") -> ts.KvStore:
-    return ts.KvStore.open(_location(path, name), context=_context()).result()
-
-
-def _open(path: str, name: str, **more: Any) -> ts.TensorStore:
-    """An array, whose files are written even if they hold nothing but zeros, so that a lost one can
-    be told."""
-    spec = {
-        "driver": "zarr3",
-        "kvstore": _location(path, name),
-        "store_data_equal_to_fill_value": True,
-        "open": True,
-        **more,
-    }
-    return ts.open(spec, context=_context()).result()
+# --- the manifest --------------------------------------------------------------------------------
 
 
 def _read_manifest(path: str) -> dict[str, Any] | None:
     with _clear_errors(path, "read"):
-        found = _folder(path).read("manifest.json").result()
+        found = folder_of(path).read("manifest.json").result()
     if found.state != "value":
         return None
     try:
@@ -355,7 +293,7 @@ def _write_json(
     path: str, name: str, value: Mapping[str, Any], if_equal: bytes | None = None
 ) -> None:
     """Writes a file; if_equal: only if it is still of this generation."""
-    _folder(path).write(name, json.dumps(value, indent=1), if_equal=if_equal).result()
+    folder_of(path).write(name, json.dumps(value, indent=1), if_equal=if_equal).result()
 
 
 @contextmanager

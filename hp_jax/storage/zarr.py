@@ -1,0 +1,77 @@
+"""Zarr arrays and small files through tensorstore: a local disk or a bucket."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+Axes = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """One array that is filled item by item: its axes, the first being the items', its shape and
+    dtype."""
+
+    axes: Axes
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def metadata_of(item: Items, chunk: Sequence[int], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What Zarr keeps of an array in zarr.json."""
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(item.shape),
+        "data_type": item.dtype,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [max(size, 1) for size in chunk]},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "dimension_names": list(item.axes),
+        "fill_value": False if item.dtype == "bool" else 0,
+        "codecs": [
+            {"name": "bytes", "configuration": {"endian": "little"}},
+            {"name": "zstd", "configuration": {"level": 3}},
+            {"name": "crc32c"},
+        ],
+        "attributes": dict(own),
+    }
+
+
+@functools.cache
+def _context() -> ts.Context:
+    return ts.Context()
+
+
+def _location(path: str, name: str = "") -> str | dict[str, str]:
+    """A key-value store of tensorstore: a URL such as gs://bucket/folder, or a local folder."""
+    below = f"{name}/" if name else ""
+    if "://" in path:
+        return f"{path.rstrip('/')}/{below}"
+    return {"driver": "file", "path": f"{Path(path).absolute()}/{below}"}
+
+
+def folder_of(path: str, name: str = "") -> ts.KvStore:
+    """The files of a folder, or of what is in it under `name`."""
+    return ts.KvStore.open(_location(path, name), context=_context()).result()
+
+
+def open_array(path: str, name: str, **more: Any) -> ts.TensorStore:
+    """An array, whose files are written even if they hold nothing but zeros, so that a lost one can
+    be told."""
+    spec = {
+        "driver": "zarr3",
+        "kvstore": _location(path, name),
+        "store_data_equal_to_fill_value": True,
+        "open": True,
+        **more,
+    }
+    return ts.open(spec, context=_context()).result()
