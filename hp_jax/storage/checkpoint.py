@@ -18,6 +18,9 @@ from hp_jax.storage.files import write_json
 from hp_jax.task import Params
 
 FORMAT = "hp_jax model 1"
+LEAST = 2**20
+"""Bytes of an array from which on devices that all have it write a part each; for small arrays
+cutting them up takes much longer than writing them."""
 
 
 def save_model(
@@ -33,7 +36,7 @@ def save_model(
     if first:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").unlink(missing_ok=True)
-    with _one_sentence(f"cannot save {folder / 'params'}"):
+    with _one_sentence(f"cannot save {folder / 'params'}"), _saving():
         ocp.save(folder.absolute() / "params", params, overwrite=True)
     if first:
         sizes = {
@@ -97,6 +100,12 @@ def _on_host(abstract: Any) -> Any:
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), abstract)
 
 
+def _saving() -> ocp.Context:
+    """How arrays are written."""
+    saving = ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=LEAST)
+    return ocp.Context(array_options=ocp.options.ArrayOptions(saving=saving))
+
+
 @contextmanager
 def _one_sentence(what: str) -> Iterator[None]:
     """Orbax's and tensorstore's errors of many types as one OSError that says what could not be
@@ -123,19 +132,16 @@ class TrainingStates:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with (
-            nullcontext() if kind is None else suppress(Exception)
-        ):  # a failed save fails once more when it is closed
+        # A failed save fails once more when it is closed.
+        with nullcontext() if kind is None else suppress(Exception):
             self._checkpointer.close()
 
     def save(self, step: int, state: Any, about: dict[str, Any]) -> None:
         """Writes the state after `step` steps with a small JSON object beside it; nothing if that
         step is there already."""
         if self._checkpointer.latest is None or self._checkpointer.latest.step != step:
-            with _one_sentence(
-                f"cannot save step {step} in {self._checkpointer.directory} (earlier steps are "
-                "kept)"
-            ):
+            what = f"cannot save step {step} in {self._checkpointer.directory}"
+            with _one_sentence(f"{what} (earlier steps are kept)"), _saving():
                 self._checkpointer.save(step, state, custom_metadata=about, force=True)
 
     def restore(self, abstract: Any) -> tuple[Any, dict[str, Any]] | None:
