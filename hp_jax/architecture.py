@@ -215,8 +215,8 @@ class Seq2SeqConfig(ModelConfig):
     """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et
     al. (2019)."""
     positions: Literal["sinusoid", "sinusoid_half", "learned"] = "sinusoid"
-    """How positions are told: sinusoids with frequencies 10000^(-2j / width), as in the Transformer
-    paper, or 10000^(-j / (width / 2 - 1)), as in fairseq; or a learned embedding."""
+    """How positions are embedded: sinusoids with frequencies 10000^(-2j / width), as in the
+    Transformer paper, or 10000^(-j / (width / 2 - 1)), as in fairseq; or a learned embedding."""
     first_position: int = 0
     """The position of the first token; fairseq's is the padding id + 1."""
     max_positions: int = 1024

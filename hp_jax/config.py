@@ -26,7 +26,7 @@ class Train:
     split: str = "train"
     """The split that is trained on."""
     evaluate: str = "validation"
-    """The split on which the model is judged after each epoch."""
+    """The split on which the model is evaluated after each epoch."""
     epochs: int
     """Passes over the training split."""
     batch: int

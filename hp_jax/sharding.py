@@ -142,7 +142,7 @@ def agreed(array: np.ndarray) -> np.ndarray:
     )
 
 
-def wait_for_all(place: str) -> None:
+def wait_for_all(name: str) -> None:
     """Returns when every process is here."""
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(place)
+        multihost_utils.sync_global_devices(name)

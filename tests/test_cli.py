@@ -249,7 +249,7 @@ def test_removing_for_a_script(config, tmp_path, capsys):
     assert main([*words, "--json", "--quiet"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["folder"] == str(tmp_path / "small")
-    assert found["heads removed"] == "1:2"
+    assert found["heads removed"] == {"enc.0": [1]}
     assert found["after"]["heads"] == found["before"]["heads"] - 1
 
 

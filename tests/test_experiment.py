@@ -1,6 +1,7 @@
 """The whole job on tiny input: each step's results, continuing, refusing, and one sentence for
 whatever is wrong."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -23,8 +24,12 @@ from hp_jax.config import (
     Pruning,
     TranslationExperiment,
 )
-from hp_jax.experiment import pruning, scoring, training
+from hp_jax.data import tables
+from hp_jax.experiment import corpus, pruning, scoring, training
+from hp_jax.formats import model
+from hp_jax.formats.huggingface import bert
 from hp_jax.grid import whole
+from hp_jax.storage import checkpoint
 from hp_jax.storage.store import open_store
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -252,3 +257,40 @@ def test_importing_hp_jax_defines_names_only():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["False", "False"]
+
+
+def test_a_split_and_the_model_are_read_once_a_command(config, tmp_path, monkeypatch, capsys):
+    """Once each, however many steps and slices ask for them."""
+    calls = collections.Counter()
+
+    def counted(module, name, key):
+        real = getattr(module, name)
+
+        def wrapper(*args, **options):
+            calls[key(*args)] += 1
+            return real(*args, **options)
+
+        monkeypatch.setattr(module, name, wrapper)
+
+    counted(tables, "read_text", lambda path: path.name)
+    counted(corpus, "encode", lambda tokenizer, text, *_: f"encoded {text.split}")
+    counted(bert, "read_tensors", lambda folder: "model")
+    counted(checkpoint, "load_params", lambda *_: "own model")
+    counted(model, "read_json", lambda path: path.name)
+    small = dataclasses.replace(
+        config,
+        out=str(tmp_path / "out"),
+        train=dataclasses.replace(config.train, epochs=1),
+        importance=Importance(split="train[:16]"),
+        ablation=Ablation(sets=("one_off",), masks_at_once=9),
+        pruning=Pruning(shares=(0.0, 0.5)),
+    )
+    assert main(["run", config_file(tmp_path, small)]) == 0
+    assert calls == {
+        "train.tsv": 1,
+        "dev.tsv": 1,
+        "encoded train": 1,
+        "encoded validation": 1,
+        "model": 1,
+        "config.json": 1,
+    }

@@ -289,3 +289,17 @@ def test_cells_as_people_read_them():
         "enc.10",
         "36.05",
     ]
+
+
+def test_results_of_version_0_1_are_reported_too(tmp_path):
+    """Their manifests call some settings by other names."""
+    importance(tmp_path / "importance")
+    path = tmp_path / "importance" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    settings = manifest["experiment"]["importance"]
+    settings["order"], settings["kind"] = settings.pop("norm"), settings.pop("measure")
+    for step in ("ablation", "pruning"):
+        manifest["experiment"][step]["attention"] = manifest["experiment"][step].pop("rows")
+    path.write_text(json.dumps(manifest))
+    page = write_report(tmp_path).read_text()
+    assert "each row divided by its l2 norm" in page

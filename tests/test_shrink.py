@@ -61,7 +61,7 @@ def test_a_folder_of_hp_jax_with_heads_by_their_first_numbers(smaller, config, c
     model = load_model(str(smaller))
     assert model.config.kept == ((0, 1, 3), (1,))
     described = json.loads((smaller / "config.json").read_text())
-    assert described["heads removed"] == "1:3 2:1,3,4"
+    assert described["heads removed"] == {"enc.0": [2], "enc.1": [0, 2, 3]}
     assert described["removed from"] == config.model
     before, after = described["before"], described["after"]
     assert (before["heads"], after["heads"]) == (8, 4)

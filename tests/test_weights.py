@@ -241,3 +241,17 @@ def test_a_config_with_a_wrong_number_of_heads_is_refused(saved):
         ),
     ):
         load_classifier(saved[0], LABELS)
+
+
+def test_a_folder_that_version_0_1_wrote_is_read(saved):
+    """Its config calls the kernel `attention`, and names neither the family nor a head width."""
+    folder, config, params, _ = saved
+    described = json.loads((folder / "config.json").read_text())
+    described.pop("family", None)
+    old = described["config"]
+    old["attention"] = old.pop("kernel")
+    del old["head_width"]
+    (folder / "config.json").write_text(json.dumps(described))
+    found_config, found, _ = load_classifier(folder, LABELS)
+    assert found_config == config
+    jax.tree.map(np.testing.assert_array_equal, found, params)

@@ -73,21 +73,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dispatch(words: list[str]) -> None:
-    if not words:
+def _dispatch(args: list[str]) -> None:
+    if not args:
         raise UnusableError(f"expected a command: {', '.join(COMMANDS)}; see hp-jax --help")
-    if words[0] in ("-h", "--help"):
+    if args[0] in ("-h", "--help"):
         about = {name: parsing.about(command) for name, command in COMMANDS.items()}
         parsing.show_help(about, "hp-jax", ABOUT)
-    if words[0] == "--version":
+    if args[0] == "--version":
         say(f"hp_jax {importlib.metadata.version('hp_jax')}")
         return
-    if words[0] == "--completion":
-        if words[1:] not in ([shell] for shell in parsing.SHELLS):
+    if args[0] == "--completion":
+        if args[1:] not in ([shell] for shell in parsing.SHELLS):
             raise UnusableError(f"--completion expects one of {', '.join(parsing.SHELLS)}")
-        say(parsing.completion(COMMANDS, words[1]))
+        say(parsing.completion(COMMANDS, args[1]))
         return
-    name, rest = _choose(words)
+    name, rest = _choose(args)
     command = COMMANDS[name]
     if issubclass(command, ConfiguredCommand):
         _run_configured(command, name, rest)
@@ -98,22 +98,22 @@ def _dispatch(words: list[str]) -> None:
     given.run()
 
 
-def _choose(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+def _choose(args: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The command that the first words name, and the words after it."""
-    if words[0] in COMMANDS:
-        return words[0], words[1:]
-    actions = {name.split()[1]: name for name in COMMANDS if name.startswith(f"{words[0]} ")}
-    if actions and words[1:2] in (["-h"], ["--help"]):
+    if args[0] in COMMANDS:
+        return args[0], args[1:]
+    actions = {name.split()[1]: name for name in COMMANDS if name.startswith(f"{args[0]} ")}
+    if actions and args[1:2] in (["-h"], ["--help"]):
         about = {action: parsing.about(COMMANDS[name]) for action, name in actions.items()}
-        parsing.show_help(about, f"hp-jax {words[0]}", "Look at results, also while jobs write.")
-    if actions and words[1:2] and words[1] in actions:
-        return actions[words[1]], words[2:]
+        parsing.show_help(about, f"hp-jax {args[0]}", "Look at results, also while jobs write.")
+    if actions and args[1:2] and args[1] in actions:
+        return actions[args[1]], args[2:]
     if actions:
-        found = words[1] if words[1:] else "nothing"
-        raise UnusableError(f"hp-jax {words[0]} expects {' or '.join(actions)}, but got {found}")
-    near = difflib.get_close_matches(words[0], [name.split()[0] for name in COMMANDS], n=2)
+        found = args[1] if args[1:] else "nothing"
+        raise UnusableError(f"hp-jax {args[0]} expects {' or '.join(actions)}, but got {found}")
+    near = difflib.get_close_matches(args[0], [name.split()[0] for name in COMMANDS], n=2)
     hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
-    raise UnusableError(f"there is no command {words[0]}{hint} (see hp-jax --help)")
+    raise UnusableError(f"there is no command {args[0]}{hint} (see hp-jax --help)")
 
 
 def _run_configured(command: type[ConfiguredCommand], name: str, rest: Sequence[str]) -> None:

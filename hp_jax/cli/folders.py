@@ -164,8 +164,8 @@ class Remove(FolderCommand, Answer):
             force=self.force,
         )
         about = json.loads((folder / "config.json").read_text())
-        told = {name: about[name] for name in ("heads removed", "before", "after")}
-        self.answer({"folder": self.folder} | told, text)
+        summary = {name: about[name] for name in ("heads removed", "before", "after")}
+        self.answer({"folder": self.folder} | summary, text)
 
     def _budget(self) -> Any:
         """The budget that the flags ask for, if they do."""

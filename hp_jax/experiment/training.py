@@ -32,11 +32,11 @@ def train_model(config: Experiment) -> Setup:
     out, recipe = local_folder(config.out), config.train
     setup = load_setup(config, config.model, fresh=True)
     training = setup.examples(recipe.split, training=True)
-    judging = setup.examples(recipe.evaluate)
+    held_out = setup.examples(recipe.evaluate)
     inputs = {
         "model": setup.model.digest,
         "data": training.fingerprint(),
-        "evaluation data": judging.fingerprint(),
+        "evaluation data": held_out.fingerprint(),
         "recipe": fingerprint.of_json(recipe),
         "seed": str(config.seed),
         "batching": fingerprint.of_json(setup.corpus.data.buckets),
@@ -47,7 +47,7 @@ def train_model(config: Experiment) -> Setup:
         check_same(described.get("training", {}).get("inputs", {}), inputs, out / "model")
         log.info("%s is already trained", out / "model")
         return _as_saved(setup, out / "model")
-    measure = _measurement(setup, judging)
+    measure = _measurement(setup, held_out)
 
     def evaluate(epoch: int, params: Params) -> dict[str, float]:
         if recipe.keep_epochs:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from hp_jax.architecture import Seq2SeqConfig
-from hp_jax.formats.slots import Slot, Tensors, check_rest, place, unite
+from hp_jax.formats.slots import Slot, Tensors, assign, check_rest, unite
 from hp_jax.models.translation import Translation
 from hp_jax.task import Params
 
@@ -73,7 +73,7 @@ def fill(
         unite(tensors, output, file)
     unite(tensors, target, file)
     params = _shapes(config)
-    place(params, slots(config), tensors, file, settings=settings)
+    assign(params, slots(config), tensors, file, settings=settings)
     model = (
         f"a Transformer of {config.encoder_layers} encoder and {config.decoder_layers} decoder "
         "layers"

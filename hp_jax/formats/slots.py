@@ -47,7 +47,7 @@ def unite(tensors: Tensors, names: Sequence[str], file: Path) -> None:
         tensors[names[0]] = found[0]
 
 
-def place(
+def assign(
     params: dict[str, Any],
     slots: Iterable[Slot],
     tensors: Tensors,
@@ -84,10 +84,10 @@ def place(
 def collect(
     params: Params, slots: Iterable[Slot], *, transposed: bool = True
 ) -> dict[str, np.ndarray]:
-    """The inverse of `place`: the parameter of every slot, under its name in the file and in its
+    """The inverse of `assign`: the parameter of every slot, under its name in the file and in its
     shape there.
 
-    Float32, C-contiguous; transposed as in `place`.
+    Float32, C-contiguous; transposed as in `assign`.
     """
     tensors = {}
     for slot in slots:

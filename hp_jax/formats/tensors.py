@@ -62,16 +62,16 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
-    place: dict[str, str] = read_json(index).get("weight_map", {})
+    shard_of: dict[str, str] = read_json(index).get("weight_map", {})
     tensors: dict[str, np.ndarray] = {}
-    for file in sorted(set(place.values())):
+    for file in sorted(set(shard_of.values())):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{index} names the shard {file}, but it is not there")
         tensors |= read(folder / file)
-    missing = sorted(set(place) - set(tensors))
+    missing = sorted(set(shard_of) - set(tensors))
     if missing:
         raise ValueError(
-            f"{index} names the tensor {missing[0]} in {place[missing[0]]}, but it is not in it"
+            f"{index} names the tensor {missing[0]} in {shard_of[missing[0]]}, but it is not in it"
         )
     return tensors
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from hp_jax.architecture import Decoding
 
 Step = Callable[[jax.Array, jax.Array, jax.Array, Any, Any], tuple[jax.Array, Any]]
-"""(tokens `[R, W]`, place, origin `[R, W, T]`, cache, given) -> (logits `[R, W, V]` of the token at
-that place, the cache after it).  What a beam wrote into the cache stays there: at place t beam w
-goes on from what beam `origin[r, w, t]` wrote."""
+"""(tokens `[R, W]`, position, origin `[R, W, T]`, cache, given) -> (logits `[R, W, V]` of the token
+at that position, the cache after it).  What a beam wrote into the cache stays there: at position t
+beam w goes on from what beam `origin[r, w, t]` wrote."""
 
 MANY = 16
 """Sentences from which on it pays to leave the finished ones behind."""
@@ -30,13 +30,13 @@ class Hypotheses(NamedTuple):
 
 
 class _Beams(NamedTuple):
-    """The state of the loop; all but `place` have the sentences as first axis."""
+    """The state of the loop; all but `position` have the sentences as first axis."""
 
-    place: jax.Array
+    position: jax.Array
     last_RW: jax.Array
     token_RWT: jax.Array
     origin_RWT: jax.Array
-    """The beam that each beam's tokens were in at each place."""
+    """The beam that each beam's tokens were in at each position."""
     score_RW: jax.Array
     """Log-probability of each unfinished beam."""
     done: Hypotheses
@@ -48,7 +48,7 @@ class _Beams(NamedTuple):
 
     def unfinished(self) -> jax.Array:
         """Which sentences go on `[R]`."""
-        return (self.count_R < self.last_RW.shape[1]) & (self.place <= self.limit_R)
+        return (self.count_R < self.last_RW.shape[1]) & (self.position <= self.limit_R)
 
 
 def longest(source: int, decoding: Decoding) -> int:
@@ -85,7 +85,7 @@ def beam_search(
         jnp.full((rows, beams, length), pad, jnp.int32), jnp.full((rows, beams), -jnp.inf)
     )
     now = _Beams(
-        place=jnp.zeros((), jnp.int32),
+        position=jnp.zeros((), jnp.int32),
         last_RW=jnp.full((rows, beams), start, jnp.int32),
         token_RWT=nothing.token_RWT,
         origin_RWT=jnp.broadcast_to(
@@ -120,9 +120,9 @@ def _extend(
 ) -> _Beams:
     """One more token."""
     beams = decoding.beam
-    logits_RWV, cache = step(now.last_RW, now.place, now.origin_RWT, now.cache, now.given)
+    logits_RWV, cache = step(now.last_RW, now.position, now.origin_RWT, now.cache, now.given)
     allowed_RV = _allowed(
-        logits_RWV.shape[-1], now.place, now.limit_R, eos, never, decoding.min_length
+        logits_RWV.shape[-1], now.position, now.limit_R, eos, never, decoding.min_length
     )
     score_RC, parent_RC, token_RC = _best(now.score_RW, logits_RWV, allowed_RV)
     ends_RC = (token_RC == eos) & (score_RC > -jnp.inf)
@@ -132,11 +132,11 @@ def _extend(
     go_on_RW = jnp.argsort(ends_RC, axis=1, stable=True)[:, :beams]
     parent_RW, last_RW = _pick(parent_RC, go_on_RW), _pick(token_RC, go_on_RW)
     return now._replace(
-        place=now.place + 1,
+        position=now.position + 1,
         last_RW=last_RW,
-        token_RWT=_pick(now.token_RWT, parent_RW).at[:, :, now.place].set(last_RW),
+        token_RWT=_pick(now.token_RWT, parent_RW).at[:, :, now.position].set(last_RW),
         origin_RWT=jnp.where(
-            jnp.arange(now.origin_RWT.shape[2]) <= now.place,
+            jnp.arange(now.origin_RWT.shape[2]) <= now.position,
             _pick(now.origin_RWT, parent_RW),
             now.origin_RWT,
         ),
@@ -154,7 +154,7 @@ def _pick(x: jax.Array, index_RW: jax.Array) -> jax.Array:
 
 def _allowed(
     vocab: int,
-    place: jax.Array,
+    position: jax.Array,
     limit_R: jax.Array,
     eos: int,
     never: tuple[int, ...],
@@ -164,9 +164,9 @@ def _allowed(
     some never."""
     is_eos_1V = (jnp.arange(vocab) == eos)[None]
     good_1V = jnp.ones((1, vocab), bool).at[:, jnp.array(never, jnp.int32)].set(False) & ~(
-        is_eos_1V & (place < min_length)
+        is_eos_1V & (position < min_length)
     )
-    return jnp.where((place < limit_R)[:, None], good_1V, is_eos_1V)
+    return jnp.where((position < limit_R)[:, None], good_1V, is_eos_1V)
 
 
 def _best(
@@ -205,8 +205,8 @@ def _finish(
     added_RW = ends_RW & now.unfinished()[:, None] & (slot_RW < decoding.beam)
     slot_RW = jnp.where(added_RW, slot_RW, decoding.beam)  # out of bounds: dropped
     row_R1 = jnp.arange(slot_RW.shape[0])[:, None]
-    token_RWT = _pick(now.token_RWT, parent_RW).at[:, :, now.place].set(eos)
-    score_RW = score_RW / (now.place + 1.0) ** decoding.length_penalty
+    token_RWT = _pick(now.token_RWT, parent_RW).at[:, :, now.position].set(eos)
+    score_RW = score_RW / (now.position + 1.0) ** decoding.length_penalty
     done = Hypotheses(
         now.done.token_RWT.at[row_R1, slot_RW].set(token_RWT, mode="drop"),
         now.done.score_RW.at[row_R1, slot_RW].set(score_RW, mode="drop"),

@@ -31,11 +31,11 @@ def residual(
     sublayer: Callable[[jax.Array], jax.Array],
     norm: Callable[[jax.Array], jax.Array],
     dropout: Callable[[jax.Array], jax.Array],
-    place: Literal["post", "pre"],
+    norm_at: Literal["post", "pre"],
 ) -> jax.Array:
     """A sublayer with its residual connection, and LayerNorm after both (`post`) or before the
     sublayer (`pre`)."""
-    if place == "post":
+    if norm_at == "post":
         return norm(x + dropout(sublayer(x)))
     return x + dropout(sublayer(norm(x)))
 

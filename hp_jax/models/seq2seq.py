@@ -139,22 +139,24 @@ class Seq2Seq(nn.Module):
     def step(
         self,
         token_RW: jax.Array,
-        place: jax.Array,
+        position: jax.Array,
         origin_RWT: jax.Array,
         cache: tuple[Cache, ...],
         memory: Memory,
         gates: Gates,
     ) -> tuple[jax.Array, tuple[Cache, ...]]:
-        """Logits `[R, W, V]` of the token at `place` (0 first) given the one before it, and the
+        """Logits `[R, W, V]` of the token at `position` (0 first) given the one before it, and the
         cache after it.
 
-        At each place beams go on from what the beams `origin` have written.  `memory` may have
+        At each position beams go on from what the beams `origin` have written.  `memory` may have
         fewer sentences than R: each serves as many successive rows.
         """
         sentences = memory.attend_B11S.shape[0]
-        x_RWD, after = self._embed(token_RW, "target", place), []
+        x_RWD, after = self._embed(token_RW, "target", position), []
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
-            x_RWD, past = layer.mix_step(x_RWD, cache[i], place, origin_RWT, gates.get(f"dec.{i}"))
+            x_RWD, past = layer.mix_step(
+                x_RWD, cache[i], position, origin_RWT, gates.get(f"dec.{i}")
+            )
             gate_RWH = jnp.broadcast_to(
                 gates[f"cross.{i}"], (*x_RWD.shape[:2], gates[f"cross.{i}"].shape[-1])
             )
@@ -174,19 +176,19 @@ class Seq2Seq(nn.Module):
         """Logits `[B, T, V]` under teacher forcing."""
         return self.logits(target_BT, self.encode(source_BS, length_B, gates), gates)
 
-    def _embed(self, tokens: jax.Array, side: str, place: jax.Array) -> jax.Array:
+    def _embed(self, tokens: jax.Array, side: str, position: jax.Array) -> jax.Array:
         """Scaled embeddings plus positions; the token -1 has a zero embedding."""
         c = self.config
         x = getattr(self, f"{side}_embedding")(jnp.maximum(tokens, 0))
         x = jnp.where(tokens[..., None] >= 0, x, 0)
         x = x * jnp.asarray(c.width**0.5, x.dtype) if c.scale_embeddings else x
         if c.positions == "learned":
-            position = getattr(self, f"{side}_position")(c.first_position + place)
+            embedding = getattr(self, f"{side}_position")(c.first_position + position)
         else:
-            position = sinusoids(
-                c.first_position + place, c.width, half=c.positions == "sinusoid_half"
+            embedding = sinusoids(
+                c.first_position + position, c.width, half=c.positions == "sinusoid_half"
             ).astype(x.dtype)
-        return x + jnp.expand_dims(position, tuple(range(x.ndim - position.ndim)))
+        return x + jnp.expand_dims(embedding, tuple(range(x.ndim - embedding.ndim)))
 
     def _readout(self, x: jax.Array) -> jax.Array:
         c = self.config

@@ -138,16 +138,16 @@ class DecoderLayer(Layer):
         self,
         x_RWD: jax.Array,
         cache: Cache,
-        place: jax.Array,
+        position: jax.Array,
         origin_RWT: jax.Array,
         gate: jax.Array | None,
     ) -> tuple[jax.Array, Cache]:
-        """The same at `place` for W beams, each with the past that `origin` finds in `cache`; and
-        the cache after it."""
+        """The same at `position` for W beams, each with the past that `origin` finds in `cache`;
+        and the cache after it."""
         after: list[jax.Array] = []
 
         def recurrent(x_RWD: jax.Array) -> jax.Array:
-            cell_RWD, before_RW = cache[0], origin_RWT[:, :, jnp.maximum(place - 1, 0)]
+            cell_RWD, before_RW = cache[0], origin_RWT[:, :, jnp.maximum(position - 1, 0)]
             out_RWD, cell_RWD = self.mixer.step(
                 x_RWD, jnp.take_along_axis(cell_RWD, before_RW[..., None], axis=1)
             )
@@ -159,10 +159,10 @@ class DecoderLayer(Layer):
             for past_RHKS, new_RWHK in zip(cache, self.mixer.keys(x_RWD), strict=True):
                 new_RHKW = jnp.moveaxis(new_RWHK, 1, -1)
                 after.append(
-                    jax.lax.dynamic_update_slice_in_dim(past_RHKS, new_RHKW, place * beams, 3)
+                    jax.lax.dynamic_update_slice_in_dim(past_RHKS, new_RHKW, position * beams, 3)
                 )
             own_RWTV = origin_RWT[..., None] == jnp.arange(beams)[None, None, None]
-            seen_RWTV = own_RWTV & (jnp.arange(own_RWTV.shape[2]) <= place)[None, None, :, None]
+            seen_RWTV = own_RWTV & (jnp.arange(own_RWTV.shape[2]) <= position)[None, None, :, None]
             context_RWHK = self.mixer.context_of_past(
                 x_RWD, *after, seen_RWTV.reshape(rows, 1, beams, -1)
             )

@@ -224,14 +224,14 @@ class Translation:
 
         def step(
             token_RW: jax.Array,
-            place: jax.Array,
+            position: jax.Array,
             origin_RWT: jax.Array,
             cache: Any,
             given: tuple[Memory, list[jax.Array]],
         ) -> Any:
             memory, gates = given
             return self._apply(
-                params, "step", token_RW, place, origin_RWT, cache, memory, self._named(gates)
+                params, "step", token_RW, position, origin_RWT, cache, memory, self._named(gates)
             )
 
         return beam_search(

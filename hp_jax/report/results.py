@@ -35,8 +35,8 @@ def progress(store: Store) -> tuple[int, int]:
 
 
 def trained_model(folder: Path) -> dict[str, Any]:
-    """How the folder's model was made, with sacreBLEU's signature if that judged it; nothing if
-    there is no model."""
+    """How the folder's model was made, with sacreBLEU's signature if the metric is its own; nothing
+    if there is no model."""
     config = folder / "model" / "config.json"
     model = read_json(config) if config.is_file() else {}
     made = model.get("experiment", {})

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from hp_jax.architecture import BertConfig
 from hp_jax.formats.reading import Options
-from hp_jax.formats.slots import Slot, check_rest, place
+from hp_jax.formats.slots import Slot, assign, check_rest
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
 from hp_jax.models.layers import ACTIVATIONS
@@ -76,17 +76,17 @@ def load_hf_bert(
             "given"
         )
     config = read_config(raw, family, chosen, options.dtype, options.kernel, folder)
-    places, init = list(slots(config)), Classification(config).init
+    wanted, init = list(slots(config)), Classification(config).init
     absent = [
         slot
-        for slot in places
+        for slot in wanted
         if slot.path[0] in ("pool", "classifier") and slot.name not in tensors
     ]
     key = jax.random.key(options.seed)
     params = init(key) if absent else jax.eval_shape(init, key)
-    place(
+    assign(
         params,
-        [slot for slot in places if slot not in absent],
+        [slot for slot in wanted if slot not in absent],
         tensors,
         folder,
         settings="config.json",

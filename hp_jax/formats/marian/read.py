@@ -14,7 +14,7 @@ import jax
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.formats.marian.file import SETTINGS, read_marian
 from hp_jax.formats.reading import Options
-from hp_jax.formats.slots import Slot, check_rest, named, place
+from hp_jax.formats.slots import Slot, assign, check_rest, named
 from hp_jax.models.translation import Translation
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
@@ -87,7 +87,7 @@ def load_marian(folder: Path, options: Options = Options()) -> tuple[Seq2SeqConf
     if "decoder_ff_logit_out_Wt" in tensors:  # transposed in all but old versions
         tensors["decoder_ff_logit_out_W"] = tensors.pop("decoder_ff_logit_out_Wt").T
     rest = named(tensors)
-    place(params, slots(config), rest, file, settings=SETTINGS, transposed=False)
+    assign(params, slots(config), rest, file, settings=SETTINGS, transposed=False)
     model = (
         f"a Transformer of {config.encoder_layers} encoder and {config.decoder_layers} decoder "
         "layers"
