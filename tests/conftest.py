@@ -5,10 +5,12 @@ Tiny models: compiling costs more than running, so it is made cheap, in the proc
 start too (their environment is this one's).
 """
 
+import gc
 import os
 
 import hypothesis
 import jax
+import pytest
 
 CHEAP = "--xla_cpu_use_fusion_emitters=false"  # half of the time of compiling on a CPU
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP}".strip()
@@ -23,3 +25,11 @@ hypothesis.settings.register_profile(
     "shared", deadline=None
 )  # a shared machine's timings say nothing
 hypothesis.settings.load_profile("shared")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_are_let_go():
+    """A file's programs serve no other: otherwise they would fill gigabytes."""
+    yield
+    jax.clear_caches()
+    gc.collect()

@@ -27,6 +27,7 @@ def test_its_sentences_are_good_for_a_comparison(config):
     assert all(4 <= len(line.split()) <= 20 for line in (*dev.source, *test.source))
 
 
+@pytest.mark.slow
 def test_its_steps_end_in_three_sentences(config):
     few = dataclasses.replace(config.ablation, split="dev[:8]", masks_at_once=33)
     pruning = Pruning(select="dev[:8]", test="test[:8]", orders=("one_shot",), shares=(0.0, 0.5))

@@ -159,7 +159,14 @@ def session(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow) if page.parent.name == "guides" else page
+        for page in RUN
+    ],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_the_blocks_of_a_page_run(page, session, monkeypatch):
     monkeypatch.chdir(session)
     monkeypatch.setattr(speed, "LEAST", 0.0)

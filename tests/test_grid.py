@@ -119,7 +119,11 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(
-    "changes", [{"norm": "pre"}, {"decoder": "ssru"}], ids=["pre-norm", "SSRU"]
+    "changes",
+    [
+        pytest.param({"norm": "pre"}, id="pre-norm"),
+        pytest.param({"decoder": "ssru"}, id="SSRU", marks=pytest.mark.slow),
+    ],
 )
 def test_translations_are_those_of_each_mask_alone(changes):
     """Encoder masks do not share the memory, decoder and cross masks do; both kinds are in these

@@ -183,6 +183,7 @@ def test_two_processes_that_slurm_starts_give_what_one_gives(config, alone, tmp_
     assert open_store(tmp_path / "out/ablation/one_off").manifest["devices"] == ["cpu"] * 4
 
 
+@pytest.mark.slow
 def test_four_processes_prune_as_one_does(config, alone, tmp_path):
     """Each device has masks of its own."""
     arguments = words("prune", config, tmp_path / "out", "--ablation.mask-devices", "4")
@@ -191,6 +192,7 @@ def test_four_processes_prune_as_one_does(config, alone, tmp_path):
     check_same(tmp_path / "out", alone / "prune")
 
 
+@pytest.mark.slow
 def test_whoever_is_killed_the_others_end_and_nothing_that_was_finished_is_done_again(
     config, alone, tmp_path
 ):

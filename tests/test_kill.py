@@ -13,7 +13,6 @@ import pytest
 
 from hp_jax.storage.store import open_store
 
-KILLS = 20
 SLOW_TO_IMPORT = [
     "jax",
     "hp_jax.grid",
@@ -68,14 +67,15 @@ def check_finished(folder, whole, kills):
     assert chunks <= kill_worker.MASKS // kill_worker.CHUNK + kills
 
 
-def test_twenty_kills_change_nothing_and_cost_a_chunk_each(processes, tmp_path):
+@pytest.mark.parametrize("many", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing_and_cost_a_chunk_each(processes, tmp_path, many):
     seconds = finish(processes, tmp_path / "undisturbed")
     whole = open_store(tmp_path / "undisturbed").read_items()
     assert np.ptp(whole["loss"], axis=0).min() > 1e-3
-    pauses = np.diff(np.sort(np.random.default_rng(0).uniform(0, seconds, KILLS)), prepend=0)
+    pauses = np.diff(np.sort(np.random.default_rng(0).uniform(0, seconds, many)), prepend=0)
     folders = (tmp_path / str(number) for number in itertools.count())
     folder, before, kills = next(folders), 0, 0
-    while kills < KILLS:
+    while kills < many:
         process = started(processes, folder)
         process.join(pauses[kills])
         process.kill()

@@ -317,6 +317,7 @@ def test_overlap_with_what_is_learned_from_is_said(config, caplog):
     )
 
 
+@pytest.mark.slow
 def test_translation_by_type_of_attention(tmp_path, monkeypatch):
     """Narrow rows, parameters of a new model, and the report's names."""
     monkeypatch.setattr(style, "DPI", 30)

@@ -38,6 +38,11 @@ FAMILIES = {
 }
 
 
+def quick(*names, of=tuple(FAMILIES)):
+    """Some families, of which all but those named are for .ci/run."""
+    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in of]
+
+
 def data(task):
     return PAIRS if isinstance(task, Translation) else BATCHES
 
@@ -68,7 +73,7 @@ def close(found, expected):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick("bert", "pre-norm", "ssru"))
 def test_removed_is_masked(family):
     """Loss, prediction and translation under the whole mask; the names of the heads that are left
     are what they were."""
@@ -83,7 +88,7 @@ def test_removed_is_masked(family):
         close(values(small, fewer, mask_AH[None]), values(task, params, mask_AH[None]))
 
 
-@pytest.mark.parametrize("family", ["bert", "pre-norm", "ssru"])
+@pytest.mark.parametrize("family", quick("pre-norm", of=("bert", "pre-norm", "ssru")))
 def test_importance_and_grids_of_the_heads_that_are_left(family):
     task = FAMILIES[family]
     params, mask_AH = random_params(task), some_masks(task)["mixed"]
