@@ -3,6 +3,7 @@ with the same result."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import time
@@ -87,79 +88,109 @@ def train_step(
     )
 
 
-def train(
-    task: Trainable,
-    params: Params,
-    epoch_batches: Callable[[int], Sequence[Batch]],
-    evaluate: Callable[[int, Params], dict[str, float]],
-    recipe: Train,
-    *,
-    mask_AH: Array,
-    seed: int,
-    mesh: Mesh,
-    folder: Path,
-    inputs: Mapping[str, str],
-) -> tuple[Params, list[dict[str, float]]]:
-    """Trains for `recipe.epochs`; the parameters, and a line of history an epoch, with what
-    `evaluate(epoch, params)` says.
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training run: what is trained on what and how, and where its states are kept."""
 
-    `epoch_batches(epoch)` gives the same number of batches for every epoch and depends on the epoch
-    alone; so a run that was killed continues from `folder` with the same result as one that was
-    not.  `inputs` are hashes of what the result depends on: ValueError if `folder` holds the states
-    of another run.
+    task: Trainable
+    epoch_batches: Callable[[int], Sequence[Batch]]
+    """The batches of an epoch: the same number for every epoch, and they depend on it alone; so a
+    run that was killed goes on with the same result as one that was not."""
+    evaluate: Callable[[int, Params], dict[str, float]]
+    """(epoch, params): what the history says of an epoch besides its loss."""
+    recipe: Train
+    mask_AH: Array
+    seed: int
+    mesh: Mesh
+    folder: Path
+    """Of the training states."""
+    inputs: Mapping[str, str]
+    """Hashes of what the result depends on."""
+
+    @functools.cached_property
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return len(self.epoch_batches(0))
+
+    @property
+    def steps(self) -> int:
+        """All steps."""
+        return self.recipe.epochs * self.per_epoch
+
+
+History = list[dict[str, float]]
+"""A line an epoch."""
+
+
+def train(run: Run, params: Params) -> tuple[Params, History]:
+    """Trains for `run.recipe.epochs`, from the newest state in `run.folder` if there is one.
+
+    ValueError if `run.folder` holds the states of another run.
     """
-    per_epoch = len(epoch_batches(0))
-    steps = recipe.epochs * per_epoch
-    # The step donates its state; the caller's parameters are copied so that they survive.
-    params = jax.tree.map(jnp.copy, params)
-    state = place(
-        State(
-            params, optimizer(recipe, steps).init(params), jnp.zeros((), jnp.int32), jnp.zeros(())
-        ),
-        mesh,
-    )
-    history: list[dict[str, float]] = []
-    with TrainingStates(folder) as states:
-        restored = states.restore(jax.eval_shape(lambda: state))
-        if restored is not None:
-            differ = differing(restored[1]["inputs"], inputs)
-            if differ:
-                raise ValueError(
-                    f"{folder} holds another training run (different {', '.join(differ)}); choose "
-                    "another folder"
-                )
-            state, history = place(restored[0], mesh), restored[1]["history"]
-            log.info("training continues after step %d of %d", int(state.step), steps)
-        start = int(state.step)
-        batches = epoch_batches(start // per_epoch)
-        began, examples = time.monotonic(), 0
+    per_epoch, key = run.per_epoch, jax.random.key(run.seed)
+    with TrainingStates(run.folder) as states:
+        state, history = _begin(run, params, states)
+        start, began, examples = int(state.step), time.monotonic(), 0
 
         def status() -> str:
-            done = int(state.step)  # waits for the device
+            done = int(state.step) % per_epoch  # waits for the device
             speed = f"{examples / (time.monotonic() - began):.0f} examples/s"
-            return (
-                f"loss {float(state.loss_sum) / (done % per_epoch):.4f}, {speed}"
-                if done % per_epoch
-                else speed
-            )
+            return f"loss {float(state.loss_sum) / done:.4f}, {speed}" if done else speed
 
-        for step in track(
-            range(start, steps), "training", total=steps, done=start, unit="steps", status=status
-        ):
+        steps = track(
+            range(start, run.steps),
+            "training",
+            total=run.steps,
+            done=start,
+            unit="steps",
+            status=status,
+        )
+        for step in steps:
             epoch, number = divmod(step, per_epoch)
-            if number == 0:
-                batches = epoch_batches(epoch)
-            batch = place_batch(batches[number], mesh)
+            if step == start or number == 0:
+                batches = run.epoch_batches(epoch)
             examples += int(batches[number]["weight_B"].sum())
+            batch = place_batch(batches[number], run.mesh)
             state = train_step(
-                state, batch, mask_AH, jax.random.key(seed), task=task, recipe=recipe, steps=steps
+                state,
+                batch,
+                run.mask_AH,
+                key,
+                task=run.task,
+                recipe=run.recipe,
+                steps=run.steps,
             )
             last = number == per_epoch - 1
             if last:
-                line = {"epoch": epoch + 1, "training loss": float(state.loss_sum) / per_epoch}
-                history.append(line | evaluate(epoch + 1, state.params))
-                log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
-                state = state._replace(loss_sum=place(jnp.zeros(()), mesh))
-            if last or (step + 1) % recipe.save_every == 0:
-                states.save(step + 1, state, {"history": history, "inputs": dict(inputs)})
+                state = _end_epoch(run, epoch + 1, state, history)
+            if last or (step + 1) % run.recipe.save_every == 0:
+                states.save(step + 1, state, {"history": history, "inputs": dict(run.inputs)})
     return state.params, history
+
+
+def _begin(run: Run, params: Params, states: TrainingStates) -> tuple[State, History]:
+    """The newest state that is kept and its history, or the first one."""
+    # The step donates its state; the caller's parameters are copied so that they survive.
+    params = jax.tree.map(jnp.copy, params)
+    first = optimizer(run.recipe, run.steps).init(params)
+    state = place(State(params, first, jnp.zeros((), jnp.int32), jnp.zeros(())), run.mesh)
+    restored = states.restore(jax.eval_shape(lambda: state))
+    if restored is None:
+        return state, []
+    differ = differing(restored[1]["inputs"], run.inputs)
+    if differ:
+        raise ValueError(
+            f"{run.folder} holds another training run (different {', '.join(differ)}); choose "
+            "another folder"
+        )
+    state = place(restored[0], run.mesh)
+    log.info("training continues after step %d of %d", int(state.step), run.steps)
+    return state, restored[1]["history"]
+
+
+def _end_epoch(run: Run, epoch: int, state: State, history: History) -> State:
+    """Adds the epoch's line to the history; the state with which the next one begins."""
+    line = {"epoch": epoch, "training loss": float(state.loss_sum) / run.per_epoch}
+    history.append(line | run.evaluate(epoch, state.params))
+    log.info(", ".join(f"{name} {value:.4g}" for name, value in history[-1].items()))
+    return state._replace(loss_sum=place(jnp.zeros(()), run.mesh))

@@ -2,12 +2,13 @@
 # Runs one hp-jax command on all workers of a Cloud TPU pod slice together:
 #
 #   scripts/tpu_pod.sh setup NAME ZONE
-#   scripts/tpu_pod.sh NAME ZONE ablate configs/sst2.py --out gs://bucket/sst2
+#   scripts/tpu_pod.sh NAME ZONE ablate sst2 --out gs://bucket/sst2
 #
-# `setup` copies the committed state of this checkout to hp_jax/ in each worker's home folder and installs it there, in
-# hp_jax/.venv; again after a change. Commands run in hp_jax/. Each worker reads the data and the model itself, so these
-# must be on every worker, or on a disk that all have mounted. `out` must be a bucket (gs://...) or on such a disk; to
-# train it must be on a disk. After an interruption, the same command goes on from the last finished chunk.
+# `setup` copies the committed state of this checkout to hp_jax/ in each worker's home folder and
+# installs it there, in hp_jax/.venv; again after a change. Commands run in hp_jax/. Each worker
+# reads the data and the model itself, so these must be on every worker, or on a disk that all have
+# mounted. `out` must be a bucket (gs://...) or on such a disk; to train it must be on a disk. After
+# an interruption, the same command goes on from the last finished chunk.
 
 set -euo pipefail
 

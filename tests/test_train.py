@@ -13,7 +13,7 @@ import hp_jax.train
 from hp_jax.config import FINE_TUNING
 from hp_jax.data.batching import batches
 from hp_jax.sharding import device_mesh
-from hp_jax.train import decayed, optimizer, train
+from hp_jax.train import Run, decayed, optimizer, train
 
 TASK = with_config(dropout=0.1, attention_dropout=0.1, classifier_dropout=0.1)
 PARAMS = random_params(scale=0.2)
@@ -27,9 +27,8 @@ def epoch_batches(epoch):
 
 def run(folder, *, seed=0, mesh=ONE_DEVICE, inputs=(("data", "1"),)):
     judge = jax.jit(lambda params: params["classifier"]["bias"].sum())
-    return train(
+    whole = Run(
         TASK,
-        PARAMS,
         epoch_batches,
         lambda epoch, params: {"bias": float(judge(params))},
         RECIPE,
@@ -39,6 +38,7 @@ def run(folder, *, seed=0, mesh=ONE_DEVICE, inputs=(("data", "1"),)):
         folder=folder,
         inputs=dict(inputs),
     )
+    return train(whole, PARAMS)
 
 
 @pytest.fixture(scope="module")

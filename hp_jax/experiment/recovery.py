@@ -26,7 +26,7 @@ from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local_folder, read_json
 from hp_jax.task import Batch, Params
-from hp_jax.train import train
+from hp_jax.train import Run, train
 
 log = logging.getLogger("hp_jax")
 Learned = dict[str, Any]
@@ -173,9 +173,8 @@ class Recovery:
         chosen = list(
             itertools.islice(self._batches(removed), self.setup.config.pruning.retrain_steps)
         )
-        params, history = train(
+        run = Run(
             self.setup.task,
-            params,
             lambda epoch: chosen,
             lambda epoch, params: {},
             self.recipe,
@@ -185,4 +184,5 @@ class Recovery:
             folder=self._folder(removed, "states"),
             inputs=inputs,
         )
+        params, history = train(run, params)
         return params, {"training loss": history[-1]["training loss"]}

@@ -21,7 +21,7 @@ from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
 from hp_jax.storage.files import local_folder, read_json
 from hp_jax.task import Params
-from hp_jax.train import train
+from hp_jax.train import Run, train
 
 log = logging.getLogger("hp_jax")
 
@@ -54,9 +54,8 @@ def train_model(config: Experiment) -> Setup:
             _save(setup, out / "epochs" / f"{epoch:02d}", params, {"epoch": epoch})
         return measure(params)
 
-    params, history = train(
+    run = Run(
         setup.task,
-        setup.params,
         functools.partial(setup.training_batches, training),
         evaluate,
         recipe,
@@ -66,6 +65,7 @@ def train_model(config: Experiment) -> Setup:
         folder=out / "train",
         inputs=inputs,
     )
+    params, history = train(run, setup.params)
     params = _final(setup, params, history)
     about = {"inputs": inputs, "history": history, "final": measure(params)}
     _save(setup, out / "model", params, {"training": about})

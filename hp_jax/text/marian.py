@@ -111,7 +111,9 @@ class Marian:
             if _SPECIAL.fullmatch(part):
                 found.append(self._source_ids[part])
             else:
-                language, text = _LANGUAGE.fullmatch(part).groups()  # type: ignore[union-attr]  # it matches any text
+                matched = _LANGUAGE.fullmatch(part)
+                assert matched is not None  # it matches any text
+                language, text = matched.groups()
                 pieces = ([language] if language else []) + model.encode(text, out_type=str)
                 found += [ids.get(piece, ids[_UNK]) for piece in pieces]
         return np.array([*found, self.eos], np.int32)
