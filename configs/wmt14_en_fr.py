@@ -2,7 +2,9 @@
 heads.
 
 hp-jax convert FAIRSEQ_FOLDER models/wmt14.en-fr
-hp-jax run wmt14_en_fr --model models/wmt14.en-fr
+hp-jax ablate wmt14_en_fr --model models/wmt14.en-fr
+hp-jax prune wmt14_en_fr --model models/wmt14.en-fr
+hp-jax report runs/wmt14_en_fr
 
 FAIRSEQ_FOLDER is the unpacked archive of wmt14.en-fr.joined-dict.transformer; in the text.json that
 `convert` writes, "clean": true adds the recipe's punctuation normalisation, and "tokenized": true

@@ -228,7 +228,7 @@ class Experiment:
     below."""
 
     model: str = ""
-    """The folder of a model of hp_jax or of another library (see the README), or a name on the
+    """The folder of a model of hp_jax, Hugging Face, fairseq or Marian, or a name on the
     Hugging Face hub; once `out` has a trained model, that one is used."""
     out: str = "runs/experiment"
     """The folder for everything that is made; what is already finished there is not done again."""

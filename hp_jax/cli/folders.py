@@ -119,7 +119,8 @@ class Remove(FolderCommand, Answer):
     folder: Folder
     """The new folder."""
     heads: str = ""
-    """The heads that go, such as '1:3,4 2:11' or 'E:1:3 A:2:1,4' (see the README)."""
+    """The heads that go, LAYER:HEAD,HEAD counted from 1, such as '1:3,4 2:11'; of a translation
+    model with the attention before it, E encoder, A cross, D decoder, such as 'E:1:3 A:2:1,4'."""
     mask: str = ""
     """A file with the heads that stay: .npy [rows, heads], or a line that names the heads that
     go."""

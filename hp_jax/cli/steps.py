@@ -146,7 +146,8 @@ class Translate(ConfiguredCommand):
     """Translate the lines of standard input, with any heads removed."""
 
     without: str = ""
-    """The heads to remove, such as 'E:1:3 A:2:1,4' (see the README); empty: none."""
+    """The heads to remove, ATTENTION:LAYER:HEAD,HEAD counted from 1, where the attention is E
+    encoder, A cross or D decoder, such as 'E:1:3 A:2:1,4'; empty: none."""
     nbest: int = 0
     """Translations that are printed of each line, with their scores; 0: the best one alone."""
 
