@@ -13,7 +13,7 @@ arrays, and can be jitted and vmapped.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ def check_mask(mask_AH: Array, present_AH: Array) -> np.ndarray:
 
     ValueError for another shape, a value other than 0 and 1, or a head that is not there.
     """
-    return _fitting(as_boolean(mask_AH), present_AH)
+    return _fitting(as_boolean(mask_AH), present_AH, "head mask")
 
 
 def check_gates(gate_AH: Array, present_AH: Array) -> np.ndarray:
@@ -76,14 +76,14 @@ def check_gates(gate_AH: Array, present_AH: Array) -> np.ndarray:
         raise ValueError(
             f"the gate at {place} is {gate_AH[place]}, but a finite number was expected"
         )
-    return _fitting(gate_AH, present_AH)
+    return _fitting(gate_AH, present_AH, "array of gates")
 
 
-def _fitting(gate_AH: np.ndarray, present_AH: Array) -> np.ndarray:
+def _fitting(gate_AH: np.ndarray, present_AH: Array, what: str) -> np.ndarray:
     present_AH = np.asarray(present_AH) != 0
     if gate_AH.shape != present_AH.shape:
         raise ValueError(
-            f"the head mask has shape {gate_AH.shape}, but the model has shape {present_AH.shape} "
+            f"the {what} has shape {gate_AH.shape}, but the model has shape {present_AH.shape} "
             "(rows, heads)"
         )
     absent = np.argwhere((gate_AH != 0) & ~present_AH)
@@ -91,7 +91,7 @@ def _fitting(gate_AH: np.ndarray, present_AH: Array) -> np.ndarray:
         row, head = absent[0].tolist()
         has = ", ".join(map(str, np.flatnonzero(present_AH[row]))) or "none"
         raise ValueError(
-            f"the mask turns on head {head} of row {row}, but the heads of that row are {has}"
+            f"the {what} turns on head {head} of row {row}, but the heads of that row are {has}"
         )
     return gate_AH
 
@@ -99,12 +99,18 @@ def _fitting(gate_AH: np.ndarray, present_AH: Array) -> np.ndarray:
 # --- between a mask and a model ------------------------------------------------------------------
 
 
-def gates(mask_AH: Array, present_AH: np.ndarray) -> tuple[jax.Array, ...]:
-    """The mask's rows as what models take: for each row a float32 gate `[H_row]`, 1 on and 0 off,
-    for the heads it has."""
-    rows = zip(jnp.asarray(mask_AH), present_AH, strict=True)
+def rows_named(rows: Sequence[str], names: Collection[str]) -> np.ndarray:
+    """Which rows `[A]` are among `names`, or of a type of attention that is: `enc` names `enc.0`
+    and all others that begin so."""
+    return np.array([row in names or row.partition(".")[0] in names for row in rows])
+
+
+def gates(gate_AH: Array, present_AH: np.ndarray) -> tuple[jax.Array, ...]:
+    """The rows of a mask, or of other gates, as what models take: for each row the float32 gates
+    `[H_row]` of the heads it has; a mask's are 1 on and 0 off."""
+    rows = zip(jnp.asarray(gate_AH), present_AH, strict=True)
     return tuple(
-        mask_H[np.flatnonzero(present_H)].astype(jnp.float32) for mask_H, present_H in rows
+        gate_H[np.flatnonzero(present_H)].astype(jnp.float32) for gate_H, present_H in rows
     )
 
 

@@ -82,13 +82,9 @@ class MeanGradient:
             totals = [self._of(gradient_BTH).sum((0, 1)) for gradient_BTH in gradients.token]
             counts = [jnp.sum(real_BT) for real_BT in gradients.queries or ()]
         else:
-            example_ABH = [gradient_BTH.sum(1) for gradient_BTH in gradients.token]
-            whole = self.per == "batch"
-            totals = [
-                self._of(gradient_BH.sum(0)) if whole else self._of(gradient_BH).sum(0)
-                for gradient_BH in example_ABH
-            ]
-            counts = [examples] * len(totals)
+            gradient_BAH, whole = gradients.example_BAH, self.per == "batch"
+            total_AH = self._of(gradient_BAH.sum(0)) if whole else self._of(gradient_BAH).sum(0)
+            totals, counts = list(total_AH), [examples] * len(total_AH)
         return {"total": jnp.stack(totals), "count": jnp.stack(counts)}
 
     def scores(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -228,10 +224,14 @@ def normalize_rows(score_AH: Array, mask_AH: Array, *, norm: float = 2.0) -> np.
 
 
 def stored_scores(
-    total_PAH: np.ndarray, count_PA: np.ndarray, mask_AH: Array, *, norm: float
+    parts: Mapping[str, np.ndarray],
+    mask_AH: Array,
+    *,
+    norm: float,
+    estimator: Estimator = PAPER,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From the sums of P parts of a data set, as `MeanGradient` has them: each head's mean score
-    `[A, H]` in nats, and the same as the pruning orders take it, by `normalize_rows`."""
-    sums = {"total": total_PAH.sum(0), "count": count_PA.sum(0)}
-    score_AH = PAPER.scores(sums)
+    """From an estimator's sums of P parts of a data set `{name: [P, ...]}`: each head's score
+    `[A, H]`, and the same as the pruning orders take it, by `normalize_rows`.  The default serves
+    every `MeanGradient`."""
+    score_AH = estimator.scores({name: sums.sum(0) for name, sums in parts.items()})
     return score_AH, normalize_rows(score_AH, mask_AH, norm=norm)

@@ -1,4 +1,4 @@
-"""The sets of masks that grids are made of."""
+"""Files of masks, and of orders in which heads go, read."""
 
 from __future__ import annotations
 

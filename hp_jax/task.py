@@ -1,9 +1,10 @@
-"""What importance, grids and training ask of a model; and a plain function as such a model.
+"""What importance, grids and training ask of a model.
 
-Letters, one meaning each, in names, einsums and docstrings: B batch, T query position, S key
+Letters, in names, einsums and docstrings: B batch, T query position, S key
 position, D width, H heads, K head width, F feed-forward width, V vocabulary, C classes, L layers,
 A mask rows, M masks in a grid, N examples, W beam, U states that masks share, G masks that share
-one (M = U * G).  R is resamples in statistics, and masks times sentences in beam search.
+one (M = U * G), P parts of a store.  In statistics S is sufficient statistics and R resamples; in
+beam search R is masks times sentences.
 """
 
 from __future__ import annotations
@@ -129,9 +130,3 @@ class ModelTask(Staged, Trainable, Protocol):
         Token ids are int32 with two axes, token types too but with `types` in their name; numbers
         of tokens have `length` in their name.
         """
-
-
-# --- a plain function as a task ------------------------------------------------------------------
-
-
-# --- batches -------------------------------------------------------------------------------------

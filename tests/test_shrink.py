@@ -126,6 +126,30 @@ def test_orders_are_those_of_the_results(config):
         assert sorted(order[count:]) == heads.living_heads(mask_AH)
 
 
+def test_the_order_of_a_pruning_is_its_own(config, tmp_path):
+    """One from some rows alone has their heads alone, and what was retrained on the way is another
+    order; a folder above several orders has none."""
+    data = dataclasses.replace(config, out=str(tmp_path / "out"))
+    pruning = dataclasses.replace(
+        config.pruning, rows=("all", "enc", "enc.1"), heads=(0, 2), shares=(), retrain_steps=1
+    )
+    experiment.prune_orders(experiment.load(dataclasses.replace(data, pruning=pruning)))
+    orders = f"{data.out}/pruning"
+    every = heads.living_heads(np.ones((2, 4)))
+    assert sorted(order_of(f"{orders}/re_estimated", config)) == every
+    assert sorted(order_of(f"{orders}/re_estimated.enc", config)) == every
+    assert sorted(order_of(f"{orders}/re_estimated.enc.1", config)) == every[4:]
+    for name, folder in (("all", ""), ("enc.1", ".enc.1")):
+        for below in ("", "/retrain"):
+            path = f"{orders}/re_estimated{folder}{below}"
+            before, after = open_store(f"{path}/test").read("masks")
+            gone = heads.living_heads(before & ~after)
+            assert sorted(order_of(path, config)[:2]) == gone, (name, below)
+    assert sorted(order_of(f"{orders}/re_estimated.enc.1/retrain", config)) == every[4:]
+    with pytest.raises(ValueError, match=r"only folders below it have: .*re_estimated\.enc\.1,"):
+        order_of(orders, config)
+
+
 @pytest.mark.parametrize(
     ("keep", "more", "kept"),
     [("0.5", [], 4), ("3", [], 3), ("0.5", ["--floor", "2"], 4), ("0.7", ["--multiple", "2"], 4)],
@@ -209,7 +233,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_overwritten(config, smaller, t
         ([str(smaller), new, *order, "--keep", "heads", "2"], "is about another model"),
         (
             [config.model, new, "--order", str(tmp_path), "--keep", "heads", "2"],
-            "but it has no results",
+            "but it has neither",
         ),
         ([str(tmp_path / "nowhere"), new, "--heads", "1:1"], "nowhere"),
     ):

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 log = logging.getLogger("hp_jax")
 
 StepName = Literal["train", "importance", "ablate", "prune"]
-STEPS: tuple[StepName, ...] = ("train", "importance", "ablate", "prune")
+STEPS: tuple[StepName, ...] = get_args(StepName)
 """The steps of an experiment, in their order."""
 
 
 def take_steps(experiment: Experiment, names: Sequence[StepName]) -> None:
     """Takes some steps of an experiment, one after the other; the model and each split are read
     once."""
-    from hp_jax import experiment as steps
+    from hp_jax.experiment import ablate, importance, load, prune_orders, train_model
 
     take: dict[str, Callable[[Setup], Any]] = {
-        "importance": steps.importance,
-        "ablate": steps.ablate,
-        "prune": steps.prune_orders,
+        "importance": importance,
+        "ablate": ablate,
+        "prune": prune_orders,
     }
     setup = None
     for name in names:
         if len(names) > 1:
             log.info("--- %s", name)
         if name == "train":
-            setup = steps.train_model(experiment)
+            setup = train_model(experiment)
         else:
-            setup = setup or steps.load(experiment)
+            setup = setup or load(experiment)
             take[name](setup)
 
 
-ROOMS: dict[StepName, tuple[str, ...]] = {
+FOLDERS: dict[StepName, tuple[str, ...]] = {
     "train": (),
     "importance": ("importance", "importance_gradients"),
     "ablate": ("ablation",),
@@ -57,9 +57,10 @@ def results_of(out: str, names: Sequence[StepName]) -> dict[str, Any]:
     folders of all stores."""
     from hp_jax.storage.store import find_folders
 
-    rooms = [f"{out.rstrip('/')}/{room}" for name in names for room in ROOMS[name]]
+    folders = [f"{out.rstrip('/')}/{folder}" for name in names for folder in FOLDERS[name]]
     model = {"model": f"{out.rstrip('/')}/model"} if "train" in names else {}
-    return {"out": out, **model, "stores": [path for room in rooms for path in find_folders(room)]}
+    stores = [path for folder in folders for path in find_folders(folder)]
+    return {"out": out, **model, "stores": stores}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,11 +154,10 @@ class Translate(ConfiguredCommand):
 
     def run(self, experiment: Experiment) -> None:
         """Prints a line for each line, or `nbest` lines."""
-        from hp_jax import experiment as steps
         from hp_jax import heads
-        from hp_jax.experiment import translation
+        from hp_jax.experiment import load, translation
 
-        setup = steps.load(about_translation(experiment, self.config))
+        setup = load(about_translation(experiment, self.config))
         off = heads.parse_descriptor(self.without)
         mask_AH = heads.remove(setup.present_AH, off, setup.task.rows)
         lines = sys.stdin.read().removesuffix("\n").split("\n")

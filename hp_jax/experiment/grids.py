@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hp_jax import heads
 from hp_jax.data.splits import overlap
 from hp_jax.experiment.mask_sets import masks_of
 from hp_jax.experiment.recovery import Recovery
@@ -86,16 +87,12 @@ def fill(setup: Setup, request: GridRequest) -> Store:
 def scope_of(setup: Setup, names: Sequence[str]) -> np.ndarray:
     """The heads `[A, H]` of the rows, or types of attention, with these names; all for none."""
     rows = setup.rows
-    types = [row.partition(".")[0] for row in rows]
-    unknown = [name for name in names if name not in (*rows, *types)]
+    unknown = [name for name in names if not heads.rows_named(rows, [name]).any()]
     if unknown:
         raise ValueError(
             f"the model has no attention {unknown[0]!r}; its rows are {', '.join(rows)}"
         )
-    chosen_A = [
-        not names or row in names or of in names for row, of in zip(rows, types, strict=True)
-    ]
-    return setup.present_AH & np.array(chosen_A)[:, None]
+    return setup.present_AH & (heads.rows_named(rows, names)[:, None] if names else True)
 
 
 def mask_set(setup: Setup, name: str, scope_AH: np.ndarray) -> np.ndarray:
@@ -109,8 +106,10 @@ def mask_set(setup: Setup, name: str, scope_AH: np.ndarray) -> np.ndarray:
 def warn_of_overlap(setup: Setup, splits: Mapping[str, str]) -> None:
     """Says so if the test split shares examples with another one."""
     for job, split in splits.items():
+        if job == "test":
+            continue
         shared = overlap(setup.text(split), setup.text(splits["test"]))
-        if job != "test" and shared:
+        if shared:
             log.warning(
                 "%d examples of the %s split %s are in the test split %s too",
                 shared,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from hp_jax import heads
 from hp_jax.config import Order
 from hp_jax.experiment.grids import GridRequest, fill, mask_set, scope_of, warn_of_overlap
-from hp_jax.experiment.recovery import Recovery
+from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
-from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs, normalized
+from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
 from hp_jax.experiment.setup import Setup
-from hp_jax.importance import head_importance
+from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.progress import track
 from hp_jax.pruning import oracle_scores, prune
@@ -25,8 +25,6 @@ from hp_jax.storage import fingerprint
 from hp_jax.storage.files import local_folder
 from hp_jax.storage.zarr import Items
 from hp_jax.task import Params
-
-Method = Literal["calibrate", "retrain"]
 
 
 def prune_orders(setup: Setup) -> None:
@@ -90,14 +88,15 @@ def scorer_of(
         return _fixed(importance(setup), splits)
     examples = setup.examples(splits["score"])
     scored, estimator = setup.batches_of(examples), estimator_of(setup)
+    norm = setup.config.importance.norm
 
     def re_estimate(mask_AH: np.ndarray) -> np.ndarray:
         params = model(mask_AH) if model else setup.params
         score_AH = head_importance(setup.task, params, scored, mask_AH, estimator=estimator)
-        return normalized(setup, score_AH, mask_AH)
+        return normalize_rows(score_AH, mask_AH, norm=norm)
 
-    norm = {"norm": str(setup.config.importance.norm)}
-    return Scorer(re_estimate, splits, importance_inputs(setup, examples) | norm)
+    inputs = importance_inputs(setup, examples) | {"norm": str(norm)}
+    return Scorer(re_estimate, splits, inputs)
 
 
 def _fixed(score_AH: np.ndarray, splits: dict[str, str]) -> Scorer:
@@ -165,7 +164,7 @@ class Curve:
         more: hashes of what the scores depend on besides the scorer's own.
         """
         setup, scope_AH, counts = self.setup, self.scope_AH, self.counts
-        steps = sum(later > earlier for earlier, later in itertools.pairwise([0, *counts]))
+        steps = sum(later > earlier for earlier, later in itertools.pairwise(counts))
         shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
         floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~scope_AH
         inputs = {
@@ -184,8 +183,8 @@ class Curve:
         store = open_results(setup, results)
         numbers = iter(track(range(steps), folder, total=steps, unit="steps"))
 
-        def remembered(scope_AH: np.ndarray) -> np.ndarray:
-            step, mask_AH = next(numbers), scope_AH | others_AH
+        def remembered(left_AH: np.ndarray) -> np.ndarray:
+            step, mask_AH = next(numbers), left_AH | others_AH
             if not agreed(store.done())[step]:
                 score_AH = np.asarray(scorer.score(mask_AH), np.float64)
                 write(store, step, {"score": score_AH[None], "mask": mask_AH[None]})

@@ -29,6 +29,7 @@ from hp_jax.task import Batch, Params
 from hp_jax.train import Run, train
 
 log = logging.getLogger("hp_jax")
+Method = Literal["calibrate", "retrain"]
 Learned = dict[str, Any]
 """What a recovery tells of itself, for config.json."""
 
@@ -42,7 +43,7 @@ class Recovery:
     parameters are trained with the heads fixed, starting from the model of the step before.
     """
 
-    method: Literal["calibrate", "retrain"]
+    method: Method
     setup: Setup
     where: str
 

@@ -14,7 +14,7 @@ from hp_jax.importance import (
     MeanGradient,
     example_gradients,
     importance_sums,
-    normalize_rows,
+    stored_scores,
     sum_importance,
 )
 from hp_jax.progress import track
@@ -66,9 +66,8 @@ def importance(setup: Setup) -> np.ndarray:
         write(store, part, {name: value[None] for name, value in sums.items()})
     if settings.keep_gradients:
         _keep_gradients(setup, examples, scored)
-    parts = store.read_items()
-    score_AH = estimator.scores({name: value.sum(0) for name, value in parts.items()})
-    return normalized(setup, score_AH, setup.present_AH)
+    parts, mask_AH = store.read_items(), setup.present_AH
+    return stored_scores(parts, mask_AH, norm=settings.norm, estimator=estimator)[1]
 
 
 def estimator_of(setup: Setup) -> MeanGradient:
@@ -86,11 +85,6 @@ def importance_inputs(setup: Setup, examples: Encoded) -> dict[str, str]:
         "settings": fingerprint.of_json([settings.per, settings.measure]),
         "batching": fingerprint.of_json([data.batch, data.batch_tokens, data.buckets]),
     }
-
-
-def normalized(setup: Setup, score_AH: np.ndarray, mask_AH: np.ndarray) -> np.ndarray:
-    """Scores as the pruning orders take them: each row divided by its norm, as configured."""
-    return normalize_rows(score_AH, mask_AH, norm=setup.config.importance.norm)
 
 
 def _keep_gradients(setup: Setup, examples: Encoded, scored: Sequence[Batch]) -> None:

@@ -143,13 +143,12 @@ def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
     fresh: before training; a classifier is made where there is none, and a whole translation model
     if `model` is empty.
     """
-    if type(config) not in KINDS:
-        kinds = " or a ".join(kind.__name__ for kind in KINDS)
+    if type(config) not in LOADERS:
+        kinds = " or a ".join(kind.__name__ for kind in LOADERS)
         raise TypeError(f"expected a {kinds}, but got {type(config).__name__}")
-    setup = KINDS[type(config)](config, model, fresh)
-    room = setup.model.config.room
-    if room is not None and config.data.max_length > room:  # type: ignore[attr-defined]
-        longest = config.data.max_length  # type: ignore[attr-defined]
+    setup = LOADERS[type(config)](config, model, fresh)
+    room, longest = setup.model.config.room, setup.corpus.data.max_length
+    if room is not None and longest > room:
         raise ValueError(f"max_length is {longest}, but {model} has {room} positions")
     return setup
 
@@ -173,8 +172,9 @@ def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:
         model = load_model(name, options_of(config), family=family)
     else:
         model = _new_translator(config)
-    text = config.data, model.text
-    corpus = ParallelCorpus(*text, config.metric, config.tokenize, config.decoding)
+    corpus = ParallelCorpus(
+        config.data, model.text, config.metric, config.tokenize, config.decoding
+    )
     return Setup(config, model, corpus)
 
 
@@ -195,7 +195,7 @@ def _new_translator(config: TranslationExperiment) -> Model:
     return Model(own, jax.jit(task_of(own).init)(jax.random.key(config.seed)), codec)
 
 
-KINDS: dict[type[Experiment], Callable[[Any, str, bool], Setup]] = {
+LOADERS: dict[type[Experiment], Callable[[Any, str, bool], Setup]] = {
     ClassificationExperiment: _classifier,
     TranslationExperiment: _translator,
 }

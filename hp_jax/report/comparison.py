@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from hp_jax.heads import living_heads
+from hp_jax.heads import living_heads, rows_named
 from hp_jax.metrics import LabelMetric, Metric, Values, metric_of, scores, totals, worth
-from hp_jax.report.row_types import chosen, described
+from hp_jax.report.row_types import described
 from hp_jax.report.scale import SCALES, Scale
 from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
 from hp_jax.storage.store import Store
@@ -214,7 +214,7 @@ def present(manifest: Mapping[str, Any]) -> np.ndarray:
 
 def scope_of(manifest: Mapping[str, Any], names: Collection[str]) -> np.ndarray:
     """The heads `[A, H]` of the rows, or types of attention, with these names; all for none."""
-    return present(manifest) & (chosen(manifest["rows"], names)[:, None] if names else True)
+    return present(manifest) & (rows_named(manifest["rows"], names)[:, None] if names else True)
 
 
 def touched(masks_MAH: np.ndarray, manifest: Mapping[str, Any]) -> np.ndarray:

@@ -68,6 +68,5 @@ def results_table(stores: Mapping[str, Store], done: Mapping[str, tuple[int, int
 
 def importance_scores(store: Store) -> tuple[np.ndarray, np.ndarray]:
     """Mean score of each head `[A, H]` in nats, and the same as the pruning orders take it."""
-    total_PAH, count_PA, mask_AH = (store.read(name) for name in ("total", "count", "mask"))
     norm = store.manifest["experiment"]["importance"]["norm"]
-    return stored_scores(total_PAH, count_PA, mask_AH, norm=norm)
+    return stored_scores(store.read_items(), store.read("mask"), norm=norm)

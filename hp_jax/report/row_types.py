@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
-
 NAMES = {
     "enc": "encoder self-attention",
     "dec": "decoder self-attention",
@@ -33,11 +31,6 @@ def by_type(rows: Sequence[str]) -> dict[str, list[int]]:
 def sorted_by_type(rows: Sequence[str]) -> list[int]:
     """Indices of all rows as they are shown, see `by_type`."""
     return [index for indices in by_type(rows).values() for index in indices]
-
-
-def chosen(rows: Sequence[str], names: Collection[str]) -> np.ndarray:
-    """Which rows `[A]` are among `names`, or of a type that is."""
-    return np.array([row in names or type_of(row) in names for row in rows])
 
 
 def described(rows: Sequence[str], names: Collection[str]) -> str:

@@ -26,7 +26,7 @@ class Budget:
     """How much of a model to keep, under an order in which its heads go."""
 
     order: str
-    """See `hp_jax.orders.read_order`."""
+    """See `hp_jax.shrink.orders.read_order`."""
     of: str
     """heads, parameters, flops or latency."""
     most: float
@@ -49,7 +49,7 @@ def named_heads(model: Model, text: str) -> np.ndarray:
 
 
 def mask_of_file(model: Model, path: str) -> np.ndarray:
-    """The one mask `[A, H]` of a .npy file, or of a text file (see `hp_jax.sets.file_masks`)."""
+    """The one mask `[A, H]` of a .npy file or of a text file (`hp_jax.mask_files.file_masks`)."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"the mask file {path} does not exist")
     masks = file_masks(Path(path), model.task.present_AH, model.task.rows)
