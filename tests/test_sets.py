@@ -179,7 +179,7 @@ def test_bad_lines_of_an_order_are_told_with_their_place(tmp_path, line):
         (np.full((3, 4), 2), r"holds int64 values, but booleans"),
         (
             np.ones((3, 4), bool),
-            r"mask 0: the mask turns on head 2 of row 1, but the heads of that row are 0, 1",
+            r"mask 0: the head mask turns on head 2 of row 1, but the heads of that row are 0, 1",
         ),
         (np.array({"mask": 1}), r"is not a .npy file of plain booleans or integers: Object arrays"),
         (None, r"is not a .npy file of plain booleans or integers"),
