@@ -34,7 +34,7 @@ from hp_jax.train import State, optimizer, train_step
 
 COST = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "cost.py"))
 TILES = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "tiles.py"))
-collectives, batch_of = COST["collectives"], COST["batch_of"]
+collectives = COST["collectives"]
 
 # Both have lost heads, one a whole row of them.
 BERT = with_config(
@@ -80,7 +80,7 @@ def placed(tree, *axes, mask=4):
 
 def shapes(task, examples=16, length=8):
     """Parameters and a batch."""
-    return jax.eval_shape(task.init, jax.random.key(0)), batch_of(task, examples, length)
+    return jax.eval_shape(task.init, jax.random.key(0)), task.batch_shapes(examples, length)
 
 
 # --- collectives ---------------------------------------------------------------------------------
