@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from msgspec import Meta
+
+from hp_jax.typed import Amount, Checked, Count, Dropout, Layers, Natural
+
+Activation = Literal["gelu", "gelu_new", "relu", "silu", "swish", "tanh"]
+"""Of feed-forward layers, by Hugging Face's names."""
 
 
 class AttentionModule(NamedTuple):
@@ -37,13 +43,13 @@ class AttentionModule(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """What the config of every model says: which attention heads it has, and how it computes.
 
     Heads keep their numbers in all the model's life, when others are removed too.
     """
 
-    kept: tuple[tuple[int, ...], ...] = ()
+    kept: tuple[tuple[Natural, ...], ...] = ()
     """The numbers of the heads that each row of the head mask has left, counted before any was
     removed; none: all rows have all heads."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -52,6 +58,7 @@ class ModelConfig:
     """The kernel of attention; in an experiment its own `kernel` counts."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for row, module in self.modules.items():
             if module.heads < 1 or module.head_width < 1:
                 raise ValueError(
@@ -118,22 +125,36 @@ class BertConfig(ModelConfig):
     """A BERT-type classifier: BERT, RoBERTa and DistilBERT differ only in what is said here."""
 
     family: Literal["bert", "roberta", "distilbert"]
-    labels: tuple[str, ...]
-    vocab: int
-    positions: int
-    types: int
-    layers: int
-    heads: int
-    width: int
-    ffn: int
-    pad: int = 0
-    activation: str = "gelu"
-    epsilon: float = 1e-12
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
-    classifier_dropout: float = 0.1
-    head_width: int = 0
+    labels: Annotated[tuple[str, ...], Meta(min_length=1)]
+    vocab: Count
+    positions: Count
+    types: Natural
+    layers: Layers
+    heads: Count
+    width: Count
+    ffn: Count
+    pad: Natural = 0
+    activation: Activation = "gelu"
+    epsilon: Amount = 1e-12
+    dropout: Dropout = 0.1
+    attention_dropout: Dropout = 0.1
+    classifier_dropout: Dropout = 0.1
+    head_width: Natural = 0
     """K, the width of one head; 0: the model's width divided by the number of heads."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pad >= self.vocab:
+            raise ValueError(f"pad is {self.pad}, but the vocabulary has {self.vocab} tokens")
+        if self.room < 1:
+            raise ValueError(
+                f"there are {self.positions} positions, but the first token's is "
+                f"{self.first_position}"
+            )
+        known = [label.casefold() for label in self.labels]
+        twice = [label for label in self.labels if known.count(label.casefold()) > 1]
+        if twice:
+            raise ValueError(f"expected each label once, but got {', '.join(map(repr, twice))}")
 
     @property
     def modules(self) -> dict[str, AttentionModule]:
@@ -168,7 +189,7 @@ class BertConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Seq2SeqConfig(ModelConfig):
+class Seq2SeqConfig(ModelConfig, section="architecture"):
     """An encoder-decoder Transformer: those of fairseq, Marian and Hugging Face's Marian differ
     only in what is said here.
 
@@ -177,39 +198,39 @@ class Seq2SeqConfig(ModelConfig):
     as wide as the widest, and heads that a row does not have are off from the start.
     """
 
-    source_vocab: int = 0
+    source_vocab: Natural = 0
     """Symbols of the source vocabulary; 0 in an experiment that trains a new model, where the
     vocabulary decides this and all the other token ids."""
-    target_vocab: int = 0
+    target_vocab: Natural = 0
     """Symbols of the target vocabulary; 0: as with `source_vocab`, the vocabulary decides."""
-    eos: int = 0
+    eos: Natural = 0
     """The token id of the end of a sentence."""
-    pad: int = 0
+    pad: Natural = 0
     """The token id of padding."""
-    start: int = -1
+    start: Annotated[int, Meta(ge=-1)] = -1
     """The token id of the decoder's first input; -1: a zero embedding, as in Marian."""
-    never: tuple[int, ...] = ()
+    never: tuple[Natural, ...] = ()
     """The token ids that decoding does not produce; none: it may produce all."""
-    encoder_layers: int = 6
+    encoder_layers: Layers = 6
     """Layers of the encoder."""
-    decoder_layers: int = 6
+    decoder_layers: Layers = 6
     """Layers of the decoder."""
-    encoder_heads: int = 8
+    encoder_heads: Count = 8
     """Heads in each self-attention of the encoder."""
-    decoder_heads: int = 8
+    decoder_heads: Count = 8
     """Heads in each self-attention of the decoder."""
-    cross_heads: int = 8
+    cross_heads: Count = 8
     """Heads in each cross-attention of the decoder."""
-    width: int = 512
+    width: Count = 512
     """Numbers in each token's state, in the whole model."""
-    encoder_ffn: int = 2048
+    encoder_ffn: Count = 2048
     """Hidden units of each feed-forward layer of the encoder."""
-    decoder_ffn: int = 2048
+    decoder_ffn: Count = 2048
     """Hidden units of each feed-forward layer of the decoder."""
     norm: Literal["post", "pre"] = "post"
     """Where LayerNorm stands: after each sub-layer, or before it, with one more at the end of each
     stack."""
-    activation: str = "relu"
+    activation: Activation = "relu"
     """The activation of the feed-forward layers."""
     decoder: Literal["attention", "ssru"] = "attention"
     """What mixes target positions: self-attention, or the simpler simple recurrent unit of Kim et
@@ -217,9 +238,9 @@ class Seq2SeqConfig(ModelConfig):
     positions: Literal["sinusoid", "sinusoid_half", "learned"] = "sinusoid"
     """How positions are embedded: sinusoids with frequencies 10000^(-2j / width), as in the
     Transformer paper, or 10000^(-j / (width / 2 - 1)), as in fairseq; or a learned embedding."""
-    first_position: int = 0
+    first_position: Natural = 0
     """The position of the first token; fairseq's is the padding id + 1."""
-    max_positions: int = 1024
+    max_positions: Count = 1024
     """Learned positions of each side, those before `first_position` included."""
     scale_embeddings: bool = True
     """Multiply embeddings by the square root of the width."""
@@ -229,22 +250,37 @@ class Seq2SeqConfig(ModelConfig):
     """Use the target embedding as the output projection."""
     output_bias: bool = False
     """Add a bias to the output projection."""
-    epsilon: float = 1e-5
+    epsilon: Amount = 1e-5
     """What LayerNorm adds to the variance."""
-    dropout: float = 0.1
+    dropout: Dropout = 0.1
     """The share of the states that dropout sets to 0 in training."""
-    attention_dropout: float = 0.0
+    attention_dropout: Dropout = 0.0
     """The share of the attention weights that dropout sets to 0 in training."""
-    head_width: int = 0
+    head_width: Natural = 0
     """K, the width of one head; 0: the model's width divided by the type's number of heads."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.share_source and self.source_vocab != self.target_vocab:
             raise ValueError(
                 f"one embedding cannot serve {self.source_vocab} source and {self.target_vocab} "
                 "target symbols"
             )
-        super().__post_init__()
+        for name, ids, size in (
+            ("eos", (self.eos,), self.vocabulary),
+            ("pad", (self.pad,), self.vocabulary),
+            ("start", (self.start,), self.target_vocab),
+            ("never", self.never, self.target_vocab),
+        ):
+            if max((*ids, -1)) >= size > 0:
+                raise ValueError(
+                    f"{name} has the token {max(ids)}, but the vocabulary has {size} tokens"
+                )
+        if self.room is not None and self.room < 1:
+            raise ValueError(
+                f"there are {self.max_positions} positions, but the first token's is "
+                f"{self.first_position}"
+            )
 
     @property
     def modules(self) -> dict[str, AttentionModule]:
@@ -281,21 +317,21 @@ class Seq2SeqConfig(ModelConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoding:
+class Decoding(Checked, section="decoding"):
     """Beam search as in fairseq."""
 
-    beam: int = 5
+    beam: Count = 5
     """Hypotheses that are kept at each step; 1: greedy search."""
-    length_penalty: float = 1.0
+    length_penalty: Amount = 1.0
     """The exponent in log-probability / length^exponent, EOS counted, by which hypotheses are
     compared; 0: by log-probability alone."""
-    max_ratio: float = 2.0
+    max_ratio: Amount = 2.0
     """The most tokens of a translation for each token of its source, EOS counted; `max_extra` are
     added."""
-    max_extra: int = 10
+    max_extra: Annotated[int, Meta(ge=-1)] = 10
     """The tokens that a translation may have beyond `max_ratio` times its source's; its EOS comes
     on top."""
-    min_length: int = 1
+    min_length: Natural = 1
     """The fewest tokens before EOS."""
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.config_data import Data, ParallelData
+from hp_jax.typed import Amount, Checked, Count, Dropout, Natural, Share
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
@@ -16,7 +17,7 @@ MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Checked, section="train"):
     """How the model is trained.
 
     What depends on the kind of model has no default: begin with a recipe, FINE_TUNING or
@@ -27,32 +28,32 @@ class Train:
     """The split that is trained on."""
     evaluate: str = "validation"
     """The split on which the model is evaluated after each epoch."""
-    epochs: int
+    epochs: Count
     """Passes over the training split."""
-    batch: int
+    batch: Count
     """Examples in a batch of training."""
-    batch_tokens: int
+    batch_tokens: Natural
     """Tokens in a batch of training (of pairs: of each side), padding included, in place of a
     number of examples; 0: `batch` counts."""
-    learning_rate: float
+    learning_rate: Amount
     """The highest learning rate of AdamW, which the warm-up ends with."""
     schedule: Literal["linear", "inverse_sqrt"]
     """What the learning rate does after the warm-up: fall linearly to 0 at the last step, or with
     the inverse square root of the step."""
-    warmup: float
+    warmup: Amount
     """The length of the warm-up, in which the learning rate rises linearly from 0: a share of all
     steps, or a number of steps if it is 1 or more."""
-    betas: tuple[float, float]
+    betas: tuple[Dropout, Dropout]
     """The decay of AdamW's running means a step: of the gradient, and of its square."""
-    weight_decay: float
+    weight_decay: Amount
     """AdamW's weight decay, of all parameters but biases and LayerNorm; 0: none."""
-    clip: float
+    clip: Amount
     """The largest norm of the whole gradient, to which larger ones are scaled down; 0: gradients
     are left as they are."""
-    label_smoothing: float
+    label_smoothing: Dropout
     """The share of the training target that is spread evenly over all classes or tokens; 0: none
     of it."""
-    save_every: int = 500
+    save_every: Count = 500
     """Steps between the checkpoints from which an interrupted training goes on; one is also
     written after each epoch."""
     keep_epochs: bool = False
@@ -60,10 +61,11 @@ class Train:
     final: Literal["last", "best", "average"] = "last"
     """The model to end with: that of the last epoch, that of the epoch with the best metric, or the
     mean of the last `average` epochs (the latter two need `keep_epochs`)."""
-    average: int = 5
+    average: Count = 5
     """Epochs, the last ones, whose models are averaged if `final` says so."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.final != "last" and not self.keep_epochs:
             raise ValueError(
                 f"train.final is {self.final!r}, which needs the models of all epochs: set "
@@ -101,7 +103,7 @@ FROM_SCRATCH = Train(
 
 
 @dataclasses.dataclass(frozen=True)
-class Importance:
+class Importance(Checked, section="importance"):
     """Head importance: the gradient of the loss with respect to the gates."""
 
     split: str = "train[:5000]"
@@ -111,7 +113,7 @@ class Importance:
     example, or of each batch."""
     measure: Measure = "abs"
     """The measure of a gradient: its absolute value, itself with its sign, or its square."""
-    norm: float = 2.0
+    norm: Amount = 2.0
     """The order of the norm by which the scores of each row are divided; 0: they are left as they
     are."""
     keep_gradients: bool = False
@@ -119,26 +121,19 @@ class Importance:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomSets:
+class RandomSets(Checked, section="ablation.random"):
     """Random subsets of the heads removed."""
 
-    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    shares: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """The shares of all heads that are removed, each rounded down to a number of heads."""
-    count: int = 10
+    count: Count = 10
     """How many subsets there are of each share."""
-    seed: int = 0
+    seed: Natural = 0
     """The seed that decides which heads are in the subsets."""
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(
-                f"the number of random subsets of each share is {self.count}, but at least 1 was "
-                "expected"
-            )
 
 
 @dataclasses.dataclass(frozen=True)
-class Ablation:
+class Ablation(Checked, section="ablation"):
     """Metric and loss under each mask of some sets of masks."""
 
     split: str = "validation"
@@ -157,25 +152,26 @@ class Ablation:
     masks: str = ""
     """The file of the set `file`: .npy, booleans [masks, rows, heads]; or text, a line a mask with
     the heads removed, such as E:1:3 A:2:1,4 (or -)."""
-    masks_at_once: int = 0
+    masks_at_once: Natural = 0
     """Masks that a device evaluates together, which share what they have in common and are kept in
     one file; 0: as many as fit its memory."""
-    mask_devices: int = 0
+    mask_devices: Natural = 0
     """Devices among which masks are split, while the others split the examples of each batch; 0: as
     many as there is work for."""
-    part: tuple[int, int] = (1, 1)
+    part: tuple[Count, Count] = (1, 1)
     """This job's part of each set, as I N: the I-th of N parts; jobs with the other parts may run
     at the same time, with the same `out`."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.part[0] <= self.part[1]:
+        super().__post_init__()
+        if self.part[0] > self.part[1]:
             raise ValueError(
                 f"ablation.part is {self.part}, but (i, n) with 1 <= i <= n was expected"
             )
 
 
 @dataclasses.dataclass(frozen=True)
-class Pruning:
+class Pruning(Checked, section="pruning"):
     """Iterative removal of the least important heads.
 
     Three splits with three jobs: importance is computed on `importance.split`, the oracle order is
@@ -191,39 +187,32 @@ class Pruning:
     orders: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle")
     """The orders in which heads are removed: by importance with all heads, by importance computed
     anew after each step, and by what is lost without each head."""
-    shares: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    shares: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """The steps of a curve, as shares of the heads removed."""
     rounding: Literal["floor", "ceil"] = "floor"
     """How shares become numbers of heads: rounded down, as in the authors' BERT script, or up, as
     in their translation script."""
-    heads: tuple[int, ...] = ()
+    heads: tuple[Natural, ...] = ()
     """The steps of a curve, as numbers of heads removed, in place of `shares`; none: `shares`
     count."""
-    floor: int = 0
+    floor: Natural = 0
     """Heads that each row keeps at least."""
     rows: tuple[str, ...] = ("all",)
     """From which heads is removed: `all`, or those of one type of attention (`enc`, `dec`,
     `cross`); each has its own curves (Figure 4)."""
-    calibrate: int = 0
+    calibrate: Natural = 0
     """Examples of `importance.split` on which a scale is fitted for every head that is left, for
     another curve (whole batches of `train.batch`, which the seed chooses); 0: no such curve."""
-    retrain_steps: int = 0
+    retrain_steps: Natural = 0
     """Steps of training after each step of pruning, heads fixed, on `train.split` in the batches of
     `train`, for another curve; 0: no such curve."""
-    retrain_rate: float = 5e-5
+    retrain_rate: Amount = 5e-5
     """The highest learning rate of those steps of training: up from 0 in a tenth of them, then down
     to 0; `train` has the rest of the recipe."""
 
-    def __post_init__(self) -> None:
-        for name, count in (("calibrate", self.calibrate), ("retrain_steps", self.retrain_steps)):
-            if count < 0:
-                raise ValueError(
-                    f"pruning.{name} is {count}, but 0 or a positive number was expected"
-                )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(Checked):
     """One model on one task: what to train, score, ablate and prune.  Use one of its two kinds,
     below."""
 
@@ -232,7 +221,7 @@ class Experiment:
     Hugging Face hub; once `out` has a trained model, that one is used."""
     out: str = "runs/experiment"
     """The folder for everything that is made; what is already finished there is not done again."""
-    seed: int = 0
+    seed: Natural = 0
     """The seed of new weights, of the order of examples in training, and of dropout."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type of number that the model computes with; parameters, softmax and loss are in float32
@@ -276,7 +265,7 @@ class TranslationExperiment(Experiment):
     """How translations are searched: beam search as in fairseq."""
     architecture: Seq2SeqConfig = Seq2SeqConfig()
     """The model that is trained from nothing where no `model` is given."""
-    vocabulary: int = 8000
+    vocabulary: Count = 8000
     """Pieces of the SentencePiece vocabulary, of both languages together, of a model that is
     trained from nothing."""
     train: Train = FROM_SCRATCH

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from hp_jax.typed import Checked, Count, Counts, Natural
+
 
 @dataclasses.dataclass(frozen=True)
-class Data:
+class Data(Checked, section="data"):
     """Where labelled text comes from and how it is batched."""
 
     task: str = "sst2"
@@ -30,20 +32,20 @@ class Data:
     metric: Literal["", "accuracy", "f1", "matthews", "loss"] = ""
     """What masks are compared by: accuracy, F1, Matthews correlation or the mean loss; empty: the
     task's own."""
-    max_length: int = 128
+    max_length: Count = 128
     """Most tokens of an example, special tokens included; of longer pairs the longer text loses
     its last tokens first."""
-    buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128)
+    buckets: Counts = (16, 32, 48, 64, 96, 128)
     """Lengths in tokens to which examples are padded, each to the least that it fits."""
-    batch: int = 64
+    batch: Count = 64
     """Examples in a batch whenever nothing is trained."""
-    batch_tokens: int = 0
+    batch_tokens: Natural = 0
     """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
     examples; 0: `batch` counts."""
 
 
 @dataclasses.dataclass(frozen=True)
-class ParallelData:
+class ParallelData(Checked, section="data"):
     """Where sentence pairs come from and how they are batched."""
 
     source: str = "de"
@@ -62,13 +64,13 @@ class ParallelData:
     name: str = ""
     """The name of the data in tensorflow-datasets, such as ted_hrlr_translate/pt_to_en; for other
     data any name; empty: SOURCE-TARGET."""
-    max_length: int = 128
+    max_length: Count = 128
     """Most tokens of a side of a pair, the end of the sentence included."""
-    buckets: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+    buckets: Counts = (8, 12, 16, 24, 32, 48, 64, 96, 128)
     """Lengths in tokens to which both sides of a pair are padded, each pair to the least that it
     fits."""
-    batch: int = 64
+    batch: Count = 64
     """Pairs in a batch whenever nothing is trained."""
-    batch_tokens: int = 0
+    batch_tokens: Natural = 0
     """Tokens a side in a batch, padding included, whenever nothing is trained, in place of a number
     of pairs; 0: `batch` counts."""

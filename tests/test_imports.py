@@ -22,6 +22,7 @@ FLOORS = (
         "metrics",
         "stats",
         "progress",
+        "typed",
     },
     {"removal", "pruning", "mask_files", "storage", "sharding"},
     {"text", "data", "models", "grid", "importance", "train", "calibration"},

@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+from hp_jax.architecture import Activation
+
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "gelu_new": nn.gelu,
     "relu": nn.relu,
@@ -166,7 +168,7 @@ class FeedForward(nn.Module):
     """Two dense layers with an activation between them."""
 
     width: int
-    activation: str
+    activation: Activation
     dtype: jnp.dtype
     kernel_init: nn.initializers.Initializer = INIT
 

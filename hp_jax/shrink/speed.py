@@ -14,10 +14,11 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import numpy as np
+from msgspec import Meta
 
 from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
 from hp_jax.formats.families import family_of, task_of
@@ -30,6 +31,7 @@ from hp_jax.shrink.budget import Order, alone, solve
 from hp_jax.shrink.timing import LEAST, alternate, rates_of, ratio_of
 from hp_jax.storage.files import check_free, write_json
 from hp_jax.task import Batch, Params
+from hp_jax.typed import Checked, Count, Counts, Natural
 
 log = logging.getLogger("hp_jax")
 
@@ -73,7 +75,7 @@ SHAPES: dict[str, BertConfig | Seq2SeqConfig] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Setting(Checked):
     """What to time; either `model` or `shape` says of what."""
 
     model: str = ""
@@ -83,23 +85,34 @@ class Setting:
     at random."""
     shape: str = ""
     """Random weights of one of the SHAPES."""
-    shares: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    shares: tuple[Annotated[float, Meta(gt=0, le=1)], ...] = (
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+    )
     """Of all heads, the least of one random order: rows lose different numbers, as when a model is
     pruned."""
-    multiple: int = 1
+    multiple: Count = 1
     """Rows keep multiples of so many heads, and no more heads in all than without that."""
-    batch: tuple[int, ...] = (1, 4, 16, 64)
-    length: tuple[int, ...] = (128,)
+    batch: Counts = (1, 4, 16, 64)
+    length: Counts = (128,)
     """Tokens an example (of a pair: a side), none of them padding."""
-    beam: tuple[int, ...] = (1, 4)
+    beam: Counts = (1, 4)
     """Of a translation model's search; 1 is greedy."""
-    rounds: int = 5
+    rounds: Count = 5
     """Each side is timed once in each, every other round backwards."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    seed: int = 0
+    seed: Natural = 0
     """Of random weights, random heads and random tokens."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.model) == bool(self.shape):
             raise ValueError(
                 f"expected a model's folder or --shape, one of the two, but got {self.model!r} "
@@ -113,18 +126,8 @@ class Setting:
             raise ValueError(
                 f"there is no shape {self.shape!r}; the shapes are {', '.join(SHAPES)}"
             )
-        for name in ("batch", "length", "beam"):
-            if not getattr(self, name) or min(getattr(self, name)) < 1:
-                raise ValueError(
-                    f"--{name} is {getattr(self, name)}, but numbers of 1 or more were expected"
-                )
-        if self.rounds < 1:
-            raise ValueError(f"--rounds is {self.rounds}, but 1 or more were expected")
-        if not self.removed and not (self.shares and all(0 < share <= 1 for share in self.shares)):
-            raise ValueError(
-                f"--shares is {self.shares}, but shares of the heads above 0, up to 1, were "
-                "expected"
-            )
+        if not self.removed and not self.shares:
+            raise ValueError("--shares is empty: expected shares of the heads that are removed")
 
 
 class Side(NamedTuple):

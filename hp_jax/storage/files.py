@@ -8,7 +8,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
+
+from hp_jax.typed import decode
+
+Kind = TypeVar("Kind")
 
 _MARKS = ("config.json", "model.npz", "model.pt")
 """What a folder has that may be replaced."""
@@ -74,15 +78,17 @@ def write_json(path: Path, value: Any) -> None:
     write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; FileNotFoundError or ValueError names the file if there is
-    none."""
+@overload
+def read_json(path: Path) -> dict[str, Any]: ...
+@overload
+def read_json(path: Path, kind: type[Kind]) -> Kind: ...
+def read_json(path: Path, kind: Any = dict[str, Any]) -> Any:
+    """The JSON in `path`, as `kind` (see `typed.decode`); FileNotFoundError if there is no such
+    file, ValueError names the file and what in it is not as it should be."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a JSON {type(value).__name__}, but an object was expected")
-    return value
+    return decode(kind, value, path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hp_jax.architecture import Seq2SeqConfig
+from hp_jax.architecture import Activation, Seq2SeqConfig
 from hp_jax.formats.reading import Options
 from hp_jax.formats.seq2seq_names import fill
 from hp_jax.formats.slots import Tensors
@@ -28,8 +28,13 @@ IGNORED = (
 )
 """Buffers that hold nothing that was trained."""
 
-ACTIVATIONS = {"gelu_accurate": "gelu_new", "gelu_fast": "gelu_new"} | {
-    name: name for name in ("relu", "gelu", "tanh", "swish")
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu_accurate": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "relu": "relu",
+    "gelu": "gelu",
+    "tanh": "tanh",
+    "swish": "swish",
 }
 _NORMS = {
     "encoder": ("self_attn_layer_norm", "final_layer_norm"),
