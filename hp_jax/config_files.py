@@ -105,14 +105,19 @@ def _run(path: Path) -> dict[str, Any]:
     """What a Python file defines.  ValueError, with the line, for whatever goes wrong in it."""
     try:
         return runpy.run_path(str(path))
+    except KeyboardInterrupt:
+        raise
     except SyntaxError as error:
-        where = f"{error.filename or path}, line {error.lineno}"
-        raise ValueError(f"{where}: this is not Python: {error.msg}") from error
-    except Exception as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ValueError(
+            f"{error.filename or path}{line}: this is not Python: {error.msg}"
+        ) from error
+    except BaseException as error:  # a file that ends the process, too
         lines = [
             frame.lineno
             for frame in traceback.extract_tb(error.__traceback__)
             if frame.filename == str(path)
         ]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise ValueError(f"{where}: {type(error).__name__}: {error}") from error
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(f"{where}: {kind}{' '.join(str(error).split())}") from error

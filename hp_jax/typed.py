@@ -122,6 +122,8 @@ def _sentence(kind: Any, value: Any, error: Exception, *, inside: bool = False) 
     elif not expected.startswith("Expected "):  # said by a dataclass itself
         return f"{start}{what}"
     expected = expected.removeprefix("Expected ").replace(f" <= {_HUGE}", " that is finite")
+    if inside and isinstance(info, inspect.DataclassType):
+        expected = info.cls.__name__
     expected = re.sub(r"`([^`]+)`", lambda kinds: _words(kinds[1]), expected)
     if is_key:
         return f"{start}expected keys that are {expected}, but found {_short(value)}"

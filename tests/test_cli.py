@@ -102,11 +102,18 @@ def test_the_help_of_all_lists_every_command(capsys):
         (["grid", "stauts"], "hp-jax grid expects status, but got stauts"),
         (["ablate"], "hp-jax ablate expects a config before all flags: a Python file, or one of"),
         (["ablate", "--multihost", "sst2"], "expects a config before all flags"),
-        (["ablate", "sst2", "--ablaton.sets", "pairs"], "Perhaps you meant: --ablation.sets"),
-        (["remove", "a", "b", "--flor", "1"], "Perhaps you meant: --floor"),
-        (["ablate", "sst2", "--ablation.sets", "pair"], "invalid choice 'pair'"),
+        (["ablate", "sst2", "--ablaton.sets", "pairs"], "perhaps you meant --ablation.sets"),
+        (["remove", "a", "b", "--flor", "1"], "no option --flor; perhaps you meant --floor"),
+        (["ablate", "sst2", "extra"], "there is no place for extra"),
+        (["ablate", "sst2", "--ablation.sets", "pair"], "invalid choice 'pair' for argument"),
         (["ablate", "sst2", "--ablation.part", "3", "2"], "(i, n) with 1 <= i <= n was expected"),
-        (["speed", "model"], "--out"),
+        (["ablate", "sst2", "--ablation.part", "3"], "missing value for argument"),
+        (["ablate", "sst2", "--train.epochs", "1.5"], "--train.epochs expects INT, but got '1.5'"),
+        (["ablate", "sst2", "--train.clip", "x"], "--train.clip expects FLOAT, but got 'x'"),
+        (["ablate", "sst2", "--train.clip", "nan"], "train.clip: expected a number >= 0.0, but"),
+        (["ablate", "sst2", "--seed", "-1"], "seed: expected an integer >= 0, but found -1"),
+        (["speed", "--batch", "x", "--out", "y"], "--batch expects [INT [INT ...]], but got 'x'"),
+        (["remove", "--quiet"], "expected MODEL and FOLDER (see hp-jax remove --help)"),
         (["--completion", "tcsh"], "expects one of bash, zsh, fish"),
     ],
 )
@@ -114,6 +121,8 @@ def test_unusable_words_end_in_status_2_and_name_what_is_near(words, sentence, c
     status, out, err = said(capsys, *words)
     assert (status, out) == (2, "")
     assert sentence in err
+    assert err.startswith("hp-jax: error: ")
+    assert err.count("hp-jax: ") == 1
 
 
 def test_an_interrupt_and_a_fault_keep_their_manners(monkeypatch, capsys):
@@ -177,8 +186,21 @@ def test_what_is_not_there_is_said_with_what_there_is(name, changes, sentence):
         ("x = 1\n\nconfig = x / 0\n", "own.py, line 3: ZeroDivisionError: division by zero"),
         (
             "from hp_jax.config import *\nconfig = Pruning(\n    calibrate=-1)\n",
-            "own.py, line 2: ValueError: pruning.calibrate is -1",
+            "own.py, line 2: pruning.calibrate: expected an integer >= 0, but found -1",
         ),
+        (
+            "from hp_jax.config import *\nconfig = ClassificationExperiment(data=Pruning())\n",
+            "own.py, line 2: data: expected Data, but found Pruning(",
+        ),
+        (
+            "from hp_jax.config import *\nconfig = ClassificationExperiment('m')\n",
+            "own.py, line 2: TypeError: ClassificationExperiment.__init__() takes 1 positional",
+        ),
+        ("if 1:\n\tx = 1\n        y = 2\n", "own.py, line 3: this is not Python: inconsistent use"),
+        ("# coding: latin-99\n", "own.py: this is not Python: unknown encoding: latin-99"),
+        ("x = '\0'\n", "own.py: this is not Python: source code string cannot contain null"),
+        ("import sys\nsys.exit('bye')\n", "own.py, line 2: SystemExit: bye"),
+        ("raise BaseException('one\\ntwo')\n", "own.py, line 1: BaseException: one two"),
         ("config = 3\n", "own.py defines config = 3, but a ClassificationExperiment or"),
     ],
 )

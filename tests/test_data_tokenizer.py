@@ -145,7 +145,7 @@ def test_faults_are_named(tmp_path):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]")
     with pytest.raises(
-        ValueError, match=r"tokenizer_config\.json holds a JSON list, but an object was expected"
+        ValueError, match=r"tokenizer_config\.json: expected an object, but found \[\]"
     ):
         load_tokenizer(tmp_path)
 

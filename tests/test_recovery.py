@@ -285,7 +285,7 @@ def test_nothing_is_recovered_twice_and_other_settings_are_refused(finished, con
         ):
             experiment.prune_orders(experiment.load(dataclasses.replace(config, **change)))
     with pytest.raises(
-        ValueError, match=r"pruning\.retrain_steps is -1, but 0 or a positive number was expected"
+        ValueError, match=r"pruning\.retrain_steps: expected an integer >= 0, but found -1"
     ):
         Pruning(retrain_steps=-1)
 

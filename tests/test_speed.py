@@ -224,10 +224,10 @@ def test_the_ratio_is_that_of_the_same_round():
         ),
         (
             {"shape": "tiny", "shares": (0.5, 1.5)},
-            r"--shares is \(0\.5, 1\.5\), but shares of the heads",
+            r"shares\[1\]: expected a number <= 1\.0, but found 1\.5",
         ),
-        ({"shape": "tiny", "batch": (0,)}, r"--batch is \(0,\), but numbers of 1 or more"),
-        ({"shape": "tiny", "rounds": 0}, "--rounds is 0, but 1 or more"),
+        ({"shape": "tiny", "batch": (0,)}, r"batch\[0\]: expected an integer >= 1, but found 0"),
+        ({"shape": "tiny", "shares": ()}, "--shares is empty"),
     ],
 )
 def test_settings_that_make_no_sense(settings, sentence):

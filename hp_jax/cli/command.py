@@ -21,6 +21,10 @@ Folder = Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
 """A folder, by its place."""
 
 
+class UnusableError(Exception):
+    """Words of which no command can be made; its message is one sentence."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Command:
     """What all commands have."""

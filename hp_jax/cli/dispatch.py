@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from hp_jax.cli import folders, parsing, steps
-from hp_jax.cli.command import Command, ConfiguredCommand, FolderCommand, say
+from hp_jax.cli.command import Command, ConfiguredCommand, FolderCommand, UnusableError, say
 from hp_jax.config_files import KINDS, load_config, shipped
 
 log = logging.getLogger("hp_jax")
@@ -44,10 +44,6 @@ ABOUT = (
 )
 EXPECTED = (ValueError, OSError, ImportError, RuntimeError)
 """What bad input, and whatever else is not a mistake in hp_jax, raises."""
-
-
-class UnusableError(Exception):
-    """Words of which no command can be made; its message is one sentence."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

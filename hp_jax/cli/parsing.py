@@ -8,6 +8,7 @@ import functools
 import inspect
 import io
 import operator
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from hp_jax.cli.command import Command, ConfiguredCommand
+from hp_jax.cli.command import Command, ConfiguredCommand, UnusableError
 
 if TYPE_CHECKING:
     from hp_jax.config import Experiment
@@ -66,29 +67,18 @@ def help_texts(kind: type) -> Mapping[str, str]:
 def parse(command: type[Command], name: str, rest: Sequence[str], more: str = "") -> Command:
     """A command from the words after its name.
 
-    more: what is said of it in its help, beyond its docstring.  SystemExit for --help (0) and for
-    words that are no use (2).
+    more: what is said of it in its help, beyond its docstring.  SystemExit for --help,
+    UnusableError for words that are no use.
     """
-    return tyro.cli(
-        command,
-        prog=f"hp-jax {name}",
-        description=about(command) + more,
-        args=rest,
-        registry=REGISTRY,
-    )
+    return _parsed(command, f"hp-jax {name}", about(command) + more, rest)
 
 
 def parse_configured(
     command: type[ConfiguredCommand], name: str, rest: Sequence[str], config: Experiment
 ) -> tuple[ConfiguredCommand, Experiment]:
     """A command and its config from the words after its name, of which the first names `config`."""
-    found = tyro.cli(
-        _both(command, type(config), config),
-        prog=f"hp-jax {name} {rest[0]}",
-        description=about(command),
-        args=rest,
-        registry=REGISTRY,
-    )
+    kind = _both(command, type(config), config)
+    found = _parsed(kind, f"hp-jax {name} {rest[0]}", about(command), rest)
     return found.command, found.experiment
 
 
@@ -112,6 +102,51 @@ def _both(command: type, experiment: type, default: Any) -> Any:
 def _flat(kind: Any) -> Any:
     """A type whose fields have flags without a prefix, wherever it is nested."""
     return Annotated[kind, tyro.conf.arg(name="")]
+
+
+# --- what is wrong, in one sentence --------------------------------------------------------------
+
+
+def _parsed(kind: Any, prog: str, description: str, rest: Sequence[str]) -> Any:
+    """What tyro makes of the words; UnusableError in place of the box that it draws."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(kind, prog=prog, description=description, args=rest, registry=REGISTRY)
+    except SystemExit as end:
+        if end.code != 2:
+            raise
+        said = _sentence(box.getvalue())
+    except ValueError as error:  # a check of our own, of what is not below anything
+        said = str(error)
+    raise UnusableError(f"{said} (see {prog} --help)")
+
+
+def _sentence(box: str) -> str:
+    """What a box of tyro's says, whose parts are set apart by lines."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)  # in a terminal it has colours
+    lines = "\n".join(line.strip(" │") for line in plain.splitlines())
+    _, what, *others = re.split("^(?:[╭╰].*|[─-]{5,})$", lines, flags=re.MULTILINE)
+    said, more = " ".join(what.split()), "\n".join(others)
+    unknown = re.match(r"Unrecognized options: ([^,]+)", said)
+    if unknown:
+        near = re.findall(r"^(--[\w.-]+)", more, re.MULTILINE)[:3]
+        hint = f"; perhaps you meant {' or '.join(near)}" if near else ""
+        start = "there is no option" if unknown[1].startswith("-") else "there is no place for"
+        return f"{start} {unknown[1]}{hint}"
+    if said.startswith("Missing from"):
+        missing = re.findall(r"^((?:--[\w.-]+ )?[A-Z]+)$", what, re.MULTILINE)
+        return f"expected {' and '.join(missing)}"
+    wrong = re.fullmatch(r"Error parsing (\S+): (.*)", said)
+    if not wrong:
+        return f"{said[0].lower()}{said[1:-1].replace('. Expected', ': expected')}"
+    name, why = wrong.groups()
+    if not name.startswith("-"):  # a check of our own
+        return why
+    kind = re.search(rf"^{name} (.*)", more, re.MULTILINE)
+    found = re.search(r"with base 10: (.*)|to float: (.*)|(?:from|arguments:) \[(.*?)\]", why)
+    got = next(filter(None, found.groups()), "nothing") if found else why
+    return f"{name} expects {kind[1] if kind else 'another value'}, but got {got}"
 
 
 # --- all commands --------------------------------------------------------------------------------
@@ -204,6 +239,7 @@ def _merged(first: Any, second: Any) -> Any:
         name: type(values[name]) if dataclasses.is_dataclass(values[name]) else hint
         for one in (second, first)
         for name, hint in typing.get_type_hints(type(one), include_extras=True).items()
+        if name in values
     }
     fields = [(name, types[name], dataclasses.field(default=values[name])) for name in values]
     return dataclasses.make_dataclass("Merged", fields, frozen=True)()
