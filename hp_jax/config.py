@@ -8,7 +8,7 @@ from typing import Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.config_data import Data, ParallelData
-from hp_jax.typed import Amount, Checked, Count, Dropout, Natural, Share
+from hp_jax.typed import Amount, Checked, Count, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
@@ -237,6 +237,10 @@ class Experiment(Checked):
     """Which masks the model is measured under, and on what."""
     pruning: Pruning = Pruning()
     """In which orders heads are removed step by step, and where the curves are measured."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_place(self.out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

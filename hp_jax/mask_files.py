@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hp_jax import heads
+from hp_jax.storage.files import read_bytes
 
 
 def prefixes(path: Path, mask_AH: np.ndarray, rows: Sequence[str]) -> list[tuple[str, np.ndarray]]:
@@ -43,8 +45,7 @@ def file_masks(
 def _array_masks(path: Path, present_AH: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """The masks of a .npy file, each with where it stands."""
     try:
-        with path.open("rb") as file:
-            masks_MAH = np.lib.format.read_array(file, allow_pickle=False)
+        masks_MAH = np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except ValueError as error:
         raise ValueError(
             f"{path} is not a .npy file of plain booleans or integers: {error}"
@@ -88,9 +89,7 @@ def _text_masks(
 def _lines(path: Path, *, blank: bool = False) -> list[tuple[str, str]]:
     """The lines of a file, but its comments and, unless `blank`, empty ones, each with where it
     stands."""
-    lines = [
-        line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-    ]
+    lines = [line.strip() for line in read_bytes(path).decode(errors="replace").splitlines()]
     kept = [
         (f"{path}:{number}", line)
         for number, line in enumerate(lines, 1)

@@ -61,6 +61,19 @@ def decode(kind: type[Kind], value: Any, where: object, *, closed: bool = False)
     return made
 
 
+def check_place(place: str) -> None:
+    """ValueError for the name of a folder or bucket that would not be where it says."""
+    if not place.strip():
+        raise ValueError("a folder was expected, but its name is empty")
+    if not place.isprintable() or "\\" in place:
+        raise ValueError(f"the folder {place!r} has a character that no folder here may have")
+    if place.startswith("~"):
+        raise ValueError(f"the folder {place} would be one of that name: write the home in full")
+    scheme, there, _ = place.partition("://")
+    if there and scheme not in ("gs", "s3", "file"):
+        raise ValueError(f"{place} is no place to write to: expected a folder, gs:// or s3://")
+
+
 class Checked:
     """A frozen dataclass whose fields are what their types say, also those that are given in
     Python: ValueError names the field.

@@ -122,7 +122,7 @@ def test_short_rows_can_be_dropped(tmp_path, caplog):
         (
             "x.jsonl",
             '{"a": "x", "b": "y", "label": 1}\n{"a": \n',
-            r"x\.jsonl:2: expected a JSON object",
+            r"x\.jsonl:2 is not valid JSON",
         ),
         ("x.jsonl", "[1]\n", r"x\.jsonl:1: expected a JSON object, but found list"),
         ("x.jsonl", '{"a": "x", "label": 1}\n', r"x\.jsonl:1: .*'b' or 'bee'.* a, label"),

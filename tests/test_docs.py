@@ -193,7 +193,7 @@ def test_the_blocks_of_a_page_run(page, session, monkeypatch):
             else:
                 for words, stdin in commands(block):
                     with monkeypatch.context() as patch:
-                        patch.setattr(sys, "stdin", io.StringIO(stdin))
+                        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
                         run(block, words, patch)
 
 

@@ -221,12 +221,12 @@ def test_other_decoding_is_another_result(finished, config):
 
 def test_the_command_translates_with_heads_removed(finished, config, tmp_path, capsys, monkeypatch):
     path = config_file(tmp_path, config)
-    monkeypatch.setattr("sys.stdin", io.StringIO("a b c\n\nh g\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a b c\n\nh g\n")))
     assert main(["translate", path]) == 0
     whole = capsys.readouterr().out.split("\n")
     assert len(whole) == 4
     assert whole[1] == ""
-    monkeypatch.setattr("sys.stdin", io.StringIO("a b c\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a b c\n")))
     assert (
         main(
             ["translate", path, "--nbest", "2", "--without", "A:1:1,2,3,4", "--decoding.beam", "3"]
@@ -327,7 +327,7 @@ def test_bad_input_is_one_sentence_and_a_non_zero_exit(
     finished, config, tmp_path, capsys, monkeypatch, arguments, sentence
 ):
     (tmp_path / "empty").mkdir()
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\n")))
     name, *rest = [str(tmp_path / "empty") if word == "EMPTY" else word for word in arguments]
     model = [] if name == "train" else ["--model", str(finished / "model")]
     assert (

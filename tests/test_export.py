@@ -361,7 +361,7 @@ def test_a_folder_is_whole_or_what_it_was(bert, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     (tmp_path / "home").mkdir()
     (tmp_path / "home/letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match="home is not replaced, since it has no model"):
+    with pytest.raises(ValueError, match="home is not replaced, since it has no hp_jax_files"):
         export(bert, tmp_path / "home", "hf", force=True)
 
 

@@ -200,7 +200,7 @@ def test_missing_files_are_named():
     with pytest.raises(FileNotFoundError, match=r"ablation.masks is '', which is not a file"):
         make("file")
     with pytest.raises(
-        FileNotFoundError, match=r"ablation.order is 'importence', which is not a file"
+        FileNotFoundError, match=r"ablation.order is 'importence': there is no file importence"
     ):
         make("prefixes", order="importence")
 
@@ -314,5 +314,7 @@ def test_a_bad_set_is_one_sentence_before_anything_is_measured(finished, tmp_pat
         )
         == 1
     )
-    assert "ablation.masks is 'nowhere.npy', which is not a file" in capsys.readouterr().err
+    assert (
+        "ablation.masks is 'nowhere.npy': there is no file nowhere.npy" in capsys.readouterr().err
+    )
     assert not (tmp_path / "out/ablation").exists()

@@ -219,7 +219,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_overwritten(config, smaller, t
             [config.model, new, "--mask", str(tmp_path / "two.npy")],
             "has 2 masks, but one was expected",
         ),
-        ([config.model, new, "--mask", str(tmp_path / "none.npy")], "does not exist"),
+        ([config.model, new, "--mask", str(tmp_path / "none.npy")], "there is no file"),
         ([config.model, new, *order], "expected both, but one is missing"),
         (
             [config.model, new, *order, "--keep", "layers", "3"],

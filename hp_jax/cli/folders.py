@@ -267,10 +267,12 @@ class Speed(FolderCommand, Answer):
 
         from hp_jax.report.sections.speed import write
         from hp_jax.shrink import speed
+        from hp_jax.storage.files import local_folder, sign
 
         names = [field.name for field in dataclasses.fields(speed.Setting)]
         setting = speed.Setting(**{name: getattr(self, name) for name in names})
-        out, path = Path(self.out), Path(self.out) / "speed.json"
+        out, path = local_folder(self.out), Path(self.out) / "speed.json"
         rows = speed.speed(setting, out, force=self.force)
         text = write(rows, out, jax.devices()[0].device_kind)
+        sign(out)
         self.answer({"path": str(path)} | json.loads(path.read_text()), f"{text}\n{path}")

@@ -155,12 +155,14 @@ class Translate(ConfiguredCommand):
     def run(self, experiment: Experiment) -> None:
         """Prints a line for each line, or `nbest` lines."""
         from hp_jax import heads
+        from hp_jax.data.tables import decode_text
         from hp_jax.experiment import load, translation
 
         setup = load(about_translation(experiment, self.config))
         off = heads.parse_descriptor(self.without)
         mask_AH = heads.remove(setup.present_AH, off, setup.task.rows)
-        lines = sys.stdin.read().removesuffix("\n").split("\n")
+        text = decode_text(sys.stdin.buffer.read(), "standard input")
+        lines = text.removesuffix("\n").split("\n")
         found = translation.translate(setup, lines, mask_AH)
         for line in translation.as_lines(found, self.nbest):
             say(line)

@@ -8,12 +8,13 @@ import dataclasses
 import gzip
 import io
 import itertools
-import json
 import logging
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from hp_jax.storage.files import parse_json, read_bytes
 
 EXTENSIONS = ("tsv", "txt", "csv", "jsonl")
 _MARKS = ("\ufeff".encode(), "\ufeff".encode().decode("latin-1").encode())
@@ -29,15 +30,6 @@ class Table:
     file: str
     rows: tuple[tuple[str, ...], ...]
     lines: tuple[int, ...]
-
-
-# --- slices --------------------------------------------------------------------------------------
-
-
-# --- labels --------------------------------------------------------------------------------------
-
-
-# --- files ---------------------------------------------------------------------------------------
 
 
 def read_table(
@@ -88,20 +80,19 @@ def read_table(
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, also with .gz, without a byte-order mark; undecodable bytes are
     replaced with a warning."""
-    return _decode(_bytes(path), path)
+    return decode_text(_bytes(path), path)
 
 
 def _bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         return gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: expected a whole gzip file, but {str(error).lower()}") from error
 
 
-def _decode(data: bytes, path: Path) -> str:
+def decode_text(data: bytes, where: object) -> str:
+    """UTF-8 without a byte-order mark; undecodable bytes are replaced with a warning."""
     for mark in _MARKS:
         data = data.removeprefix(mark)
     try:
@@ -110,7 +101,7 @@ def _decode(data: bytes, path: Path) -> str:
         broken = sum(not _is_utf8(line) for line in data.split(b"\n"))
         log.warning(
             "%s: lines that are not UTF-8, in which U+FFFD stands for what could not be read: %d",
-            path,
+            where,
             broken,
         )
         return data.decode(errors="replace")
@@ -151,10 +142,7 @@ def _csv_fields(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     for number, line in _lines(text):
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}:{number}: expected a JSON object, but {error}") from error
+        value = parse_json(line, f"{path}:{number}")
         if not isinstance(value, dict):
             raise ValueError(
                 f"{path}:{number}: expected a JSON object, but found {type(value).__name__}"

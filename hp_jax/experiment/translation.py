@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from hp_jax.data.parallel import Parallel
 from hp_jax.experiment.setup import Setup
 from hp_jax.task import Array
 
+_LINE_ENDS = re.compile("[\x00-\x1f\x7f\x85\u2028\u2029]+")
+"""What would make several lines of one, for one program or another."""
 Hypothesis = tuple[str, float]
 """A translation and its score (see `models.decode.Hypotheses`)."""
 
@@ -44,7 +47,9 @@ def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[H
     for batch in setup.batches_of(pairs):
         token_BWT, score_BW = jax.device_get(run(setup.params, batch, gates))
         for row in np.flatnonzero(batch["weight_B"]):
-            texts = [corpus.codec.decode(token_T) for token_T in token_BWT[row]]
+            texts = [
+                _LINE_ENDS.sub(" ", corpus.codec.decode(token_T)) for token_T in token_BWT[row]
+            ]
             found[full[batch["index_B"][row]]] = list(
                 zip(texts, score_BW[row].tolist(), strict=True)
             )

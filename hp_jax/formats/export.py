@@ -41,7 +41,8 @@ def export(
     decoding: how a translation program searches, and what the other formats suggest (None: as
     Decoding has it).
     source_length: tokens, EOS included, that the source of a translation program has room for.
-    force: what is in the folder, if that is a model, is replaced once the new one is complete.
+    force: what is in the folder, if hp_jax wrote all of it, is replaced once the new one is
+        complete.
 
     ValueError for a folder that is not empty, and for a model that the format does not have.
     """

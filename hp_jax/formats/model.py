@@ -23,7 +23,7 @@ from hp_jax.formats.families import (
 from hp_jax.formats.reading import Options
 from hp_jax.formats.tensors import find_folder
 from hp_jax.storage import checkpoint, fingerprint
-from hp_jax.storage.files import new_folder, read_json
+from hp_jax.storage.files import is_ours, new_folder, read_json, sign
 from hp_jax.task import ModelTask, Params
 
 
@@ -57,13 +57,17 @@ class Model:
 
         flat: parameters as model.safetensors in place of Orbax's folder.
         """
-        if jax.process_index() == 0:
+        first = jax.process_index() == 0
+        ours = first and is_ours(folder)
+        if first:
             self.family.save_text(folder, self.text)
         config, about = dataclasses.asdict(self.config), {"family": self.family.name, **about}
         if flat:
             safetensors.save_flat(folder, config, self.params, about=about)
         else:
             checkpoint.save_model(folder, config, self.params, about=about)
+        if ours:
+            sign(folder)
 
 
 def load_model(name: str, options: Options = Options(), *, family: Family | None = None) -> Model:

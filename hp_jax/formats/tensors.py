@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from hp_jax.storage.files import read_json
+from hp_jax.storage.files import check_file, inside, read_json
 
 HUB_FILES = ("*.json", "*.txt", "*.spm", "*.safetensors", "pytorch_model*.bin")
 
@@ -65,9 +65,7 @@ def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
     shard_of: dict[str, str] = read_json(index).get("weight_map", {})
     tensors: dict[str, np.ndarray] = {}
     for file in sorted(set(shard_of.values())):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(f"{index} names the shard {file}, but it is not there")
-        tensors |= read(folder / file)
+        tensors |= read(check_file(inside(folder, file)))
     missing = sorted(set(shard_of) - set(tensors))
     if missing:
         raise ValueError(

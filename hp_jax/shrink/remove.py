@@ -50,8 +50,6 @@ def named_heads(model: Model, text: str) -> np.ndarray:
 
 def mask_of_file(model: Model, path: str) -> np.ndarray:
     """The one mask `[A, H]` of a .npy file or of a text file (`hp_jax.mask_files.file_masks`)."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"the mask file {path} does not exist")
     masks = file_masks(Path(path), model.task.present_AH, model.task.rows)
     if len(masks) != 1:
         raise ValueError(f"{path} has {len(masks)} masks, but one was expected")

@@ -29,7 +29,7 @@ from hp_jax.removal import remove_heads
 from hp_jax.shrink import costs
 from hp_jax.shrink.budget import Order, alone, solve
 from hp_jax.shrink.timing import LEAST, alternate, rates_of, ratio_of
-from hp_jax.storage.files import check_free, write_json
+from hp_jax.storage.files import check_free, made_folder, sign, write_json
 from hp_jax.task import Batch, Params
 from hp_jax.typed import Checked, Count, Counts, Natural
 
@@ -304,10 +304,11 @@ def speed(setting: Setting, out: Path, *, force: bool = False) -> list[dict[str,
     check_free(out, force=force)
     sides = sides_of(setting)
     rows: list[dict[str, Any]] = []
-    out.mkdir(parents=True, exist_ok=True)
-    for row in rows_of(sides, setting):
-        rows.append(row)
-        write_json(out / "speed.json", about(setting, sides) | {"rows": rows})
+    with made_folder(out):
+        for row in rows_of(sides, setting):
+            rows.append(row)
+            write_json(out / "speed.json", about(setting, sides) | {"rows": rows})
+            sign(out)
     return rows
 
 

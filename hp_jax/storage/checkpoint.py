@@ -55,7 +55,7 @@ def save_model(
 def is_model(folder: Path) -> bool:
     """Whether `folder` is a complete model folder of hp_jax."""
     path = folder / "config.json"
-    return path.is_file() and FORMAT in path.read_text(encoding="utf-8")
+    return path.is_file() and FORMAT.encode() in path.read_bytes()
 
 
 def load_params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:

@@ -56,7 +56,7 @@ def _location(path: str, name: str = "") -> str | dict[str, str]:
     below = f"{name}/" if name else ""
     if "://" in path:
         return f"{path.rstrip('/')}/{below}"
-    return {"driver": "file", "path": f"{Path(path).absolute()}/{below}"}
+    return {"driver": "file", "path": f"{Path(path).resolve()}/{below}"}
 
 
 def folder_of(path: str, name: str = "") -> ts.KvStore:

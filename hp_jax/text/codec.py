@@ -70,19 +70,6 @@ def save_codec(codec: Any, folder: Path) -> None:
     )
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content; FileNotFoundError names the file if there is none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} has no {path.name}")
-    return path.read_bytes()
-
-
 def before_eos(ids: np.ndarray | Sequence[int], eos: int) -> list[int]:
     """The ids up to the first EOS."""
     return list(itertools.takewhile(lambda token: token != eos, np.asarray(ids).tolist()))
-
-
-# --- SentencePiece -------------------------------------------------------------------------------
-
-
-# --- Marian of Hugging Face ----------------------------------------------------------------------

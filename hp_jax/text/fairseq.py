@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hp_jax.text.codec import before_eos, read_bytes, save_codec
+from hp_jax.storage.files import read_bytes
+from hp_jax.text.codec import before_eos, save_codec
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 _JOIN = "@@"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hp_jax.storage.files import read_json
-from hp_jax.text.codec import NAME, Codec, read_bytes
+from hp_jax.storage.files import inside, read_bytes, read_json
+from hp_jax.text.codec import NAME, Codec
 from hp_jax.text.marian import Marian
 from hp_jax.text.sentencepiece import SentencePiece
 
@@ -25,7 +25,7 @@ def load_codec(folder: str | Path) -> Codec:
             f"{folder / NAME}: expected files and a kind of {', '.join(kinds)}, but found "
             f"{files!r} and {kind!r}"
         )
-    contents = {field: read_bytes(folder / name) for field, name in files.items()}
+    contents = {field: read_bytes(inside(folder, name)) for field, name in files.items()}
     try:
         return kinds[kind](**contents, **settings)
     except TypeError as error:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hp_jax.storage.files import read_json
-from hp_jax.text.codec import before_eos, read_bytes, save_codec
+from hp_jax.storage.files import read_bytes, read_json
+from hp_jax.text.codec import before_eos, save_codec
 from hp_jax.text.sentencepiece import _processor, _read_model
 
 _EOS, _UNK, _PAD = "</s>", "<unk>", "<pad>"

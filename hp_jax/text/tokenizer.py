@@ -22,6 +22,7 @@ from tokenizers import (
 
 from hp_jax.data.batching import Batch, in_rows, padded, places
 from hp_jax.data.labelled import Labelled
+from hp_jax.data.tables import read_text
 from hp_jax.storage.files import read_json, write_whole
 
 _CHUNK = 4096
@@ -166,7 +167,7 @@ def _unpadded(tokenizer: Tokenizer) -> Tokenizer:
 
 def _from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_str(read_text(path))
     except Exception as error:  # tokenizers raises a bare Exception
         raise ValueError(f"{path}: expected a tokenizer, but {error}") from error
     if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
@@ -204,7 +205,7 @@ def _special(
 
 def _word_piece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     """BERT's and DistilBERT's tokenizer; lower case unless the settings say otherwise."""
-    lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    lines = read_text(file).removesuffix("\n").split("\n")
     vocab = {token.rstrip("\r"): i for i, token in enumerate(lines)}
     names = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
     special = _special(settings, names, vocab, file)
@@ -230,9 +231,7 @@ def _byte_level(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
     names = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
     special = _special(settings, names, vocab, folder / "vocab.json")
     space = bool(settings.get("add_prefix_space", False))
-    merges = [
-        line.split(" ") for line in (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    ]
+    merges = [line.split(" ") for line in read_text(folder / "merges.txt").split("\n")]
     pairs = [(line[0], line[1]) for line in merges if len(line) == 2 and line[0] != "#version:"]
     tokenizer = Tokenizer(
         models.BPE(

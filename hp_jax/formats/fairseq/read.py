@@ -16,6 +16,7 @@ from hp_jax.formats.reading import Options
 from hp_jax.formats.seq2seq_names import fill
 from hp_jax.formats.slots import Tensors
 from hp_jax.formats.tensors import load_torch, to_numpy
+from hp_jax.storage.files import check_file
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.fairseq import read_fairseq
@@ -121,8 +122,7 @@ def _find(folder: Path, names: tuple[str, ...], pattern: str, what: str) -> Path
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The settings of the model and its task, and all tensors."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist")
+    check_file(path)
     try:
         content = load_torch(path, [argparse.Namespace])
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
@@ -11,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import yaml  # type: ignore[import-untyped]
+
+from hp_jax.storage.files import read_bytes
 
 SETTINGS = "special:model.yml"
 """The array that holds the architecture, as the bytes of YAML text with a 0 at the end."""
@@ -49,13 +52,17 @@ def _settings(text: np.ndarray, path: Path) -> dict[str, Any]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    content = read_bytes(path)
+    if not content.startswith(b"PK"):
+        raise ValueError(
+            f"{path} is not a whole .npz file of plain arrays ({len(content):,} bytes)"
+        )
     try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a whole .npz file of plain arrays ({path.stat().st_size:,} bytes): "
-            f"{error}"
+            f"{path} is not a whole .npz file of plain arrays ({len(content):,} bytes): {error}"
         ) from error
 
 
@@ -71,7 +78,7 @@ class _Bytes:
     """A file's content, taken from the front."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._content, self._at = path, path.read_bytes(), 0
+        self._path, self._content, self._at = path, read_bytes(path), 0
 
     def take(self, count: int) -> bytes:
         taken = self._content[self._at : self._at + count]

@@ -16,6 +16,7 @@ from hp_jax.formats.marian.file import SETTINGS, read_marian
 from hp_jax.formats.reading import Options
 from hp_jax.formats.slots import Slot, assign, check_rest, named
 from hp_jax.models.translation import Translation
+from hp_jax.storage.files import read_bytes
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.sentencepiece import read_sentencepiece
@@ -118,7 +119,7 @@ def _codec(folder: Path) -> Codec:
     found = sorted(folder.glob("*.spm"))
     if not found:
         raise FileNotFoundError(f"{folder} has no vocabulary: expected a SentencePiece model *.spm")
-    if len({file.read_bytes() for file in found}) > 1:
+    if len({read_bytes(file) for file in found}) > 1:
         names = ", ".join(file.name for file in found)
         raise ValueError(
             f"{folder} has different vocabularies, {names}: expected one for both languages"
