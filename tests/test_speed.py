@@ -18,6 +18,7 @@ from hp_jax.formats.model import load_model
 from hp_jax.removal import remove_heads
 from hp_jax.shrink import speed
 from hp_jax.shrink.budget import alone, read_latency
+from hp_jax.storage.files import sign
 
 ROW = {
     *(
@@ -76,6 +77,7 @@ def test_a_model_and_a_smaller_one(tmp_path, capsys):
     ]
     (tmp_path / "out").mkdir()
     (tmp_path / "out/speed.json").write_text("{}")
+    sign(tmp_path / "out")
     status, _, said = run(capsys, *command, "--out", tmp_path / "out")
     assert (status, "is not empty; choose another folder" in said) == (1, True)
     status, printed, _ = run(capsys, *command, "--out", tmp_path / "out", "--force")

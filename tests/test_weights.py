@@ -166,9 +166,7 @@ def test_missing_files_are_named(tmp_path, source):
     (tmp_path / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"a": "part-1.safetensors"}})
     )
-    with pytest.raises(
-        FileNotFoundError, match=r"names the shard part-1.safetensors, but it is not there"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*part-1\.safetensors"):
         load(tmp_path)
 
 
