@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hp_jax import heads
 from hp_jax.storage.files import read_bytes
+from hp_jax.typed import located
 
 
 def prefixes(path: Path, mask_AH: np.ndarray, rows: Sequence[str]) -> list[tuple[str, np.ndarray]]:
@@ -24,7 +24,7 @@ def prefixes(path: Path, mask_AH: np.ndarray, rows: Sequence[str]) -> list[tuple
                 f"{where}: expected one head a line as row.head, such as {rows[0]}.0, but got "
                 f"{line!r}"
             )
-        with _located(where):
+        with located(where):
             mask_AH = heads.remove(mask_AH, {row: [int(head)]}, rows)
         named.append((where, mask_AH))
     return named
@@ -68,7 +68,7 @@ def _array_masks(path: Path, present_AH: np.ndarray) -> list[tuple[str, np.ndarr
     named = []
     for place, mask_AH in enumerate(masks_MAH.reshape(-1, *present_AH.shape)):
         where = f"{path}, mask {place}"
-        with _located(where):
+        with located(where):
             named.append((where, heads.check_mask(mask_AH, present_AH)))
     return named
 
@@ -80,7 +80,7 @@ def _text_masks(
     `-` none."""
     named = []
     for where, line in _lines(path, blank=True):
-        with _located(where):
+        with located(where):
             gone = heads.parse_descriptor("" if line == "-" else line)
             named.append((where, heads.remove(present_AH, gone, rows)))
     return named
@@ -98,12 +98,3 @@ def _lines(path: Path, *, blank: bool = False) -> list[tuple[str, str]]:
     if not kept:
         raise ValueError(f"{path} is empty: expected at least one line")
     return kept
-
-
-@contextmanager
-def _located(where: str) -> Iterator[None]:
-    """Errors say where."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error

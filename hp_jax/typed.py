@@ -6,11 +6,13 @@ msgspec decides; ranges are `Annotated[int, msgspec.Meta(ge=1)]`, such as those 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
 import sys
 import typing
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
@@ -72,6 +74,15 @@ def check_place(place: str) -> None:
     scheme, there, _ = place.partition("://")
     if there and scheme not in ("gs", "s3", "file"):
         raise ValueError(f"{place} is no place to write to: expected a folder, gs:// or s3://")
+
+
+@contextlib.contextmanager
+def located(where: object) -> Iterator[None]:
+    """Errors say where."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 class Checked:

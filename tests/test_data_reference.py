@@ -1,6 +1,8 @@
 """Token ids and types are those of Hugging Face's own tokenizers."""
 
 import importlib.util
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -67,6 +69,39 @@ def test_settings_of_bert_and_distilbert(tmp_path, settings, saved):
     check(
         folder, transformers.DistilBertTokenizerFast.from_pretrained(folder), SENTENCES, 9, types=0
     )
+
+
+ADDED = {"content": "wellgood", "lstrip": True, "normalized": False, "special": False}
+ADDITIONS = {
+    "added_tokens.json": {"added_tokens.json": {"<new>": 16, "zz": 17}},
+    "added_tokens_decoder": {
+        "tokenizer_config.json": {
+            "added_tokens_decoder": {"16": ADDED, "17": ADDED | {"content": "Q"}}
+        }
+    },
+    "special_tokens_map.json": {
+        "special_tokens_map.json": {"mask_token": "[M]", "sep_token": "[SEP]"},
+        "added_tokens.json": {"[M]": 16},
+    },
+}
+"""Files of a folder with BERT's vocab.txt of 16 pieces."""
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+@pytest.mark.parametrize("saved", [False, True])
+def test_added_tokens(tmp_path, name, saved):
+    folder = write_word_pieces(tmp_path)
+    pieces = len((folder / "vocab.txt").read_text().split())
+    for file, content in ADDITIONS[name].items():
+        text = json.dumps(content)
+        for old in (16, 17):  # counted from the vocabulary's size
+            text = re.sub(rf"(?<=[: \"]){old}\b", str(pieces + old - 16), text)
+        (folder / file).write_text(text)
+    reference = transformers.BertTokenizerFast.from_pretrained(folder)
+    if saved:
+        reference.save_pretrained(folder)
+    more = ("the <new> film", "zz good wellgood Q.", "Q[M] wellgood", "a [MASK] the")
+    check(folder, reference, [*SENTENCES, *more], 12)
 
 
 @pytest.mark.parametrize("saved", [False, True])

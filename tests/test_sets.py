@@ -197,7 +197,7 @@ def test_bad_arrays_of_masks_are_refused(tmp_path, array, message):
 
 
 def test_missing_files_are_named():
-    with pytest.raises(FileNotFoundError, match=r"ablation.masks is '', which is not a file"):
+    with pytest.raises(ValueError, match=r"ablation.masks is '': \. is a folder"):
         make("file")
     with pytest.raises(
         FileNotFoundError, match=r"ablation.order is 'importence': there is no file importence"

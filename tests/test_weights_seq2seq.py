@@ -128,6 +128,6 @@ def test_a_whole_marian_folder(marian):
     (folder / "vocab.json").write_text(json.dumps(pieces | {"<pad>": V - 1, "more": V}))
     with pytest.raises(
         ValueError,
-        match=r"the vocabularies have \(13, 13\) pieces, but config.json says \(12, 12\)",
+        match=r"the vocabularies have \(13, 13\) tokens, but the model's embeddings \(12, 12\)",
     ):
         load_hf_marian(folder)

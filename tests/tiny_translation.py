@@ -9,6 +9,7 @@ import numpy as np
 from hp_jax import heads
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.formats.huggingface import marian
+from hp_jax.formats.model import load_model
 from hp_jax.formats.reading import Options
 from hp_jax.models.seq2seq import Seq2Seq
 from hp_jax.models.translation import Translation
@@ -140,4 +141,5 @@ def load_hf_marian_model(folder):
 
 def load_hf_marian(folder):
     """A Hugging Face folder's config, parameters and codec."""
-    return marian.read(folder, read_json(folder / "config.json"), Options())
+    model = load_model(str(folder))
+    return model.config, model.params, model.text

@@ -25,8 +25,9 @@ from hp_jax.formats.reading import Options
 from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.task import ModelTask
+from hp_jax.text.codec import check_codec
 from hp_jax.text.loading import load_codec
-from hp_jax.text.tokenizer import load_tokenizer, save_tokenizer
+from hp_jax.text.tokenizer import check_tokens, load_tokenizer, save_tokenizer
 
 Raw = Mapping[str, Any]
 """A folder's config.json; {} if there is none."""
@@ -61,6 +62,8 @@ class Family:
     """What can be computed with a model of such a config."""
     load_text: Callable[[Path], Any]
     save_text: Callable[[Path, Any], None]
+    check_text: Callable[[Any, Any, Path], None]
+    """(text, config, folder): ValueError if the text side has token ids that the model has not."""
     readers: tuple[Reader, ...]
     writers: Mapping[str, Callable[..., None]]
     """By format: (folder, config, params, text, decoding)."""
@@ -84,6 +87,7 @@ FAMILIES = (
         Classification,
         load_tokenizer,
         save_tokenizer,
+        lambda tokenizer, config, folder: check_tokens(tokenizer, config.vocab, folder),
         readers=(Reader(bert.read, tuple(bert.VARIANTS)),),
         writers={"hf": save_hf_bert, "hf-ragged": partial(save_hf_bert, ragged=True)},
         program=stablehlo.classifier,
@@ -95,6 +99,7 @@ FAMILIES = (
         Translation,
         load_codec,
         lambda folder, codec: codec.save(folder),
+        check_codec,
         readers=(
             Reader(marian.read, ("marian",)),
             Reader(_alone(load_fairseq), files=("*.pt",), library="fairseq"),

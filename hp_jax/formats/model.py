@@ -92,7 +92,9 @@ def load_model(name: str, options: Options = Options(), *, family: Family | None
         for reader in found.readers:
             if reader.knows(folder, raw):
                 _check_family(found, family, folder)
-                return Model(*reader.read(folder, raw, options))
+                config, params, text = reader.read(folder, raw, options)
+                found.check_text(text, config, folder)
+                return Model(config, params, text)
     raise _unknown(folder, raw)
 
 
@@ -117,7 +119,9 @@ def _own(folder: Path, raw: Mapping[str, Any], options: Options, family: Family 
         params = safetensors.load_flat(folder, abstract)
     else:
         params = checkpoint.load_params(folder, dict(raw), abstract)
-    return Model(config, params, found.load_text(folder))
+    text = found.load_text(folder)
+    found.check_text(text, config, folder)
+    return Model(config, params, text)
 
 
 def _check_family(found: Family, expected: Family | None, folder: Path) -> None:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+Supported = Mapping[str, tuple[Any, ...]]
+"""The values of a setting that make a model that hp_jax has; the first is what it is where the file
+has none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,3 +25,14 @@ class Options:
     """A model without a classifier gets a new one for `labels`; otherwise it is refused."""
     seed: int = 0
     """Of the new classifier."""
+
+
+def check_supported(settings: Mapping[str, Any], supported: Supported, where: object) -> None:
+    """ValueError names a setting that makes another function of the model."""
+    for name, values in supported.items():
+        value = values[0] if settings.get(name) is None else settings[name]
+        if value not in values:
+            raise ValueError(
+                f"{where}: {name} is {value!r}, which makes another model; supported is "
+                f"{' or '.join(map(repr, values))}"
+            )

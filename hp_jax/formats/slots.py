@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 
 from hp_jax.task import Params
@@ -47,6 +48,32 @@ def unite(tensors: Tensors, names: Sequence[str], file: Path) -> None:
         tensors[names[0]] = found[0]
 
 
+def check_values(name: str, tensor: np.ndarray, file: Path) -> None:
+    """ValueError for a tensor that is not of finite float32, float16, bfloat16 or float64
+    numbers."""
+    if tensor.dtype not in (np.float32, np.float16, np.float64, ml_dtypes.bfloat16):
+        raise ValueError(
+            f"{file}: tensor {name} has numbers of type {tensor.dtype}, but float32, float16, "
+            "bfloat16 or float64 was expected"
+        )
+    with np.errstate(over="ignore"):
+        wrong = int(np.sum(~np.isfinite(tensor.astype(np.float32, copy=False))))
+    if wrong:
+        raise ValueError(
+            f"{file}: tensor {name} has {wrong} numbers that are not finite in float32"
+        )
+
+
+def check_layers(names: Iterable[str], pattern: str, layers: int, file: Path, said: str) -> None:
+    """ValueError if a file has fewer layers than `said` says, before anything is built of them.
+
+    pattern: its first group is the number of a layer, counted from 0, in the name of a tensor.
+    """
+    found = {int(match[1]) for match in (re.match(pattern, name) for name in names) if match}
+    if layers > len(found):
+        raise ValueError(f"{file} has tensors of {len(found)} layers, but {said} says {layers}")
+
+
 def assign(
     params: dict[str, Any],
     slots: Iterable[Slot],
@@ -73,6 +100,7 @@ def assign(
                 f"{file}: tensor {name} has shape {tensor.shape}, but {settings} implies "
                 f"{slot.shape}"
             )
+        check_values(name, tensor, file)
         *modules, leaf = slot.path
         at = params
         for module in modules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,8 +62,15 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
     )
 
 
+@dataclasses.dataclass
+class _Index:
+    """model.safetensors.index.json, and the same of PyTorch."""
+
+    weight_map: dict[str, str]
+
+
 def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
-    shard_of: dict[str, str] = read_json(index).get("weight_map", {})
+    shard_of = read_json(index, _Index).weight_map
     tensors: dict[str, np.ndarray] = {}
     for file in sorted(set(shard_of.values())):
         tensors |= read(check_file(inside(folder, file)))
@@ -79,14 +87,21 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
+    except (SafetensorError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
         ) from error
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    return to_numpy(load_torch(path))
+    content = load_torch(path)
+    for name in ("state_dict", "model_state_dict", "model"):  # what trainers wrap weights in
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    tensors = to_numpy(content) if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise ValueError(f"{path}: expected tensors by name, but found {type(content).__name__}")
+    return tensors
 
 
 def load_torch(path: Path, classes: Sequence[type] = ()) -> Any:
@@ -128,6 +143,10 @@ def to_numpy(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _from_torch(tensor: Any) -> np.ndarray:
     import torch
 
+    tensor = tensor.detach().to_dense().cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.float().numpy().astype(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    try:
+        return tensor.numpy()
+    except TypeError:  # a type that NumPy has not, which is refused by name where it is used
+        return np.empty(tensor.shape, np.void)

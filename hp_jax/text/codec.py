@@ -70,6 +70,16 @@ def save_codec(codec: Any, folder: Path) -> None:
     )
 
 
+def check_codec(codec: Codec, config: Any, folder: Path) -> None:
+    """ValueError if the vocabularies are not as large as the model's embeddings."""
+    found = codec.source_vocab, codec.target_vocab
+    expected = config.source_vocab, config.target_vocab
+    if found != expected:
+        raise ValueError(
+            f"{folder}: the vocabularies have {found} tokens, but the model's embeddings {expected}"
+        )
+
+
 def before_eos(ids: np.ndarray | Sequence[int], eos: int) -> list[int]:
     """The ids up to the first EOS."""
     return list(itertools.takewhile(lambda token: token != eos, np.asarray(ids).tolist()))

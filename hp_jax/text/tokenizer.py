@@ -24,6 +24,7 @@ from hp_jax.data.batching import Batch, in_rows, padded, places
 from hp_jax.data.labelled import Labelled
 from hp_jax.data.tables import read_text
 from hp_jax.storage.files import read_json, write_whole
+from hp_jax.typed import Natural, decode
 
 _CHUNK = 4096
 """Examples encoded at a time: an encoding holds much more than its ids."""
@@ -122,35 +123,174 @@ def encode(
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class _Added:
+    """A token as tokenizer_config.json describes it."""
+
+    content: str
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = True
+    special: bool = False
+
+
+_Token = _Added | str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What tokenizer_config.json, special_tokens_map.json and added_tokens.json say that ids depend
+    on; the rest of them acts in padding, decoding or generation."""
+
+    tokenizer_class: str | None = None
+    do_lower_case: bool | None = None
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool | None = None
+    add_prefix_space: bool | None = None
+    do_basic_tokenize: bool | None = None
+    never_split: tuple[str, ...] | None = None
+    truncation_side: str | None = None
+    unk_token: _Token = None
+    cls_token: _Token = None
+    sep_token: _Token = None
+    pad_token: _Token = None
+    mask_token: _Token = None
+    added_tokens_decoder: dict[str, _Added] | None = None
+
+    def special(self, kind: str) -> str:
+        """The content of a special token, such as `cls`; empty if nothing says it."""
+        token = getattr(self, f"{kind}_token")
+        return token.content if isinstance(token, _Added) else token or ""
+
+
+_KINDS = ("unk", "cls", "sep", "pad", "mask")
+_WORD_PIECE = ("BertTokenizer", "DistilBertTokenizer")
+_BYTE_LEVEL = ("RobertaTokenizer",)
+_SUPPORTED = {
+    "do_basic_tokenize": (True,),
+    "never_split": ((),),
+    "truncation_side": ("right",),
+}
+"""Of settings that change ids, the one value that is supported, as where there is none."""
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, with padding and truncation off.
 
     From tokenizer.json; else from BERT's vocab.txt (WordPiece); else from RoBERTa's vocab.json and
-    merges.txt (byte-level BPE). What tokenizer_config.json says of case, accents and special tokens
-    holds, as in Hugging Face.
+    merges.txt (byte-level BPE). What tokenizer_config.json, special_tokens_map.json and
+    added_tokens.json say of case, accents, prefix spaces, special and added tokens holds, as in
+    Hugging Face.
 
     FileNotFoundError if there is none of these; ValueError for a file that cannot be read or lacks
-    a special token.
+    a special token, for a setting that makes other ids than those of these tokenizers, and for an
+    added token that would not have the id that it should.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with a tokenizer")
-    settings = (
-        read_json(folder / "tokenizer_config.json")
-        if (folder / "tokenizer_config.json").is_file()
-        else {}
-    )
-    if (folder / "tokenizer.json").is_file():
-        return _unpadded(_from_json(folder / "tokenizer.json", settings))
-    if (folder / "vocab.txt").is_file():
-        return _word_piece(folder / "vocab.txt", settings)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return _byte_level(folder, settings)
-    found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-    raise FileNotFoundError(
-        f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but found "
-        f"{found}"
-    )
+    settings = _settings(folder)
+    name = (settings.tokenizer_class or "").removesuffix("Fast")
+    if (folder / "tokenizer.json").exists():
+        tokenizer = _unpadded(_from_json(folder / "tokenizer.json", settings, name))
+    elif (folder / "vocab.txt").exists():
+        _check_class(name, _WORD_PIECE, folder)
+        tokenizer = _word_piece(folder / "vocab.txt", settings)
+    elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
+        _check_class(name, _BYTE_LEVEL, folder)
+        tokenizer = _byte_level(folder, settings)
+    else:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise FileNotFoundError(
+            f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but "
+            f"found {found}"
+        )
+    _add(tokenizer, settings, folder)
+    return tokenizer
+
+
+def _settings(folder: Path) -> _Settings:
+    """What the files beside the vocabulary say, of which tokenizer_config.json comes first."""
+    path = folder / "tokenizer_config.json"
+    said = read_json(path) if path.exists() else {}
+    if "added_tokens_decoder" not in said:  # as in folders of before 2023
+        tokens, added = folder / "special_tokens_map.json", folder / "added_tokens.json"
+        if tokens.exists():
+            kinds = {f"{kind}_token" for kind in _KINDS}
+            said = {name: one for name, one in read_json(tokens).items() if name in kinds} | said
+        if added.exists():
+            special = {decode(_Settings, said, path).special(kind) for kind in _KINDS}
+            said["added_tokens_decoder"] = {
+                str(number): {
+                    "content": token,
+                    "special": token in special,
+                    "normalized": token not in special,
+                }
+                for token, number in read_json(added, dict[str, Natural]).items()
+            }
+    settings = decode(_Settings, said, path)
+    for name, values in _SUPPORTED.items():
+        value = getattr(settings, name)
+        if value is not None and value not in values:
+            raise ValueError(
+                f"{path}: {name} is {value!r}, which makes other token ids; supported is "
+                f"{values[0]!r}"
+            )
+    return settings
+
+
+def _check_class(name: str, known: Sequence[str], folder: Path) -> None:
+    if name and name not in known:
+        raise ValueError(
+            f"{folder}/tokenizer_config.json: tokenizer_class is {name!r}; without a "
+            f"tokenizer.json, supported are {' and '.join(known)}: save the tokenizer as a fast one"
+        )
+
+
+def _add(tokenizer: Tokenizer, settings: _Settings, folder: Path) -> None:
+    """Adds the tokens that the settings add, in the order of their ids."""
+    added = settings.added_tokens_decoder or {}
+    where = f"{folder}/tokenizer_config.json: added_tokens_decoder"
+    for number in added:
+        if not number.isdecimal():
+            raise ValueError(f"{where}: expected ids, but found {number!r}")
+    for place, token in sorted((int(number), token) for number, token in added.items()):
+        tokenizer.add_tokens(
+            [
+                AddedToken(
+                    token.content,
+                    single_word=token.single_word,
+                    lstrip=token.lstrip,
+                    rstrip=token.rstrip,
+                    normalized=token.normalized,
+                    special=token.special,
+                )
+            ]
+        )
+        found = tokenizer.token_to_id(token.content)
+        if found != place:
+            raise ValueError(
+                f"{where}: the token {token.content!r} should have the id {place}, but beside "
+                f"this vocabulary it has {found}"
+            )
+    for kind in _KINDS:
+        special = settings.special(kind)
+        if special and tokenizer.token_to_id(special) is None:
+            raise ValueError(
+                f"{folder}/tokenizer_config.json: {kind}_token is {special!r}, but the "
+                f"vocabulary of {tokenizer.get_vocab_size()} tokens has none"
+            )
+
+
+def check_tokens(tokenizer: Tokenizer, size: int, folder: Path) -> None:
+    """ValueError names a token whose id is outside an embedding of `size` rows."""
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda one: one[1])
+    if largest >= size:
+        raise ValueError(
+            f"{folder}: the tokenizer's token {token!r} has the id {largest}, but the model's "
+            f"embedding has {size} rows: resize the embedding, or take the token out"
+        )
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
@@ -165,34 +305,40 @@ def _unpadded(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _from_json(path: Path, settings: Mapping[str, Any]) -> Tokenizer:
+def _from_json(path: Path, settings: _Settings, name: str) -> Tokenizer:
+    """name: that of the class, without `Fast`; empty: nothing says it."""
     try:
         tokenizer = Tokenizer.from_str(read_text(path))
     except Exception as error:  # tokenizers raises a bare Exception
         raise ValueError(f"{path}: expected a tokenizer, but {error}") from error
-    if isinstance(tokenizer.normalizer, normalizers.BertNormalizer):
-        tokenizer.normalizer = _bert_normalizer(settings, tokenizer.normalizer)
+    normalizer, words = tokenizer.normalizer, tokenizer.pre_tokenizer
+    if name in ("", *_WORD_PIECE) and isinstance(normalizer, normalizers.BertNormalizer):
+        tokenizer.normalizer = _bert_normalizer(settings, normalizer)
+    if name in _BYTE_LEVEL and isinstance(words, pre_tokenizers.ByteLevel):
+        words.add_prefix_space = bool(settings.add_prefix_space)
+        tokenizer.pre_tokenizer = words
     return tokenizer
 
 
-def _bert_normalizer(settings: Mapping[str, Any], default: Any) -> Any:
+def _bert_normalizer(settings: _Settings, default: Any) -> Any:
+    chinese, lower = settings.tokenize_chinese_chars, settings.do_lower_case
+    accents = settings.strip_accents
     return normalizers.BertNormalizer(
         clean_text=default.clean_text,
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", default.handle_chinese_chars),
-        strip_accents=settings.get("strip_accents", default.strip_accents),
-        lowercase=settings.get("do_lower_case", default.lowercase),
+        handle_chinese_chars=default.handle_chinese_chars if chinese is None else chinese,
+        strip_accents=default.strip_accents if accents is None else accents,
+        lowercase=default.lowercase if lower is None else lower,
     )
 
 
 def _special(
-    settings: Mapping[str, Any], names: Mapping[str, str], vocab: Mapping[str, int], file: Path
+    settings: _Settings, names: Mapping[str, str], vocab: Mapping[str, int], file: Path
 ) -> dict[str, str]:
     """`{"cls": "[CLS]", ...}`: what the settings say, or the default; the mask token may be missing
     from the vocabulary."""
     chosen = {}
     for kind, default in names.items():
-        value = settings.get(f"{kind}_token") or default
-        token = value["content"] if isinstance(value, dict) else value
+        token = settings.special(kind) or default
         if token in vocab:
             chosen[kind] = token
         elif kind != "mask":
@@ -203,7 +349,7 @@ def _special(
     return chosen
 
 
-def _word_piece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
+def _word_piece(file: Path, settings: _Settings) -> Tokenizer:
     """BERT's and DistilBERT's tokenizer; lower case unless the settings say otherwise."""
     lines = read_text(file).removesuffix("\n").split("\n")
     vocab = {token.rstrip("\r"): i for i, token in enumerate(lines)}
@@ -225,12 +371,12 @@ def _word_piece(file: Path, settings: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _byte_level(folder: Path, settings: Mapping[str, Any]) -> Tokenizer:
+def _byte_level(folder: Path, settings: _Settings) -> Tokenizer:
     """RoBERTa's tokenizer: `<s> A </s>` and `<s> A </s></s> B </s>`."""
-    vocab = read_json(folder / "vocab.json")
+    vocab = read_json(folder / "vocab.json", dict[str, Natural])
     names = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
     special = _special(settings, names, vocab, folder / "vocab.json")
-    space = bool(settings.get("add_prefix_space", False))
+    space = bool(settings.add_prefix_space)
     merges = [line.split(" ") for line in read_text(folder / "merges.txt").split("\n")]
     pairs = [(line[0], line[1]) for line in merges if len(line) == 2 and line[0] != "#version:"]
     tokenizer = Tokenizer(

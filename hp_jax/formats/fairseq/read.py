@@ -82,15 +82,6 @@ def load_fairseq(folder: Path, options: Options = Options()) -> tuple[Seq2SeqCon
     codec = read_fairseq(
         folder, *languages, codes=_find(folder, CODES, "*codes*", "BPE codes").name
     )
-    found, expected = (
-        (codec.source_vocab, codec.target_vocab),
-        (config.source_vocab, config.target_vocab),
-    )
-    if found != expected:
-        raise ValueError(
-            f"{folder}: the dictionaries have {found} symbols, but the embeddings of {path.name} "
-            f"{expected}"
-        )
     return config, params, codec
 
 

@@ -4,23 +4,25 @@ configs and parameters."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import BertConfig
-from hp_jax.formats.reading import Options
-from hp_jax.formats.slots import Slot, assign, check_rest
+from hp_jax.architecture import Activation, BertConfig
+from hp_jax.formats.reading import Options, Supported, check_supported
+from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
-from hp_jax.models.layers import ACTIVATIONS
 from hp_jax.task import Params
 from hp_jax.text.tokenizer import load_tokenizer
+from hp_jax.typed import Amount, Count, Dropout, Layers, Natural, decode, located
 
 log = logging.getLogger("hp_jax")
 
@@ -49,6 +51,105 @@ def read(
     return config, params, load_tokenizer(folder)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Labels:
+    """What config.json says of the classes."""
+
+    id2label: dict[str, str] | None = None
+    num_labels: Count | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Bert:
+    """What config.json of BERT and RoBERTa says of the encoder."""
+
+    vocab_size: Count
+    max_position_embeddings: Count
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Layers
+    num_attention_heads: Count
+    type_vocab_size: Natural = 2
+    pad_token_id: Natural | None = None
+    hidden_act: Activation = "gelu"
+    layer_norm_eps: Amount = 1e-12
+    hidden_dropout_prob: Dropout = 0.1
+    attention_probs_dropout_prob: Dropout = 0.1
+    classifier_dropout: Dropout | None = None
+    pruned_heads: dict[str, tuple[Natural, ...]] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The same by our names."""
+        dropout = self.hidden_dropout_prob
+        return {
+            "vocab": self.vocab_size,
+            "positions": self.max_position_embeddings,
+            "types": self.type_vocab_size,
+            "layers": self.num_hidden_layers,
+            "heads": self.num_attention_heads,
+            "width": self.hidden_size,
+            "ffn": self.intermediate_size,
+            "activation": self.hidden_act,
+            "epsilon": self.layer_norm_eps,
+            "dropout": dropout,
+            "attention_dropout": self.attention_probs_dropout_prob,
+            "classifier_dropout": _first(self.classifier_dropout, dropout),
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DistilBert:
+    """The same of DistilBERT."""
+
+    vocab_size: Count
+    max_position_embeddings: Count
+    dim: Count
+    hidden_dim: Count
+    n_layers: Layers
+    n_heads: Count
+    pad_token_id: Natural | None = None
+    activation: Activation = "gelu"
+    dropout: Dropout = 0.1
+    attention_dropout: Dropout = 0.1
+    seq_classif_dropout: Dropout = 0.2
+    pruned_heads: dict[str, tuple[Natural, ...]] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The same by our names."""
+        return {
+            "vocab": self.vocab_size,
+            "positions": self.max_position_embeddings,
+            "types": 0,
+            "layers": self.n_layers,
+            "heads": self.n_heads,
+            "width": self.dim,
+            "ffn": self.hidden_dim,
+            "activation": self.activation,
+            "epsilon": 1e-12,
+            "dropout": self.dropout,
+            "attention_dropout": self.attention_dropout,
+            "classifier_dropout": self.seq_classif_dropout,
+        }
+
+
+SUPPORTED: Supported = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "problem_type": ("single_label_classification",),
+    "auto_map": (None,),
+    "quantization_config": (None,),
+}
+"""What else in config.json makes another function.  Nothing but this and the fields above is read
+by transformers' models of these families when they compute logits: other settings act in training
+or generation, or say how to compute the same."""
+HEADS = ("SequenceClassification", "Model")
+"""What a trained classifier is called in `architectures`, after the family's name and `For`."""
+BASES = (*HEADS, "MaskedLM", "PreTraining", "NextSentencePrediction", "QuestionAnswering")
+"""The same of what a new classifier can be put on."""
+
+
 def load_hf_bert(
     folder: Path, raw: Mapping[str, Any], options: Options
 ) -> tuple[BertConfig, Params]:
@@ -57,77 +158,114 @@ def load_hf_bert(
     If the file has no classifier, one for `options.labels` is initialised if that is wanted, and a
     warning says so. If it has one, its label names are those of config.json, or `labels` where that
     only says LABEL_0, LABEL_1, ... Heads that config.json calls `pruned_heads` are not in the file,
-    and the others keep their numbers. ValueError names a tensor that is missing, misshaped or
-    unknown; ignored tensors are named in the log.
+    and the others keep their numbers. ValueError names a setting that is not supported, a tensor
+    that is missing, misshaped, unknown or not of finite numbers; ignored tensors are named in the
+    log.
     """
-    labels = options.labels
-    tensors = {_plain_name(name): (name, tensor) for name, tensor in read_tensors(folder).items()}
     family = variant_of(raw, folder)
-    trained = _slot_names(family)["classifier"] + ".weight" in tensors
-    chosen = labels_of(raw, labels, folder) if trained else tuple(labels)
+    names = _slot_names(family)
+    tensors = _plainly_named(read_tensors(folder), folder)
+    trained = names["classifier"] + ".weight" in tensors
+    _check_architecture(raw, HEADS if trained else BASES, folder)
+    chosen = labels_of(raw, options.labels, folder) if trained else tuple(options.labels)
     if not trained and not options.fresh:
         raise ValueError(
-            f"{folder} has no trained classifier ({_slot_names(family)['classifier']}.weight): "
-            "fine-tune it first"
+            f"{folder} has no trained classifier ({names['classifier']}.weight): fine-tune it first"
         )
     if not chosen:
         raise ValueError(
             f"{folder} has no classifier, so the labels of a fresh one are needed, but none were "
             "given"
         )
-    config = read_config(raw, family, chosen, options.dtype, options.kernel, folder)
-    wanted, init = list(slots(config)), Classification(config).init
-    absent = [
-        slot
-        for slot in wanted
-        if slot.path[0] in ("pool", "classifier") and slot.name not in tensors
-    ]
-    key = jax.random.key(options.seed)
-    params = init(key) if absent else jax.eval_shape(init, key)
+    if trained and len(chosen) == 1:
+        raise ValueError(
+            f"{folder} has one output, which is a number and not a class: expected a classifier "
+            "of 2 labels or more"
+        )
+    config = read_config(raw, family, chosen, options, folder)
+    check_layers(tensors, rf"{names['layer']}\.(\d+)\.", config.layers, folder, "config.json")
+    init, key = Classification(config).init, jax.random.key(options.seed)
+    params = jax.eval_shape(init, key)
+    new = () if trained else ("pool", "classifier")
     assign(
         params,
-        [slot for slot in wanted if slot not in absent],
+        (slot for slot in slots(config) if slot.path[0] not in new or slot.name in tensors),
         tensors,
         folder,
         settings="config.json",
     )
-    if absent:
-        log.warning(
-            "%s has no %s: initialised afresh", folder, ", ".join(slot.name for slot in absent)
-        )
     check_rest(tensors, IGNORED, f"a {config.family} of {config.layers} layers", folder)
-    return config, params
+    return config, _with_new(params, functools.partial(init, key), folder)
 
 
-def _plain_name(name: str) -> str:
-    """A tensor's name without the model prefix, and with today's LayerNorm names."""
-    name = re.sub(r"^(bert|roberta|distilbert)\.", "", name)
-    return re.sub(
-        r"LayerNorm\.gamma$",
-        "LayerNorm.weight",
-        re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name),
+def _with_new(params: dict[str, Any], init: Callable[[], Params], folder: Path) -> Params:
+    """The parameters, of which those that nothing was read for are new."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    absent = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in leaves
+        if isinstance(leaf, jax.ShapeDtypeStruct)
+    ]
+    if not absent:
+        return params
+    log.warning("%s has no %s: initialised afresh", folder, ", ".join(absent))
+    return jax.tree.map(
+        lambda read, new: new if isinstance(read, jax.ShapeDtypeStruct) else read, params, init()
     )
 
 
+def _plainly_named(tensors: Mapping[str, np.ndarray], folder: Path) -> Tensors:
+    """The tensors by their names without prefixes, and with today's LayerNorm names."""
+    plain: Tensors = {}
+    for name, tensor in tensors.items():
+        short = _PREFIX.sub("", name)
+        short = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", short)
+        short = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", short)
+        if short in plain:
+            raise ValueError(f"{folder}: {plain[short][0]} and {name} are one tensor, {short}")
+        plain[short] = name, tensor
+    return plain
+
+
+_PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.)*((bert|roberta|distilbert)\.)?")
+"""What wrappers of data parallelism, compilation and trainers put before names, and the model's."""
+
+
+def _check_architecture(raw: Mapping[str, Any], heads: Sequence[str], folder: Path) -> None:
+    """ValueError if config.json names a model with another head than one of `heads`."""
+    where = f"{folder}/config.json"
+    for name in decode(tuple[str, ...], raw.get("architectures") or (), f"{where}: architectures"):
+        kind = re.sub(r"^[A-Za-z]*?(For(?=[A-Z])|(?=Model$))", "", name)
+        if kind not in heads:
+            raise ValueError(
+                f"{where} says that this is a {name}; expected is a sentence classifier, "
+                f"...For{' or ...'.join(heads)}"
+            )
+
+
 def variant_of(raw: Mapping[str, Any], folder: Path) -> str:
-    """`BertConfig.family` of config.json; ValueError for another architecture."""
+    """`BertConfig.family` of config.json; ValueError for another architecture or a setting that
+    makes another function."""
     kind = raw.get("model_type", "bert")
     if kind not in VARIANTS:
         raise ValueError(
             f"{folder}/config.json says model_type {kind!r}; supported are {', '.join(VARIANTS)}"
         )
-    if raw.get("position_embedding_type", "absolute") != "absolute":
-        raise ValueError(
-            f"{folder}/config.json says position_embedding_type "
-            f"{raw['position_embedding_type']!r}, not absolute"
-        )
+    check_supported(raw, SUPPORTED, f"{folder}/config.json")
     return VARIANTS[kind]
 
 
 def labels_of(raw: Mapping[str, Any], labels: Sequence[str], folder: Path) -> tuple[str, ...]:
     """The trained classifier's label names."""
-    names = raw.get("id2label") or {str(i): f"LABEL_{i}" for i in range(raw.get("num_labels", 2))}
-    return match_labels(tuple(str(names[i]) for i in sorted(names, key=int)), labels, folder)
+    where = f"{folder}/config.json"
+    said = decode(_Labels, raw, where)
+    names = said.id2label or {str(i): f"LABEL_{i}" for i in range(said.num_labels or 2)}
+    if {*names} != {*map(str, range(len(names)))}:
+        raise ValueError(
+            f"{where}: id2label: expected the numbers 0 to {len(names) - 1}, but found "
+            f"{', '.join(names)}"
+        )
+    return match_labels(tuple(names[str(i)] for i in range(len(names))), labels, folder)
 
 
 def with_labels(config: BertConfig, options: Options, folder: Path) -> BertConfig:
@@ -159,76 +297,45 @@ def read_config(
     raw: Mapping[str, Any],
     family: str,
     labels: tuple[str, ...],
-    dtype: str,
-    kernel: str,
+    options: Options,
     folder: Path,
 ) -> BertConfig:
     """The config of a classifier that config.json describes; ValueError names what is missing there
     or not supported."""
-    distil = family == "distilbert"
-
-    def get(bert_name: str, distil_name: str) -> Any:
-        name = distil_name if distil else bert_name
-        if name not in raw:
-            raise ValueError(f"{folder}/config.json has no {name}")
-        return raw[name]
-
-    activation = raw.get("activation" if distil else "hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"{folder}/config.json has the activation {activation!r}; supported are "
-            f"{', '.join(ACTIVATIONS)}"
+    where = f"{folder}/config.json"
+    kind: Any = _DistilBert if family == "distilbert" else _Bert
+    said = decode(kind, raw, where)
+    settings = said.settings()
+    with located(where):
+        config = BertConfig(
+            family=family,  # type: ignore[arg-type]
+            labels=labels,
+            pad=_first(said.pad_token_id, 1 if family == "roberta" else 0),
+            dtype=options.dtype,  # type: ignore[arg-type]
+            kernel=options.kernel,  # type: ignore[arg-type]
+            **settings,
         )
-    dropout = raw.get("dropout" if distil else "hidden_dropout_prob", 0.1)
-    layers, heads = get("num_hidden_layers", "n_layers"), get("num_attention_heads", "n_heads")
-    return BertConfig(
-        family=family,  # type: ignore[arg-type]
-        labels=labels,
-        vocab=get("vocab_size", "vocab_size"),
-        positions=get("max_position_embeddings", "max_position_embeddings"),
-        types=0 if distil else raw.get("type_vocab_size", 2),
-        layers=layers,
-        heads=heads,
-        kept=_kept(raw.get("pruned_heads") or {}, layers, heads, folder),
-        width=get("hidden_size", "dim"),
-        ffn=get("intermediate_size", "hidden_dim"),
-        pad=raw.get("pad_token_id", 1 if family == "roberta" else 0),
-        activation=activation,
-        epsilon=1e-12 if distil else raw.get("layer_norm_eps", 1e-12),
-        dropout=dropout,
-        attention_dropout=raw.get(
-            "attention_dropout" if distil else "attention_probs_dropout_prob", 0.1
-        ),
-        classifier_dropout=raw.get("seq_classif_dropout", 0.2)
-        if distil
-        else _first(raw.get("classifier_dropout"), dropout),
-        dtype=dtype,  # type: ignore[arg-type]
-        kernel=kernel,  # type: ignore[arg-type]
-    )
+    return dataclasses.replace(config, kept=_kept(said.pruned_heads or {}, config, where))
 
 
 def _kept(
-    pruned: dict[str, list[int]], layers: int, heads: int, folder: Path
+    pruned: Mapping[str, Sequence[int]], config: BertConfig, where: str
 ) -> tuple[tuple[int, ...], ...]:
     """The heads that are left in each layer; () if none is `pruned`."""
     for layer, gone in pruned.items():
-        if (
-            layer not in map(str, range(layers))
-            or not isinstance(gone, list)
-            or not set(gone) <= set(range(heads))
-        ):
+        if layer not in map(str, range(config.layers)) or max(gone, default=0) >= config.heads:
             raise ValueError(
-                f"{folder}/config.json has pruned_heads {gone} of layer {layer}, but {layers} "
-                f"layers of {heads} heads"
+                f"{where} has pruned_heads {list(gone)} of layer {layer}, but {config.layers} "
+                f"layers of {config.heads} heads"
             )
     kept = (
-        tuple(head for head in range(heads) if head not in pruned.get(str(layer), ()))
-        for layer in range(layers)
+        tuple(head for head in range(config.heads) if head not in pruned.get(str(layer), ()))
+        for layer in range(config.layers)
     )
     return tuple(kept) if any(pruned.values()) else ()
 
 
-def _first(value: float | None, default: float) -> float:
+def _first(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 

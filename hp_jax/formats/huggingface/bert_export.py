@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from hp_jax.architecture import BertConfig, Decoding, present_mask
 from hp_jax.formats.huggingface import bert
+from hp_jax.formats.reading import Options
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, write_tensors
 from hp_jax.removal import pad_heads, remove_heads
@@ -75,7 +76,7 @@ def _read(raw: dict[str, Any], config: BertConfig) -> BertConfig:
     """The config as it will be read again."""
     raw, folder = json.loads(json.dumps(raw)), Path()
     family, labels = bert.variant_of(raw, folder), bert.labels_of(raw, (), folder)
-    return bert.read_config(raw, family, labels, config.dtype, config.kernel, folder)
+    return bert.read_config(raw, family, labels, Options(config.dtype, config.kernel), folder)
 
 
 def _settings(config: BertConfig) -> dict[str, Any]:

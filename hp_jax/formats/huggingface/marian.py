@@ -43,16 +43,7 @@ def read(
     `load_hf_marian_model`.
     """
     config, params = load_hf_marian_model(folder, raw, options)
-    codec = read_marian(folder)
-    found, expected = (
-        (codec.source_vocab, codec.target_vocab),
-        (config.source_vocab, config.target_vocab),
-    )
-    if found != expected:
-        raise ValueError(
-            f"{folder}: the vocabularies have {found} pieces, but config.json says {expected}"
-        )
-    return config, params, codec
+    return config, params, read_marian(folder)
 
 
 def load_hf_marian_model(
