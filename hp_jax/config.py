@@ -263,8 +263,9 @@ class TranslationExperiment(Experiment):
     metric: Literal["bleu", "chrf", "token_accuracy", "loss", "perplexity"] = "bleu"
     """What masks are compared by: BLEU or chrF of translations, or, without decoding, the share of
     tokens predicted right after the right ones, the mean loss, or perplexity."""
-    tokenize: str = "13a"
-    """The name of sacreBLEU's tokenizer; `none` for text that is tokenized already."""
+    tokenize: str = ""
+    """The name of sacreBLEU's tokenizer; empty: the one that it chooses for the target language,
+    zh, ja-mecab, ko-mecab or 13a; `none` for text that is tokenized already."""
     decoding: Decoding = Decoding()
     """How translations are searched: beam search as in fairseq."""
     architecture: Seq2SeqConfig = Seq2SeqConfig()

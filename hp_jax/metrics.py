@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -220,7 +221,8 @@ class TextMetric:
 
     name: Literal["bleu", "chrf"] = "bleu"
     tokenize: str = "13a"
-    """sacrebleu's tokenizer for BLEU: 13a, intl, zh, char, none, ...; chrF has none."""
+    """sacrebleu's tokenizer for BLEU: 13a, intl, zh, char, none, ... (see `tokenizer_of`); chrF has
+    none."""
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
         """Each sentence's sufficient statistics `[N, S]`, int32: S is 10 for BLEU, 18 for chrF.
@@ -251,6 +253,17 @@ class TextMetric:
         return _metric(self.name, self.tokenize, ("",)).get_signature().format()
 
 
+_BEST = {"zh": "zh", "cmn": "zh", "zho": "zh"}
+_BEST |= {"ja": "ja-mecab", "jpn": "ja-mecab", "ko": "ko-mecab", "kor": "ko-mecab"}
+"""sacreBLEU's own choice for a target language; 13a for all others."""
+
+
+def tokenizer_of(name: str, language: str) -> str:
+    """sacreBLEU's tokenizer `name`, or if that is empty the one that it chooses for a target
+    `language`, such as `zh` or `zh-CN`."""
+    return name or _BEST.get(re.split("[-_]", language.lower())[0], "13a")
+
+
 @functools.lru_cache(maxsize=64)
 def _metric(name: str, tokenize: str, references: tuple[str, ...]) -> Any:
     """sacrebleu's metric with its counts of the references' n-grams."""
@@ -262,6 +275,11 @@ def _metric(name: str, tokenize: str, references: tuple[str, ...]) -> Any:
         raise ValueError(
             f"sacrebleu has no tokenizer {tokenize!r}; it has {', '.join(sorted(BLEU.TOKENIZERS))}"
         )
-    return BLEU(
-        tokenize=tokenize, references=[references], force=True
-    )  # no advice on each of many hypothesis sets
+    try:  # force: no advice on each of many hypothesis sets
+        return BLEU(tokenize=tokenize, references=[references], force=True)
+    except (Exception, SystemExit) as error:
+        raise RuntimeError(
+            f"sacrebleu's tokenizer {tokenize!r} needs a package or a file that is not here "
+            f"({' '.join(str(error).split())[:120]}): install it (pip install 'sacrebleu[ja,ko]'), "
+            "or choose another, such as --tokenize char"
+        ) from error

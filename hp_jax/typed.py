@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import re
-import sys
 import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -20,7 +19,7 @@ from msgspec import Meta, inspect
 
 Kind = TypeVar("Kind")
 
-_LARGEST, _HUGE = 2**31 - 1, sys.float_info.max
+_LARGEST, _HUGE = 2**31 - 1, 3.4028234663852886e38  # of int32 and float32
 Natural = Annotated[int, Meta(ge=0, le=_LARGEST)]
 """0, 1, 2, ... of what an array can be long."""
 Count = Annotated[int, Meta(ge=1, le=_LARGEST)]

@@ -1,5 +1,7 @@
 """BLEU and chrF from summed statistics are sacrebleu's own corpus scores, to the last digit."""
 
+import sys
+
 import numpy as np
 import pytest
 import sacrebleu
@@ -7,8 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF
 
-from hp_jax.metrics import TextMetric
+from hp_jax.metrics import TextMetric, tokenizer_of
 from hp_jax.stats import resamples
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "ko", "de", "en", "zh-CN", "ja_JP"])
+def test_the_tokenizer_is_the_one_that_sacrebleu_chooses(language):
+    wanted = BLEU._TOKENIZER_MAP.get(language[:2], "13a")
+    assert tokenizer_of("", language) == wanted
+    assert tokenizer_of("char", language) == "char"
+
+
+def test_chinese_is_not_one_word():
+    line = "我们明天去北京看朋友。"
+    other = "我们明天去上海看朋友。"
+    zh = TextMetric("bleu", tokenizer_of("", "zh"))
+    score = zh.score(zh.statistics([line], [other]).sum(0))
+    assert score == BLEU(trg_lang="zh").corpus_score([line], [[other]]).score > 50
+
+
+def test_a_tokenizer_that_is_not_here_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "MeCab", None)
+    with pytest.raises(RuntimeError, match=r"'ja-mecab' needs a package .* --tokenize") as caught:
+        TextMetric("bleu", "ja-mecab").signature()
+    assert "\n" not in str(caught.value)
+
 
 METRICS = {
     TextMetric(): lambda: BLEU(),

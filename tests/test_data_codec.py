@@ -291,7 +291,7 @@ def test_faults_are_named(tmp_path, models):
         load_codec(tmp_path)
     (tmp_path / "text.json").write_text('{"kind": "words", "files": {}}')
     with pytest.raises(
-        ValueError, match=r"text\.json: expected files and a kind of sentencepiece, .*'words'"
+        ValueError, match=r"text\.json: expected a kind of sentencepiece, .*'words'"
     ):
         load_codec(tmp_path)
     (tmp_path / "text.json").write_text(
@@ -303,9 +303,7 @@ def test_faults_are_named(tmp_path, models):
     (tmp_path / "text.json").write_text(
         '{"kind": "sentencepiece", "files": {"model": "vocab.spm"}, "case": 1}'
     )
-    with pytest.raises(
-        ValueError, match=r"expected the settings of the kind sentencepiece, .*'case'"
-    ):
+    with pytest.raises(ValueError, match=r"there is no setting 'case'; there are"):
         load_codec(tmp_path)
     (tmp_path / "vocab.spm").write_bytes(b"no model")
     with pytest.raises(
@@ -323,6 +321,23 @@ def test_faults_are_named(tmp_path, models):
         read_marian(tmp_path)
 
 
+def test_codes_of_fastbpe_are_recognised(fairseq_folder, tmp_path):
+    """Without a version, and with counts or without: the same ids as with subword-nmt's codes."""
+    wanted = read_fairseq(fairseq_folder, "de", "en")
+    for name in ("dict.de.txt", "dict.en.txt"):
+        (tmp_path / name).write_bytes((fairseq_folder / name).read_bytes())
+    version, *merges = (fairseq_folder / "bpecodes").read_text().splitlines()
+    assert version == "#version: 0.2"
+    for count in ("", " 17"):
+        (tmp_path / "bpecodes").write_text("".join(f"{line}{count}\n" for line in merges))
+        found = read_fairseq(tmp_path, "de", "en")
+        assert lists(found.encode_source(GERMAN)) == lists(wanted.encode_source(GERMAN))
+        assert found.codes == wanted.codes
+    old = b"e n\nen </w>\n"  # version 0.1, where the end of a word is a symbol
+    (tmp_path / "bpecodes").write_bytes(old)
+    assert read_fairseq(tmp_path, "de", "en").codes == old
+
+
 def test_faults_of_fairseqs_files_are_named(tmp_path, fairseq_folder):
     with pytest.raises(FileNotFoundError, match=r"there is no file .*bpecodes"):
         read_fairseq(tmp_path, "de", "en")
@@ -330,7 +345,8 @@ def test_faults_of_fairseqs_files_are_named(tmp_path, fairseq_folder):
     with pytest.raises(
         ValueError,
         match=(
-            r"codes:3: expected the codes of subword-nmt, two symbols a line, but found 'a b "
+            r"codes:3: expected the codes of subword-nmt or fastBPE, two symbols a line, but "
+            r"found 'a b "
             r"300'"
         ),
     ):

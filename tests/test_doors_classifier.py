@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from doors import WRONG, refusal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
@@ -17,7 +18,6 @@ from tiny import WORDS, write_hf_folder
 
 from hp_jax.formats.model import load_model
 
-WRONG = (None, True, "x", "", math.nan, math.inf, -1, 0, 0.5, 2**31, 10**7, 10**40, [], {}, [None])
 SIZES = (
     "vocab_size",
     "max_position_embeddings",
@@ -67,10 +67,7 @@ def refused(folder, raw=None, tensors=None):
             (folder / "config.json").write_text(json.dumps(raw))
         if tensors is not None:
             save_file(tensors, folder / "model.safetensors")
-        with pytest.raises(ValueError, match=str(folder)) as caught:
-            load_model(str(folder))
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+        return refusal(folder)
     finally:
         for name, content in before.items():
             (folder / name).write_bytes(content)
@@ -247,8 +244,6 @@ def test_what_would_make_other_ids_is_refused(good, changes, sentence):
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(changes))
     try:
-        with pytest.raises(ValueError, match=sentence) as caught:
-            load_model(str(folder))
-        assert "\n" not in str(caught.value)
+        assert re.search(sentence, refusal(folder))
     finally:
         path.unlink()

@@ -21,7 +21,7 @@ from hp_jax.experiment.corpus import Corpus, Encoded, LabelledCorpus, ParallelCo
 from hp_jax.formats.families import family_named, family_of, task_of
 from hp_jax.formats.model import Model, load_model
 from hp_jax.formats.reading import Options
-from hp_jax.metrics import Metric, metric_of
+from hp_jax.metrics import Metric, metric_of, tokenizer_of
 from hp_jax.sharding import wait_for_all
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local_folder
@@ -172,9 +172,9 @@ def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:
         model = load_model(name, options_of(config), family=family)
     else:
         model = _new_translator(config)
-    corpus = ParallelCorpus(
-        config.data, model.text, config.metric, config.tokenize, config.decoding
-    )
+    tokenize = tokenizer_of(config.tokenize, config.data.target)
+    corpus = ParallelCorpus(config.data, model.text, config.metric, tokenize, config.decoding)
+    corpus.about()  # a tokenizer that is not here is said before anything is computed
     return Setup(config, model, corpus)
 
 

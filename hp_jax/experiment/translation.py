@@ -24,8 +24,8 @@ Hypothesis = tuple[str, float]
 def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[Hypothesis]]:
     """The `decoding.beam` best translations of each line under a head mask, the best first.
 
-    `setup` is that of a TranslationExperiment.  An empty line has none; a line that is too long is
-    cut, with a warning.
+    `setup` is that of a TranslationExperiment.  A line without any token has none; one that is
+    too long is cut, with a warning.
     """
     if not setup.model.family.translates:
         raise ValueError(
@@ -42,11 +42,12 @@ def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[H
     pairs = corpus.encode(
         Parallel("text", "input", source, ("",) * len(full), "input", place_N + 1, place_N)
     )
+    said = np.array([len(tokens) > 1 for tokens in pairs.source])  # more than the end of a sentence
     run = jax.jit(functools.partial(task.translate, decoding=config.decoding))
     gates = heads.gates(heads.check_mask(mask_AH, task.present_AH), task.present_AH)
     for batch in setup.batches_of(pairs):
         token_BWT, score_BW = jax.device_get(run(setup.params, batch, gates))
-        for row in np.flatnonzero(batch["weight_B"]):
+        for row in np.flatnonzero((batch["weight_B"] > 0) & said[batch["index_B"]]):
             texts = [
                 _LINE_ENDS.sub(" ", corpus.codec.decode(token_T)) for token_T in token_BWT[row]
             ]

@@ -25,6 +25,7 @@ from hp_jax.formats.tensors import find_folder
 from hp_jax.storage import checkpoint, fingerprint
 from hp_jax.storage.files import is_ours, new_folder, read_json, sign
 from hp_jax.task import ModelTask, Params
+from hp_jax.typed import decode, located
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,11 @@ def load_model(name: str, options: Options = Options(), *, family: Family | None
         )
     if own in (checkpoint.FORMAT, safetensors.FORMAT):
         return _own(folder, raw, options, family)
+    if "format" in raw:
+        raise ValueError(
+            f"{file}: format is {own!r}; expected one of a model of hp_jax, {checkpoint.FORMAT!r} "
+            f"or {safetensors.FORMAT!r}"
+        )
     for found in FAMILIES:
         for reader in found.readers:
             if reader.knows(folder, raw):
@@ -103,25 +109,35 @@ def _own(folder: Path, raw: Mapping[str, Any], options: Options, family: Family 
     settings = raw.get("config")
     if not isinstance(settings, dict):
         raise ValueError(f"{folder}/config.json does not describe a model: it has no config")
-    found = family_named(raw["family"]) if "family" in raw else family_with(settings)
+    with located(f"{folder}/config.json: family"):
+        name = decode(str, raw.get("family", ""), "its name")
+        found = family_named(name) if name else family_with(settings)
     _check_family(found, family, folder)
     compute = {"dtype": options.dtype, "kernel": options.kernel}
-    saved = {name: _as_tuple(value) for name, value in settings.items() if name != "attention"}
-    try:  # `attention` is what version 0.1 called the kernel
-        config = found.config(**saved | compute)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{folder}/config.json does not describe a {found.name}: {error}"
-        ) from error
-    config = found.fit(config, options, folder)
+    saved = {name: value for name, value in settings.items() if name != "attention"}
+    where = f"{folder}/config.json: config"  # `attention` is what version 0.1 called the kernel
+    config = found.fit(decode(found.config, saved | compute, where, closed=True), options, folder)
+    flat = raw["format"] == safetensors.FORMAT
+    if not flat:
+        checkpoint.check_files(folder, raw)
+    _check_rows(config, (safetensors if flat else checkpoint).top_names(folder), folder)
     abstract = jax.eval_shape(found.task(config).init, jax.random.key(0))
-    if raw["format"] == safetensors.FORMAT:
+    if flat:
         params = safetensors.load_flat(folder, abstract)
     else:
-        params = checkpoint.load_params(folder, dict(raw), abstract)
+        params = checkpoint.load_params(folder, raw, abstract)
     text = found.load_text(folder)
     found.check_text(text, config, folder)
     return Model(config, params, text)
+
+
+def _check_rows(config: ModelConfig, saved: set[str], folder: Path) -> None:
+    """ValueError, before anything is built, if a layer of the config has no parameters."""
+    for row, module in config.modules.items():
+        if module.path[0] not in saved:
+            raise ValueError(
+                f"{folder} has no parameters of {module.path[0]} (row {row}), which config.json has"
+            )
 
 
 def _check_family(found: Family, expected: Family | None, folder: Path) -> None:
@@ -144,10 +160,6 @@ def _unknown(folder: Path, raw: Mapping[str, Any]) -> Exception:
         f"{folder} has no model: expected a config.json (hp_jax, Hugging Face), {files}; found "
         f"{found}"
     )
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def convert(name: str, folder: Path, *, force: bool = False) -> None:

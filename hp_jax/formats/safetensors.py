@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hp_jax.formats.slots import check_values
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.formats.writing import write_tensors
 from hp_jax.storage.files import write_json
@@ -51,6 +52,11 @@ def save_flat(
     write_json(folder / "config.json", {"format": FORMAT, "config": config, **about})
 
 
+def top_names(folder: Path) -> set[str]:
+    """The first parts of the names of all parameters in a folder."""
+    return {name.partition("/")[0] for name in read_tensors(folder)}
+
+
 def load_flat(folder: Path, abstract: Params) -> Params:
     """The parameters of such a folder; ValueError names one that is missing, unknown, or has
     another shape than `abstract`."""
@@ -63,4 +69,5 @@ def load_flat(folder: Path, abstract: Params) -> Params:
                 f"{folder}: parameter {name} has shape {shape}, but config.json implies "
                 f"{expected.get(name)}"
             )
+        check_values(name, found[name], folder)
     return nested({name: jnp.asarray(found[name], jnp.float32) for name in expected})

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from hp_jax.architecture import Seq2SeqConfig
-from hp_jax.formats.slots import Slot, Tensors, assign, check_rest, unite
+from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest, unite
 from hp_jax.models.translation import Translation
 from hp_jax.task import Params
 
@@ -72,6 +72,9 @@ def fill(
     else:
         unite(tensors, output, file)
     unite(tensors, target, file)
+    for stack, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        pattern = rf"{stack}\.layers\.(\d+)\."
+        check_layers(tensors, pattern, layers, file, f"{settings} of the {stack}")
     params = _shapes(config)
     assign(params, slots(config), tensors, file, settings=settings)
     model = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from orbax.checkpoint import v1 as ocp
 
 from hp_jax.sharding import wait_for_all
 from hp_jax.storage import fingerprint
-from hp_jax.storage.files import write_json
+from hp_jax.storage.files import inside, write_json
 from hp_jax.task import Params
+from hp_jax.typed import Natural, decode
 
 FORMAT = "hp_jax model 1"
 LEAST = 2**20
@@ -58,30 +60,59 @@ def is_model(folder: Path) -> bool:
     return path.is_file() and FORMAT.encode() in path.read_bytes()
 
 
-def load_params(folder: Path, described: dict[str, Any], abstract: Params) -> Params:
+@dataclasses.dataclass(frozen=True)
+class _Saved:
+    """What config.json says of how parameters are stored."""
+
+    params: str
+    files: dict[str, Natural]
+
+
+def check_files(folder: Path, described: Mapping[str, Any]) -> _Saved:
+    """ValueError if a file of a model folder is missing or has another size than `described`, its
+    config.json, says."""
+    saved = decode(_Saved, described, folder / "config.json")
+    for name, size in saved.files.items():
+        file = inside(folder, name)
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            raise ValueError(
+                f"{folder / name} is damaged: {size} bytes were written, {found or 'none'} are "
+                "there"
+            )
+    return saved
+
+
+def top_names(folder: Path) -> set[str]:
+    """The first parts of the names of all parameters in a model folder."""
+    tree = _metadata(folder)
+    return set(tree) if isinstance(tree, dict) else set()
+
+
+def _metadata(folder: Path) -> Any:
+    with _one_sentence(f"cannot read {folder / 'params'}"):
+        return ocp.metadata(folder.absolute() / "params").metadata
+
+
+def load_params(folder: Path, described: Mapping[str, Any], abstract: Params) -> Params:
     """The parameters of a model folder, with the shapes of `abstract`; `described` is its
     config.json.
 
     ValueError, before Orbax reads anything, if a file is missing or has another size or a parameter
     another shape than expected.
     """
-    for name, size in described["files"].items():
-        found = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if found != size:
-            raise ValueError(
-                f"{folder / name} is damaged: {size} bytes were written, {found or 'none'} are "
-                "there"
-            )
+    saved = check_files(folder, described)
     path = folder.absolute() / "params"
-    saved = _shapes(ocp.metadata(path).metadata)
+    there = _shapes(_metadata(folder))
     for name, shape in _shapes(abstract).items():
-        if saved.get(name) != shape:
+        if there.get(name) != shape:
             raise ValueError(
-                f"{folder}: parameter {name} has shape {saved.get(name)}, but config.json implies "
+                f"{folder}: parameter {name} has shape {there.get(name)}, but config.json implies "
                 f"{shape}"
             )
-    params = jax.tree.map(jnp.asarray, ocp.load(path, _on_host(abstract)))
-    if fingerprint.of_arrays(params) != described["params"]:
+    with _one_sentence(f"cannot read {path}"):
+        params = jax.tree.map(jnp.asarray, ocp.load(path, _on_host(abstract)))
+    if fingerprint.of_arrays(params) != saved.params:
         raise ValueError(
             f"{path} is damaged: its parameters are not those that were saved (their hashes differ)"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 
 from hp_jax.storage.files import read_bytes
 from hp_jax.text.codec import before_eos, save_codec
+
+log = logging.getLogger("hp_jax")
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 _JOIN = "@@"
@@ -156,8 +159,7 @@ def read_fairseq(
     FileNotFoundError for a file that is not there, ValueError for one that is broken.
     """
     folder = Path(folder).expanduser()
-    merges = read_bytes(folder / codes)
-    _check_codes(merges, folder / codes)
+    merges = _read_codes(folder / codes)
     return Fairseq(
         source,
         target,
@@ -174,16 +176,28 @@ def _read_dict(path: Path) -> bytes:
     return content
 
 
-def _check_codes(codes: bytes, path: Path) -> None:
-    """subword-nmt ends the process at what it cannot read."""
-    lines = codes.decode(errors="replace").rstrip("\n").split("\n")
-    for number, line in enumerate(lines, 1):
-        fields = line.strip("\r\n ").split(" ")
-        if len(fields) != 2:
+_VERSION = b"#version: 0.2\n"
+"""What subword-nmt's codes begin with if the end of a word is part of a symbol, as in `er</w>`."""
+
+
+def _read_codes(path: Path) -> bytes:
+    """The codes of a file of subword-nmt or of fastBPE, which writes no version and a third column
+    of counts, as subword-nmt has them (which ends the process at what it cannot read)."""
+    content = read_bytes(path)
+    lines = [line.strip("\r\n ") for line in content.decode(errors="replace").split("\n")]
+    fields = [line.split(" ") for line in lines[: -1 if lines[-1] == "" else None]]
+    counted = all(len(one) == 3 and one[2].isdecimal() for one in fields)
+    for number, one in enumerate(fields, 1):
+        if len(one) != 2 and not counted:
             raise ValueError(
-                f"{path}:{number}: expected the codes of subword-nmt, two symbols a line, but "
-                f"found {line!r}"
+                f"{path}:{number}: expected the codes of subword-nmt or fastBPE, two symbols a "
+                f"line, but found {lines[number - 1]!r}"
             )
+    ends = [symbol for one in fields for symbol in one[:2] if symbol.endswith("</w>")]
+    if fields[0][0] == "#version:" or "</w>" in ends or not (counted or ends):
+        return content
+    log.info("%s has the codes of fastBPE", path)
+    return _VERSION + "".join(f"{one[0]} {one[1]}\n" for one in fields).encode()
 
 
 def _symbols(content: bytes, file: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -12,9 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hp_jax.storage.files import read_bytes, read_json
+from hp_jax.storage.files import parse_json, read_bytes, read_json
 from hp_jax.text.codec import before_eos, save_codec
 from hp_jax.text.sentencepiece import _processor, _read_model
+from hp_jax.typed import Natural, decode, located
 
 _EOS, _UNK, _PAD = "</s>", "<unk>", "<pad>"
 
@@ -56,17 +56,22 @@ class Marian:
     """Decoded text loses spaces before punctuation and English clitics (Hugging Face's
     clean_up_tokenization_spaces)."""
 
+    def __post_init__(self) -> None:
+        _ = self._source_ids, self._target_ids  # ValueError if they are no vocabularies
+
     @cached_property
     def _models(self) -> tuple[Any, Any]:
         return _processor(self.source_model), _processor(self.target_model)
 
     @cached_property
     def _source_ids(self) -> dict[str, int]:
-        return json.loads(self.source_pieces)
+        return _pieces(self.source_pieces, (_EOS, _UNK, _PAD), "vocab.json")
 
     @cached_property
     def _target_ids(self) -> dict[str, int]:
-        return json.loads(self.target_pieces)
+        same = self.target_pieces == self.source_pieces
+        name = "vocab.json" if same else "target_vocab.json"
+        return _pieces(self.target_pieces, (_EOS, _UNK), name)
 
     @cached_property
     def _target_of_id(self) -> dict[int, str]:
@@ -137,6 +142,14 @@ class Marian:
         save_codec(self, folder)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What tokenizer_config.json says that ids and decoded text depend on."""
+
+    separate_vocabs: bool | None = None
+    clean_up_tokenization_spaces: bool | None = None
+
+
 def read_marian(folder: str | Path) -> Marian:
     """The codec of a Hugging Face folder with source.spm, target.spm, vocab.json and possibly
     target_vocab.json.
@@ -145,33 +158,33 @@ def read_marian(folder: str | Path) -> Marian:
     vocabulary without special tokens.
     """
     folder = Path(folder).expanduser()
-    settings = (
-        read_json(folder / "tokenizer_config.json")
-        if (folder / "tokenizer_config.json").is_file()
-        else {}
-    )
-    source = _read_pieces(folder / "vocab.json", (_EOS, _UNK, _PAD))
-    target = (
-        _read_pieces(folder / "target_vocab.json", (_EOS, _UNK))
-        if settings.get("separate_vocabs")
-        else source
-    )
-    clean_up = bool(settings.get("clean_up_tokenization_spaces", False))
-    return Marian(
-        _read_model(folder / "source.spm"),
-        _read_model(folder / "target.spm"),
-        source,
-        target,
-        clean_up,
-    )
+    path = folder / "tokenizer_config.json"
+    said = read_json(path, _Settings) if path.exists() else _Settings()
+    source = read_bytes(folder / "vocab.json")
+    target = read_bytes(folder / "target_vocab.json") if said.separate_vocabs else source
+    with located(folder):
+        return Marian(
+            _read_model(folder / "source.spm"),
+            _read_model(folder / "target.spm"),
+            source,
+            target,
+            bool(said.clean_up_tokenization_spaces),
+        )
 
 
-def _read_pieces(path: Path, needed: Iterable[str]) -> bytes:
-    pieces = read_json(path)
+def _pieces(content: bytes, needed: Iterable[str], name: str) -> dict[str, int]:
+    """A vocabulary of JSON; ValueError if it lacks pieces or its ids are not 0, 1, 2, ..."""
+    pieces = decode(dict[str, Natural], parse_json(content, name), name)
     missing = [piece for piece in needed if piece not in pieces]
     if missing:
         raise ValueError(
-            f"{path}: expected the pieces {', '.join(missing)}, but the vocabulary of "
+            f"{name}: expected the pieces {', '.join(missing)}, but the vocabulary of "
             f"{len(pieces)} has none"
         )
-    return read_bytes(path)
+    if {*pieces.values()} != {*range(len(pieces))}:
+        raise ValueError(
+            f"{name}: expected the ids 0 to {len(pieces) - 1}, once each, of {len(pieces)} pieces, "
+            f"but they run from {min(pieces.values())} to {max(pieces.values())} with "
+            f"{len({*pieces.values()})} different ones"
+        )
+    return pieces

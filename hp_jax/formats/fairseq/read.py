@@ -4,10 +4,11 @@ parameters and codec."""
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from hp_jax.storage.files import check_file
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.fairseq import read_fairseq
+from hp_jax.typed import Count, Dropout, Layers, decode, located
 
 MODELS = ("model.pt", "checkpoint_best.pt", "checkpoint_last.pt")
 CODES = ("bpecodes", "bpe.codes", "code")
@@ -68,6 +70,38 @@ _ALIKE = (
 """Settings that are two in fairseq and one here; the second may be absent."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Languages:
+    """What the settings say of the text."""
+
+    source_lang: str
+    target_lang: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settings:
+    """What the settings say of the model; None as if they did not say it."""
+
+    encoder_layers: Layers
+    decoder_layers: Layers
+    encoder_attention_heads: Count
+    decoder_attention_heads: Count
+    encoder_embed_dim: Count
+    encoder_ffn_embed_dim: Count
+    decoder_ffn_embed_dim: Count
+    encoder_normalize_before: bool
+    encoder_learned_pos: bool
+    max_source_positions: Count | None = None
+    activation_fn: Literal["relu", "gelu", "gelu_accurate", "gelu_fast", "tanh", "swish"] | None = (
+        None
+    )
+    no_scale_embedding: bool | None = None
+    share_all_embeddings: bool | None = None
+    share_decoder_input_output_embed: bool | None = None
+    dropout: Dropout = 0.1
+    attention_dropout: Dropout = 0.0
+
+
 def load_fairseq(folder: Path, options: Options = Options()) -> tuple[Seq2SeqConfig, Params, Codec]:
     """An unpacked archive: one of MODELS or a single other .pt file, one of CODES,
     dict.<source>.txt and dict.<target>.txt.
@@ -78,10 +112,9 @@ def load_fairseq(folder: Path, options: Options = Options()) -> tuple[Seq2SeqCon
     path = _find(folder, MODELS, "*.pt", "model")
     settings, tensors = _read(path)
     config, params = _convert(settings, tensors, path, options)
-    languages = [_get(settings, name, path) for name in ("source_lang", "target_lang")]
-    codec = read_fairseq(
-        folder, *languages, codes=_find(folder, CODES, "*codes*", "BPE codes").name
-    )
+    said = decode(_Languages, settings, f"{path}: its settings")
+    codes = _find(folder, CODES, "*codes*", "BPE codes").name
+    codec = read_fairseq(folder, said.source_lang, said.target_lang, codes=codes)
     return config, params, codec
 
 
@@ -128,10 +161,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             "model"
         )
     if content.get("args") is not None:
-        settings = _plain(content["args"])
+        settings = _plain(content["args"], path)
     else:
-        cfg = _plain(content.get("cfg"))
-        settings = _plain(cfg.get("task")) | _plain(cfg.get("model"))
+        cfg = _plain(content.get("cfg"), path)
+        settings = _plain(cfg.get("task"), path) | _plain(cfg.get("model"), path)
     if not settings:
         raise ValueError(
             f"{path}: expected a fairseq checkpoint with args (or cfg) and model, but it has "
@@ -140,14 +173,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return settings, to_numpy(content["model"])
 
 
-def _plain(settings: Any) -> dict[str, Any]:
-    return dict(vars(settings) if isinstance(settings, argparse.Namespace) else settings or {})
-
-
-def _get(settings: Mapping[str, Any], name: str, path: Path) -> Any:
-    if settings.get(name) is None:
-        raise ValueError(f"{path}: the model's settings have no {name}")
-    return settings[name]
+def _plain(settings: Any, path: Path) -> dict[str, Any]:
+    found = vars(settings) if isinstance(settings, argparse.Namespace) else settings or {}
+    return decode(dict[str, Any], found, f"{path}: its settings")
 
 
 def _convert(
@@ -210,9 +238,7 @@ def read_config(
     """The config that `settings` and the embeddings' sizes describe; ValueError names what is
     missing or not supported."""
     _check_supported(settings, path)
-
-    def get(name: str) -> Any:
-        return _get(settings, name, path)
+    said = decode(_Settings, settings, f"{path}: its settings")
 
     def symbols(side: str) -> int:
         name = f"{side}.embed_tokens.weight"
@@ -220,37 +246,33 @@ def read_config(
             raise ValueError(f"{path} has no tensor {name}")
         return len(known[name][1])
 
-    activation = settings.get("activation_fn") or "relu"
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"{path}: the activation is {activation!r}; supported are {', '.join(ACTIVATIONS)}"
+    learned, share = bool(said.encoder_learned_pos), bool(said.share_all_embeddings)
+    with located(f"{path}: its settings"):
+        return Seq2SeqConfig(
+            source_vocab=symbols("encoder"),
+            target_vocab=symbols("decoder"),
+            eos=2,
+            pad=1,
+            start=2,
+            never=(1,),
+            encoder_layers=said.encoder_layers,
+            decoder_layers=said.decoder_layers,
+            encoder_heads=said.encoder_attention_heads,
+            decoder_heads=said.decoder_attention_heads,
+            cross_heads=said.decoder_attention_heads,
+            width=said.encoder_embed_dim,
+            encoder_ffn=said.encoder_ffn_embed_dim,
+            decoder_ffn=said.decoder_ffn_embed_dim,
+            norm="pre" if said.encoder_normalize_before else "post",
+            activation=ACTIVATIONS[said.activation_fn or "relu"],
+            positions="learned" if learned else "sinusoid_half",
+            first_position=2,
+            max_positions=(said.max_source_positions or 1024) + 2 if learned else 1024,
+            scale_embeddings=not said.no_scale_embedding,
+            share_source=share,
+            share_output=share or bool(said.share_decoder_input_output_embed),
+            dropout=said.dropout,
+            attention_dropout=said.attention_dropout,
+            dtype=dtype,  # type: ignore[arg-type]
+            kernel=kernel,  # type: ignore[arg-type]
         )
-    learned, share = bool(get("encoder_learned_pos")), bool(settings.get("share_all_embeddings"))
-    return Seq2SeqConfig(
-        source_vocab=symbols("encoder"),
-        target_vocab=symbols("decoder"),
-        eos=2,
-        pad=1,
-        start=2,
-        never=(1,),
-        encoder_layers=get("encoder_layers"),
-        decoder_layers=get("decoder_layers"),
-        encoder_heads=get("encoder_attention_heads"),
-        decoder_heads=get("decoder_attention_heads"),
-        cross_heads=get("decoder_attention_heads"),
-        width=get("encoder_embed_dim"),
-        encoder_ffn=get("encoder_ffn_embed_dim"),
-        decoder_ffn=get("decoder_ffn_embed_dim"),
-        norm="pre" if get("encoder_normalize_before") else "post",
-        activation=ACTIVATIONS[activation],
-        positions="learned" if learned else "sinusoid_half",
-        first_position=2,
-        max_positions=get("max_source_positions") + 2 if learned else 1024,
-        scale_embeddings=not settings.get("no_scale_embedding"),
-        share_source=share,
-        share_output=share or bool(settings.get("share_decoder_input_output_embed")),
-        dropout=settings.get("dropout", 0.1),
-        attention_dropout=settings.get("attention_dropout", 0.0),
-        dtype=dtype,  # type: ignore[arg-type]
-        kernel=kernel,  # type: ignore[arg-type]
-    )

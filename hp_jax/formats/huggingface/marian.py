@@ -3,6 +3,7 @@ config, parameters and codec."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,57 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import Seq2SeqConfig
-from hp_jax.formats.reading import Options
+from hp_jax.architecture import Activation, Seq2SeqConfig
+from hp_jax.formats.reading import Options, Supported, check_supported
 from hp_jax.formats.seq2seq_names import fill
 from hp_jax.formats.slots import Tensors
 from hp_jax.formats.tensors import read_tensors
-from hp_jax.models.layers import ACTIVATIONS
 from hp_jax.models.seq2seq import sinusoids
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.marian import read_marian
+from hp_jax.typed import Count, Dropout, Layers, Natural, decode, located
 
 POSITIONS = r"(encoder|decoder)\.embed_positions\.weight"
 """Old files hold the sinusoids too."""
 
-_FIXED = {
-    "model_type": "marian",
-    "add_final_layer_norm": False,
-    "normalize_before": False,
-    "normalize_embedding": False,
-    "static_position_embeddings": True,
+SUPPORTED: Supported = {
+    "model_type": ("marian",),
+    "add_final_layer_norm": (False,),
+    "normalize_before": (False,),
+    "normalize_embedding": (False,),
+    "static_position_embeddings": (True,),
+    "is_encoder_decoder": (True,),
+    "is_decoder": (False,),
+    "auto_map": (None,),
+    "quantization_config": (None,),
 }
-"""Settings for which only one value is supported; where they are absent they have it."""
+"""What else in config.json makes another model.  Nothing but this and the fields below is read by
+transformers' Marian when it computes logits."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Marian:
+    """What config.json says of the model."""
+
+    vocab_size: Count
+    decoder_vocab_size: Count | None = None
+    eos_token_id: Natural
+    pad_token_id: Natural
+    decoder_start_token_id: Natural
+    encoder_layers: Layers
+    decoder_layers: Layers
+    encoder_attention_heads: Count
+    decoder_attention_heads: Count
+    d_model: Count
+    encoder_ffn_dim: Count
+    decoder_ffn_dim: Count
+    activation_function: Activation
+    scale_embedding: bool
+    share_encoder_decoder_embeddings: bool = True
+    tie_word_embeddings: bool = True
+    dropout: Dropout = 0.1
+    attention_dropout: Dropout = 0.0
 
 
 def read(
@@ -68,47 +98,35 @@ def read_config(raw: Mapping[str, Any], folder: Path, dtype: str, kernel: str) -
     """The config that config.json describes; ValueError names what is missing there or not
     supported."""
 
-    def get(name: str) -> Any:
-        if raw.get(name) is None:
-            raise ValueError(f"{folder}/config.json has no {name}")
-        return raw[name]
-
-    for name, value in _FIXED.items():
-        if raw.get(name, value) != value:
-            raise ValueError(
-                f"{folder}/config.json: {name} is {raw[name]!r}; supported is {value!r}"
-            )
-    activation = get("activation_function")
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"{folder}/config.json has the activation {activation!r}; supported are "
-            f"{', '.join(ACTIVATIONS)}"
+    where = f"{folder}/config.json"
+    check_supported(raw, SUPPORTED, where)
+    said = decode(_Marian, raw, where)
+    with located(where):
+        return Seq2SeqConfig(
+            source_vocab=said.vocab_size,
+            target_vocab=said.decoder_vocab_size or said.vocab_size,
+            eos=said.eos_token_id,
+            pad=said.pad_token_id,
+            start=said.decoder_start_token_id,
+            never=(said.pad_token_id,),
+            encoder_layers=said.encoder_layers,
+            decoder_layers=said.decoder_layers,
+            encoder_heads=said.encoder_attention_heads,
+            decoder_heads=said.decoder_attention_heads,
+            cross_heads=said.decoder_attention_heads,
+            width=said.d_model,
+            encoder_ffn=said.encoder_ffn_dim,
+            decoder_ffn=said.decoder_ffn_dim,
+            activation=said.activation_function,
+            scale_embeddings=said.scale_embedding,
+            share_source=said.share_encoder_decoder_embeddings,
+            share_output=said.tie_word_embeddings,
+            output_bias=True,
+            dropout=said.dropout,
+            attention_dropout=said.attention_dropout,
+            dtype=dtype,  # type: ignore[arg-type]
+            kernel=kernel,  # type: ignore[arg-type]
         )
-    return Seq2SeqConfig(
-        source_vocab=get("vocab_size"),
-        target_vocab=raw.get("decoder_vocab_size") or get("vocab_size"),
-        eos=get("eos_token_id"),
-        pad=get("pad_token_id"),
-        start=get("decoder_start_token_id"),
-        never=(get("pad_token_id"),),
-        encoder_layers=get("encoder_layers"),
-        decoder_layers=get("decoder_layers"),
-        encoder_heads=get("encoder_attention_heads"),
-        decoder_heads=get("decoder_attention_heads"),
-        cross_heads=get("decoder_attention_heads"),
-        width=get("d_model"),
-        encoder_ffn=get("encoder_ffn_dim"),
-        decoder_ffn=get("decoder_ffn_dim"),
-        activation=activation,
-        scale_embeddings=get("scale_embedding"),
-        share_source=raw.get("share_encoder_decoder_embeddings", True),
-        share_output=raw.get("tie_word_embeddings", True),
-        output_bias=True,
-        dropout=raw.get("dropout", 0.1),
-        attention_dropout=raw.get("attention_dropout", 0.0),
-        dtype=dtype,  # type: ignore[arg-type]
-        kernel=kernel,  # type: ignore[arg-type]
-    )
 
 
 def _check_positions(tensors: Tensors, config: Seq2SeqConfig, folder: Path) -> None:

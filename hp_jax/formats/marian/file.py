@@ -24,8 +24,8 @@ _SKIPPED = "_QuantMultA"
 
 
 def read_marian(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The tensors of a .npz or .bin model by Marian's names, float32, and the settings that it was
-    trained with.
+    """The tensors of a .npz or .bin model by Marian's names, and the settings that it was trained
+    with.
 
     The int8 weights of a .bin file become float32.  ValueError, in one sentence, for a file that is
     not whole or is something else.
@@ -36,7 +36,7 @@ def read_marian(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             f"{path} is not a model of Marian: expected {SETTINGS} among its {len(arrays)} arrays"
         )
     settings = _settings(arrays.pop(SETTINGS), path)
-    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}, settings
+    return arrays, settings
 
 
 def _settings(text: np.ndarray, path: Path) -> dict[str, Any]:
@@ -51,6 +51,10 @@ def _settings(text: np.ndarray, path: Path) -> dict[str, Any]:
     return settings
 
 
+_OTHERS = (MemoryError, OverflowError, NotImplementedError, RuntimeError, TypeError, SyntaxError)
+"""What zipfile and NumPy raise for headers that lie."""
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     content = read_bytes(path)
     if not content.startswith(b"PK"):
@@ -60,7 +64,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, *_OTHERS) as error:
         raise ValueError(
             f"{path} is not a whole .npz file of plain arrays ({len(content):,} bytes): {error}"
         ) from error
@@ -133,5 +137,7 @@ def _array(file: _Bytes, name: str, kind: int, shape: tuple[int, ...], data: byt
     if kind == _CHARS:
         return values
     (multiplier,) = struct.unpack_from("<f", data, count)
+    if not 0 < abs(multiplier) < math.inf:
+        raise file.error(f"{name} has the multiplier {multiplier}")
     values = values.reshape(shape) if "Wemb" in name else values.reshape(shape[::-1]).T
     return values / np.float32(multiplier)

@@ -7,25 +7,26 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import msgspec
 
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.formats.marian.file import SETTINGS, read_marian
-from hp_jax.formats.reading import Options
-from hp_jax.formats.slots import Slot, assign, check_rest, named
+from hp_jax.formats.reading import Options, Supported, check_supported
+from hp_jax.formats.slots import Slot, assign, check_layers, check_rest, named
 from hp_jax.models.translation import Translation
 from hp_jax.storage.files import read_bytes
 from hp_jax.task import Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.sentencepiece import read_sentencepiece
+from hp_jax.typed import Count, Layers, Natural, decode, located
 
 log = logging.getLogger("hp_jax")
 
-SUPPORTED: dict[str, tuple[Any, ...]] = {
+SUPPORTED: Supported = {
     "type": ("transformer",),
-    "transformer-ffn-activation": ("swish", "relu"),
     "transformer-ffn-depth": (2,),
     "transformer-decoder-ffn-depth": (0, 2),
     "transformer-decoder-autoreg": ("self-attention", "rnn"),
@@ -45,7 +46,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 """The settings' supported values; the first is Marian's own where the file has none."""
 
-SUPPORTED_RNN: dict[str, tuple[Any, ...]] = {
+SUPPORTED_RNN: Supported = {
     "dec-cell": ("ssru",),
     "layer-normalization": (False,),
     "transformer-rnn-projection": (False,),
@@ -84,6 +85,8 @@ def load_marian(folder: Path, options: Options = Options()) -> tuple[Seq2SeqConf
     file, codec = _model_file(folder), _codec(folder)
     tensors, settings = read_marian(file)
     config = read_config(settings, codec, options.dtype, options.kernel, file)
+    for stack, layers in (("encoder", config.encoder_layers), ("decoder", config.decoder_layers)):
+        check_layers(tensors, rf"{stack}_l(\d+)_", layers, file, f"{SETTINGS} of the {stack}")
     params = _shapes(config)
     if "decoder_ff_logit_out_Wt" in tensors:  # transposed in all but old versions
         tensors["decoder_ff_logit_out_W"] = tensors.pop("decoder_ff_logit_out_Wt").T
@@ -127,14 +130,26 @@ def _codec(folder: Path) -> Codec:
     return read_sentencepiece(found[0])
 
 
-def _check(settings: dict[str, Any], supported: dict[str, tuple[Any, ...]], file: Path) -> None:
-    for name, values in supported.items():
-        value = settings.get(name, values[0])
-        if value not in values:
-            raise ValueError(
-                f"{file} was trained with {name} {value!r}; supported is "
-                f"{' or '.join(map(repr, values))}"
-            )
+class _Settings(msgspec.Struct, rename="kebab", frozen=True, kw_only=True):
+    """What the settings say of sizes and of what has several supported values."""
+
+    dim_vocabs: tuple[Count, Count]
+    dim_emb: Count
+    enc_depth: Layers
+    dec_depth: Layers
+    transformer_heads: Count
+    transformer_dim_ffn: Count
+    transformer_decoder_dim_ffn: Natural = 0
+    transformer_ffn_activation: Literal["swish", "relu"]
+    transformer_decoder_autoreg: str = "self-attention"
+    transformer_preprocess: str = ""
+    transformer_postprocess: str = "dan"
+    transformer_postprocess_top: str = ""
+    tied_embeddings: bool = False
+    tied_embeddings_all: bool = False
+    tied_embeddings_src: bool = False
+    output_omit_bias: bool = False
+    version: str = "an unknown version"
 
 
 def read_config(
@@ -142,73 +157,69 @@ def read_config(
 ) -> Seq2SeqConfig:
     """The config that `settings` describe; ValueError names the one that is missing or not
     supported."""
-    _check(settings, SUPPORTED, file)
-    if settings.get("transformer-decoder-autoreg") == "rnn":
-        _check(settings, SUPPORTED_RNN, file)
-
-    def get(name: str) -> Any:
-        if name not in settings:
-            raise ValueError(f"{file}: expected {name} in {SETTINGS}, but there is none")
-        return settings[name]
-
-    def is_set(*names: str) -> bool:
-        return any(settings.get(name, False) for name in names)
-
-    if get("dim-vocabs") != [codec.source_vocab, codec.target_vocab]:
+    where = f"{file}: {SETTINGS}"
+    said = decode(_Settings, settings, where)
+    check_supported(settings, SUPPORTED, where)
+    recurrent = said.transformer_decoder_autoreg == "rnn"
+    if recurrent:
+        check_supported(settings, SUPPORTED_RNN, where)
+    if said.dim_vocabs != (codec.source_vocab, codec.target_vocab):
         raise ValueError(
-            f"{file} has vocabularies of {get('dim-vocabs')}, but the *.spm beside it is of "
+            f"{file} has vocabularies of {list(said.dim_vocabs)}, but the *.spm beside it is of "
             f"{codec.source_vocab}"
         )
-    heads = get("transformer-heads")
-    return Seq2SeqConfig(
-        source_vocab=codec.source_vocab,
-        target_vocab=codec.target_vocab,
-        eos=codec.eos,
-        pad=codec.pad,
-        start=-1,
-        never=(codec.unk,),
-        encoder_layers=get("enc-depth"),
-        decoder_layers=get("dec-depth"),
-        encoder_heads=heads,
-        decoder_heads=heads,
-        cross_heads=heads,
-        width=get("dim-emb"),
-        encoder_ffn=get("transformer-dim-ffn"),
-        decoder_ffn=settings.get("transformer-decoder-dim-ffn") or get("transformer-dim-ffn"),
-        norm=_norm(settings, file),  # type: ignore[arg-type]
-        activation=get("transformer-ffn-activation"),
-        decoder="ssru" if settings.get("transformer-decoder-autoreg") == "rnn" else "attention",
-        positions="sinusoid_half",
-        first_position=0,
-        scale_embeddings=True,
-        share_source=is_set("tied-embeddings-src", "tied-embeddings-all"),
-        share_output=is_set("tied-embeddings", "tied-embeddings-all"),
-        output_bias=not is_set("output-omit-bias"),
-        epsilon=1e-9,
-        dtype=dtype,  # type: ignore[arg-type]
-        kernel=kernel,  # type: ignore[arg-type]
-    )
+    heads, every = said.transformer_heads, said.tied_embeddings_all
+    with located(where):
+        return Seq2SeqConfig(
+            source_vocab=codec.source_vocab,
+            target_vocab=codec.target_vocab,
+            eos=codec.eos,
+            pad=codec.pad,
+            start=-1,
+            never=(codec.unk,),
+            encoder_layers=said.enc_depth,
+            decoder_layers=said.dec_depth,
+            encoder_heads=heads,
+            decoder_heads=heads,
+            cross_heads=heads,
+            width=said.dim_emb,
+            encoder_ffn=said.transformer_dim_ffn,
+            decoder_ffn=said.transformer_decoder_dim_ffn or said.transformer_dim_ffn,
+            norm=_norm(said, file),  # type: ignore[arg-type]
+            activation=said.transformer_ffn_activation,
+            decoder="ssru" if recurrent else "attention",
+            positions="sinusoid_half",
+            first_position=0,
+            scale_embeddings=True,
+            share_source=said.tied_embeddings_src or every,
+            share_output=said.tied_embeddings or every,
+            output_bias=not said.output_omit_bias,
+            epsilon=1e-9,
+            dtype=dtype,  # type: ignore[arg-type]
+            kernel=kernel,  # type: ignore[arg-type]
+        )
 
 
-def _norm(settings: dict[str, Any], file: Path) -> str:
-    names = ("transformer-preprocess", "transformer-postprocess", "transformer-postprocess-top")
-    found = tuple(
-        settings.get(name, default) for name, default in zip(names, ("", "dan", ""), strict=True)
+def _norm(said: _Settings, file: Path) -> str:
+    found = (
+        said.transformer_preprocess,
+        said.transformer_postprocess,
+        said.transformer_postprocess_top,
     )
     if found not in NORMS:
         supported = " or ".join(map(repr, NORMS))
         raise ValueError(
-            f"{file} was trained with {', '.join(names)} {found!r}; supported is {supported}"
+            f"transformer-preprocess, -postprocess and -postprocess-top are {found!r}; "
+            f"supported is {supported}"
         )
     if NORMS[found] == "pre":
-        version = settings.get("version", "an unknown version")
         log.warning(
             "%s has LayerNorm before each sublayer and is of Marian %s: if that is one of the "
             "versions that did not normalise "
             "the keys and values of self-attention (marian-dev issue 699), the model does not "
             "work here",
             file,
-            version,
+            said.version,
         )
     return NORMS[found]
 

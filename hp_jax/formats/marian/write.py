@@ -57,7 +57,7 @@ def save_marian(
 
 def _settings(config: Seq2SeqConfig) -> dict[str, Any]:
     """What Marian writes into the file; whatever has but one supported value has that."""
-    fixed = {name: values[0] for name, values in (read.SUPPORTED | read.SUPPORTED_RNN).items()}
+    fixed = {name: values[0] for name, values in {**read.SUPPORTED, **read.SUPPORTED_RNN}.items()}
     preprocess, postprocess, top = next(
         names for names, norm in read.NORMS.items() if norm == config.norm
     )
