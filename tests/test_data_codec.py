@@ -314,6 +314,8 @@ def test_faults_are_named(tmp_path, models):
     with pytest.raises(FileNotFoundError, match=r"there is no file .*vocab\.json"):
         read_marian(tmp_path)
     (tmp_path / "vocab.json").write_text('{"</s>": 0}')
+    for name in ("source.spm", "target.spm"):
+        (tmp_path / name).write_bytes(models[0])
     with pytest.raises(
         ValueError,
         match=r"vocab\.json: expected the pieces <unk>, <pad>, but the vocabulary of 1 has none",

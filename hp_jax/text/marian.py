@@ -57,7 +57,7 @@ class Marian:
     clean_up_tokenization_spaces)."""
 
     def __post_init__(self) -> None:
-        _ = self._source_ids, self._target_ids  # ValueError if they are no vocabularies
+        _ = self._source_ids, self._target_ids, self._models  # ValueError for what they are not
 
     @cached_property
     def _models(self) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hp_jax.storage.files import read_bytes
 from hp_jax.text.codec import before_eos, save_codec
+from hp_jax.typed import located
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +24,9 @@ class SentencePiece:
     files: ClassVar = {"model": "vocab.spm"}
 
     model: bytes
+
+    def __post_init__(self) -> None:
+        _ = self._processor  # ValueError if the model is none
 
     @cached_property
     def _processor(self) -> Any:
@@ -80,15 +84,16 @@ def read_sentencepiece(path: str | Path) -> SentencePiece:
 def _processor(model: bytes) -> Any:
     import sentencepiece
 
-    return sentencepiece.SentencePieceProcessor(model_proto=model)
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise ValueError(
+            f"expected a SentencePiece model, but the file of {len(model)} bytes is none"
+        ) from error
 
 
 def _read_model(path: Path) -> bytes:
     model = read_bytes(path)
-    try:
+    with located(path):
         _processor(model)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path}: expected a SentencePiece model, but the file of {len(model)} bytes is none"
-        ) from error
     return model
