@@ -68,7 +68,7 @@ def test_a_new_classifier_has_the_labels_of_the_training_file(folder):
     assert setup.corpus.labels == ("glad", "sad")
     assert setup.examples("train").label_N.tolist() == [0, 1, 0]
     assert loaded(folder, "named", "", fresh=True).corpus.labels == ("sad", "glad")
-    with pytest.raises(ValueError, match="is the split validation .* for the split 'train'"):
+    with pytest.raises(ValueError, match=r"is the split validation .* for the split 'train'"):
         loaded(folder, "bare", fresh=True)
 
 
