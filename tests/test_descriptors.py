@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hp_jax import heads
 from hp_jax.descriptors import format_descriptor, parse_descriptor, parse_heads
 from hp_jax.mask_files import file_masks, prefixes
+from hp_jax.shrink.orders import read_order
 
 ROWS = ("enc.0", "enc.1", "dec.0", "cross.0", "my row")
 PRESENT_AH = heads.all_on(5, 8)
@@ -107,6 +108,8 @@ def test_head_mask_and_head_importance_of_run_bertology(tmp_path):
     np.testing.assert_array_equal(mask_AH, keep_AH == 1)
     order = prefixes(tmp_path / "head_importance.npy", PRESENT_AH, ROWS)
     assert len(order) == 40
+    found = read_order(str(tmp_path / "head_importance.npy"), PRESENT_AH, ROWS, model="")
+    assert found == heads.lowest_first(PRESENT_AH, score_AH)
     for gone, (_, mask_AH) in enumerate(order, 1):
         np.testing.assert_array_equal(mask_AH, heads.keep_top(PRESENT_AH, score_AH, 40 - gone))
 

@@ -39,8 +39,8 @@ def find_columns(
     if not label:
         found_label = _only([(name,) for name in LABEL if name in there], "label", there, where)
     if not (text and label):
-        names = " and ".join(map(repr, found_text))
-        log.info("%s: the text is %s, the label is %s", where, names, " or ".join(found_label))
+        names = " and ".join(map(repr, found_text)), " or ".join(map(repr, found_label))
+        log.info("%s: the text is %s, the label is %s", where, *names)
     return [*(text or [(name,) for name in found_text]), found_label]
 
 

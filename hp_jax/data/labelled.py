@@ -172,7 +172,7 @@ def _file(data: Data, split: str, own: TaskSpec) -> Path:
             f"there, and the files in it as --data.files {split} NAME validation NAME"
         )
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} with the files of {data.task}")
+        raise FileNotFoundError(f"there is no folder or file {folder} with the data of {data.task}")
     names = (*own.files.get(split, ()), *(f"{split}.{extension}" for extension in EXTENSIONS))
     for name in (name + gz for name in names for gz in ("", ".gz")):
         if (folder / name).is_file():
