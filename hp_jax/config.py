@@ -152,7 +152,7 @@ class Ablation(Checked, section="ablation"):
     [rows, heads], the lowest first."""
     masks: str = ""
     """The file of the set `file`: .npy [masks, rows, heads], 1 where a head stays; or text, a line
-    a mask with the heads removed, such as enc.0.1-3,7 cross.1.2 (or -)."""
+    a mask with the heads removed, such as enc.0.1,7 cross.1.2 (or -)."""
     masks_at_once: Natural = 0
     """Masks that a device evaluates together, which share what they have in common and are kept in
     one file; 0: as many as fit its memory."""
