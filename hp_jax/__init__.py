@@ -17,6 +17,7 @@ _MODULES = (
     "calibration",
     "config",
     "config_files",
+    "descriptors",
     "experiment",
     "function_task",
     "grid",

@@ -32,14 +32,49 @@ def make_batches(arrays: Mapping[str, Array], size: int) -> list[dict[str, np.nd
 
 
 def weighted(batches: Iterable[Batch]) -> list[Batch]:
-    """The batches with `weight_B` (ones) where they lack it; ValueError if there is none."""
-    made: list[Batch] = [
-        {"weight_B": np.ones(len(next(iter(batch.values()))), np.float32), **batch}
-        for batch in batches
-    ]
-    if not made:
-        raise ValueError("expected at least one batch, but there is none")
+    """The batches with `weight_B` (ones) where they lack it.
+
+    ValueError if there is no real example, for batches of different arrays, for arrays of different
+    lengths in a batch, and for weights other than 0 and 1.
+    """
+    made = list[Batch]()
+    for number, batch in enumerate(batches):
+        count = _examples(number, batch)
+        whole: Batch = {"weight_B": np.ones(count, np.float32), **batch}
+        if made and (differ := (set(whole) ^ set(made[0])) - {"index_B"}):
+            raise ValueError(
+                f"batch {number} has the arrays {', '.join(whole)}, but batch 0 has "
+                f"{', '.join(made[0])} (different: {', '.join(sorted(differ))})"
+            )
+        weight_B = np.asarray(whole["weight_B"])
+        if not np.isin(weight_B, (0, 1)).all():
+            place = int(np.flatnonzero(~np.isin(weight_B, (0, 1)))[0])
+            raise ValueError(
+                f"weight_B of batch {number} is {weight_B[place]} at {place}, but 1 (a real "
+                "example) or 0 (padding) was expected"
+            )
+        made.append(whole)
+    if not any(np.any(np.asarray(batch["weight_B"])) for batch in made):
+        raise ValueError(
+            "expected at least one batch with an example that is not padding, but there is none"
+        )
     return made
+
+
+def _examples(number: int, batch: Batch) -> int:
+    """How many examples a batch has, padding included."""
+    if not isinstance(batch, Mapping) or not batch:
+        raise ValueError(
+            f"batch {number} is {batch!r:.60}, but arrays by name were expected (for one batch, a "
+            "list of it)"
+        )
+    shapes = {name: np.shape(array) for name, array in batch.items()}
+    lengths = {shape[0] if shape else 0 for shape in shapes.values()}
+    if len(lengths) > 1 or 0 in lengths:
+        raise ValueError(
+            f"expected arrays of one length, that of the batch, but batch {number} has {shapes}"
+        )
+    return lengths.pop()
 
 
 def numbered(batches: Iterable[Batch]) -> list[Batch]:
@@ -60,6 +95,8 @@ def numbered(batches: Iterable[Batch]) -> list[Batch]:
     index_N = np.concatenate(
         [np.asarray(batch["index_B"])[np.asarray(batch["weight_B"]) > 0] for batch in whole]
     )
+    if index_N.dtype.kind not in "iu":
+        raise ValueError(f"index_B must be integers, but it is {index_N.dtype}")
     if not np.array_equal(np.sort(index_N), np.arange(len(index_N))):
         raise ValueError(
             f"index_B must number the {len(index_N)} examples of all batches from 0, once each, "

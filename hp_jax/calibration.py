@@ -18,7 +18,7 @@ from hp_jax.batches import weighted
 from hp_jax.heads import check_gates, check_mask, gates
 from hp_jax.removal import replace
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
-from hp_jax.task import Array, Batch, Params, Task
+from hp_jax.task import Array, Batch, Params, Task, check_task, loss_of_each
 
 PASSES = 4
 """Over the examples; few, so that scales stay where many examples agree."""
@@ -52,6 +52,7 @@ def calibrate(
 
     They are 1 if no heads are off, none are on, or nothing lower is found.
     """
+    check_task(task)
     on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches)
     mesh = mesh or device_mesh()
     params, placed = place(params, mesh), [place_batch(batch, mesh) for batch in batches]
@@ -64,6 +65,8 @@ def calibrate(
 
     one_AH = place(jnp.asarray(on_AH, jnp.float32), mesh)
     before = mean_loss(one_AH)
+    if not np.isfinite(before):
+        raise ValueError(f"the mean loss before calibration is {before}: expected a finite number")
     if not on_AH.any() or bool((on_AH == task.present_AH).all()):
         return Calibration(np.asarray(one_AH), before, before)
     steps = passes * len(placed)
@@ -85,7 +88,8 @@ def _adam(steps: int) -> optax.GradientTransformation:
 
 @functools.partial(jax.jit, static_argnames="task")
 def _loss_sum(task: Task, params: Params, batch: Batch, scale_AH: Array) -> jax.Array:
-    return jnp.sum(task.loss(params, batch, gates(scale_AH, task.present_AH)) * batch["weight_B"])
+    at = gates(scale_AH, task.present_AH)
+    return jnp.sum(loss_of_each(task, params, batch, at) * batch["weight_B"])
 
 
 @functools.partial(jax.jit, static_argnames=("task", "steps"))

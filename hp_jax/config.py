@@ -148,10 +148,11 @@ class Ablation(Checked, section="ablation"):
     """What the set `random` is made of."""
     order: str = "importance"
     """The order in which the set `prefixes` removes heads: `importance` for that of one-shot
-    pruning, or a file with a head a line, such as cross.0.3."""
+    pruning, or a file: heads in the order in which they go, such as cross.0.3, or .npy of scores
+    [rows, heads], the lowest first."""
     masks: str = ""
-    """The file of the set `file`: .npy, booleans [masks, rows, heads]; or text, a line a mask with
-    the heads removed, such as E:1:3 A:2:1,4 (or -)."""
+    """The file of the set `file`: .npy [masks, rows, heads], 1 where a head stays; or text, a line
+    a mask with the heads removed, such as enc.0.1,7 cross.1.2 (or -)."""
     masks_at_once: Natural = 0
     """Masks that a device evaluates together, which share what they have in common and are kept in
     one file; 0: as many as fit its memory."""

@@ -14,21 +14,23 @@ class Data(Checked, section="data"):
 
     task: str = "sst2"
     """The GLUE task (sst2, cola, mrpc, mnli, rte, qnli, qqp or wnli), or any name for data of your
-    own, which needs `text` and `labels`."""
+    own."""
     path: str = ""
-    """The folder with the task's files, or a prepared tensorflow-datasets folder (or the data_dir
-    to prepare one in)."""
+    """The folder with the task's files, or one file (.tsv, .csv or .jsonl), which is the split
+    `validation`; or a prepared tensorflow-datasets folder (or the data_dir to prepare one in)."""
     format: Literal["files", "tfds"] = "files"
     """What is in `path`: the task's own files, or tensorflow-datasets."""
     files: tuple[tuple[str, str], ...] = ()
     """Pairs of a split and the name of its file in `path`; none: the names under which the task is
     distributed."""
     text: tuple[str, ...] = ()
-    """The names of the one or two text columns; none: the task's."""
+    """The names of the one or two text columns; none: the task's, or of data of your own what is
+    there of text, sentence, sentence1 and sentence2, premise and hypothesis, and the like."""
     label: str = ""
-    """The name of the label column; empty: the task's."""
+    """The name of the label column; empty: the task's, or of data of your own label or labels."""
     labels: tuple[str, ...] = ()
-    """The names of the labels, in the order of the model's outputs; none: the task's."""
+    """The names of the labels, in the order of the model's outputs; none: the task's, or of data
+    of your own the trained model's (before training, those in the training split)."""
     metric: Literal["", "accuracy", "f1", "matthews", "loss"] = ""
     """What masks are compared by: accuracy, F1, Matthews correlation or the mean loss; empty: the
     task's own."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.heads import as_boolean
-from hp_jax.task import Array, Batch, Gates, Params
+from hp_jax.task import Array, Batch, Gates, Params, check_task
 
 LossFn = Callable[[Params, Batch, Gates], jax.Array]
 QueriesFn = Callable[[Batch], tuple[jax.Array, ...]]
@@ -33,26 +33,12 @@ class FunctionTask:
         return np.array(self.present)
 
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
-        """Loss of each example `[B]`; ValueError for another shape."""
-        loss_B = self.loss_fn(params, batch, _with_axes(gates))
-        if loss_B.shape != (len(batch["weight_B"]),):
-            raise ValueError(
-                f"the loss has shape {loss_B.shape}, but one number for each of the "
-                f"{len(batch['weight_B'])} examples of the batch was expected"
-            )
-        return loss_B
+        """Loss of each example `[B]`."""
+        return self.loss_fn(params, batch, _with_axes(gates))
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...] | None:
-        """Real query positions, as far as they are known; ValueError for another number of rows."""
-        if self.queries_fn is None:
-            return None
-        queries = tuple(self.queries_fn(batch))
-        if len(queries) != len(self.rows):
-            raise ValueError(
-                f"there are query positions of {len(queries)} rows, but the mask has "
-                f"{len(self.rows)} rows"
-            )
-        return queries
+        """Real query positions, as far as they are known."""
+        return None if self.queries_fn is None else tuple(self.queries_fn(batch))
 
     def values(self, params: Params, batch: Batch, gates: Gates) -> dict[str, jax.Array]:
         """What a grid keeps of each example: the loss, if nothing else was said."""
@@ -87,7 +73,7 @@ def as_task(
     values: `values(params, batch, gates) -> {name: [B, ...]}`, what a grid keeps; default the loss.
 
     The same functions and mask make an equal task, for which nothing is compiled again.  ValueError
-    for a mask or names that do not fit.
+    for a mask or names that do not fit, and for functions that are not hashable.
     """
     present_AH = as_boolean(mask_AH)
     if present_AH.ndim != 2 or not present_AH.any():
@@ -101,4 +87,6 @@ def as_task(
             f"expected {len(present_AH)} different names, one for each row of the mask, but got "
             f"{names}"
         )
-    return FunctionTask(loss, tuple(map(tuple, present_AH.tolist())), names, queries, values)
+    task = FunctionTask(loss, tuple(map(tuple, present_AH.tolist())), names, queries, values)
+    check_task(task)
+    return task

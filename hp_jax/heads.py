@@ -80,7 +80,7 @@ def check_gates(gate_AH: Array, present_AH: Array) -> np.ndarray:
 
 
 def _fitting(gate_AH: np.ndarray, present_AH: Array, what: str) -> np.ndarray:
-    present_AH = np.asarray(present_AH) != 0
+    present_AH = as_boolean(present_AH)
     if gate_AH.shape != present_AH.shape:
         raise ValueError(
             f"the {what} has shape {gate_AH.shape}, but the model has shape {present_AH.shape} "
@@ -141,6 +141,12 @@ def living_heads(mask_AH: Array) -> list[tuple[int, int]]:
     return [(int(row), int(head)) for row, head in _living(mask_AH)]
 
 
+def lowest_first(mask_AH: Array, score_AH: Array) -> list[tuple[int, int]]:
+    """(row, head) of every living head, the lowest score first; of equal ones the lower (row,
+    head), as in `keep_top`."""
+    return sorted(living_heads(mask_AH), key=lambda head: float(score_AH[head]))
+
+
 def one_off(mask_AH: Array) -> np.ndarray:
     """Every living head removed alone: `[M, A, H]`, in the order of `living_heads`."""
     living = _living(mask_AH)
@@ -199,7 +205,7 @@ def keep_top(mask_AH: Array, score_AH: Array, n: int | jax.Array, *, floor: int 
     """
     traced = any(isinstance(part, jax.Array) for part in (mask_AH, score_AH, n))
     xp = jnp if traced else np
-    alive_AH = xp.asarray(mask_AH) != 0
+    alive_AH = jnp.asarray(mask_AH) != 0 if traced else as_boolean(mask_AH)
     score_AH = xp.asarray(score_AH)
     if alive_AH.shape != score_AH.shape:
         raise ValueError(
@@ -230,7 +236,7 @@ def removal_counts(
     return counts
 
 
-# --- names, dicts and the authors' descriptors ---------------------------------------------------
+# --- names and dicts -----------------------------------------------------------------------------
 
 
 def _off(mask_AH: Array, chosen: Iterable[tuple[int, int]], rows: Sequence[str]) -> np.ndarray:
@@ -278,7 +284,7 @@ def removed(mask_AH: Array, present_AH: Array, rows: Sequence[str]) -> dict[str,
     """The heads of `present_AH` that `mask_AH` does not have, as `{row name: [head, ...]}`; the
     inverse of `remove`."""
     _check_rows(mask_AH, rows)
-    gone_AH = (np.asarray(present_AH) != 0) & (np.asarray(mask_AH) == 0)
+    gone_AH = as_boolean(present_AH) & ~as_boolean(mask_AH)
     return {
         name: np.flatnonzero(gone).tolist()
         for name, gone in zip(rows, gone_AH, strict=True)
@@ -291,52 +297,3 @@ def _check_rows(mask_AH: Array, rows: Sequence[str]) -> None:
         raise ValueError(
             f"there are {len(rows)} row names, but the mask has shape {np.shape(mask_AH)}"
         )
-
-
-_TYPES = {"E": "enc", "A": "cross", "D": "dec"}
-
-
-def parse_descriptor(text: str) -> dict[str, list[int]]:
-    """The authors' notation as `{row name: [head, ...]}` with 0-based rows and heads.
-
-    BERT: `layer:head,head layer:head`, 1-based, e.g. `1:3,4 2:11`.  Translation: `E:layer:head`
-    (encoder self), `A:layer:head` (decoder over encoder), `D:layer:head` (decoder self), likewise
-    1-based.  Rows come out as `enc.0`, `cross.0`, `dec.0`.
-    """
-    heads: dict[str, list[int]] = {}
-    for word in text.split():
-        *kind, layer, numbers = word.split(":") if ":" in word else ("", "", "")
-        try:
-            prefix = _TYPES[kind[0]] if kind else "enc"
-            row, chosen = int(layer) - 1, [int(number) - 1 for number in numbers.split(",")]
-        except (KeyError, ValueError):
-            raise ValueError(
-                f"cannot read {word!r}: expected layer:head[,head] or E|A|D:layer:head[,head], "
-                "1-based"
-            ) from None
-        if len(kind) > 1 or row < 0 or min(chosen) < 0:
-            raise ValueError(
-                f"cannot read {word!r}: layers and heads count from 1, in at most three fields"
-            )
-        heads.setdefault(f"{prefix}.{row}", []).extend(chosen)
-    return heads
-
-
-def format_descriptor(heads: Mapping[str, Sequence[int]], *, types: bool = False) -> str:
-    """`{row name: [head, ...]}` in the authors' notation; `types=True` writes `E:`, `A:` and `D:`
-    as their MT scripts do."""
-    letters = {prefix: letter for letter, prefix in _TYPES.items()}
-    words = []
-    for name, chosen in heads.items():
-        prefix, _, layer = name.partition(".")
-        if prefix not in letters or not layer.isdigit() or (not types and prefix != "enc"):
-            raise ValueError(
-                f"row {name!r} has no place in the {'MT' if types else 'BERT'} notation"
-            )
-        numbers = ",".join(str(head + 1) for head in chosen)
-        words.append(
-            f"{letters[prefix]}:{int(layer) + 1}:{numbers}"
-            if types
-            else f"{int(layer) + 1}:{numbers}"
-        )
-    return " ".join(words)

@@ -23,9 +23,10 @@ from jax.sharding import Mesh
 
 from hp_jax.batches import numbered, weighted
 from hp_jax.config import Measure, Reduction
-from hp_jax.heads import as_mask_row, check_gates, gates
+from hp_jax.descriptors import format_descriptor
+from hp_jax.heads import as_boolean, as_mask_row, check_gates, gates
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
-from hp_jax.task import Array, Batch, Params, Task
+from hp_jax.task import Array, Batch, Params, Task, check_task, loss_of_each
 
 Sums = dict[str, np.ndarray]
 """What an estimator keeps of a data set, float64: arrays that are added up over batches."""
@@ -109,13 +110,30 @@ def gate_gradients(
     Taken at the gates `gate_AH`, such as a mask.  The gradient of a gate that is off is not 0: it
     says what turning it on would do.
     """
-    queries = task.queries(batch)
-    real = [batch["weight_B"][:, None]] * len(task.rows) if queries is None else queries
     at = tuple(
         jnp.broadcast_to(gate_H, (*real_BT.shape, *gate_H.shape))
-        for gate_H, real_BT in zip(gates(gate_AH, task.present_AH), real, strict=True)
+        for gate_H, real_BT in zip(
+            gates(gate_AH, task.present_AH), _positions(task, batch), strict=True
+        )
     )
-    return jax.grad(lambda at: jnp.sum(task.loss(params, batch, at) * batch["weight_B"]))(at)
+
+    def loss(at: tuple[jax.Array, ...]) -> jax.Array:
+        return jnp.sum(loss_of_each(task, params, batch, at) * batch["weight_B"])
+
+    return jax.grad(loss)(at)
+
+
+def _positions(task: Task, batch: Batch) -> Sequence[Array]:
+    """Real query positions `[B, T_row]` of each row; T is 1 where they are not known."""
+    queries = task.queries(batch)
+    if queries is None:
+        return [jnp.ones((len(next(iter(batch.values()))), 1))] * len(task.rows)
+    if len(queries) != len(task.rows):
+        raise ValueError(
+            f"there are query positions of {len(queries)} rows, but the mask has "
+            f"{len(task.rows)} rows"
+        )
+    return queries
 
 
 def _gradients(task: Task, params: Params, batch: Batch, gate_AH: Array) -> Gradients:
@@ -155,14 +173,19 @@ def sum_importance(
 
     Batches need no `index_B`, so they may be a part of a data set.
     """
-    gate_AH = check_gates(gate_AH, task.present_AH)
+    check_task(task)
+    gate_AH, batches = check_gates(gate_AH, task.present_AH), weighted(batches)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
-    parts = [
-        importance_sums(task, params, place_batch(batch, mesh), gate_AH, estimator=estimator)
-        for batch in weighted(batches)
-    ]
-    fetched = fetch(parts)
+    placed = [place_batch(batch, mesh) for batch in batches]
+    fetched = fetch(
+        [importance_sums(task, params, batch, gate_AH, estimator=estimator) for batch in placed]
+    )
+    for number, part in enumerate(fetched):
+        if not all(np.isfinite(sums).all() for sums in part.values()):
+            gradient_BAH = fetch(_example_gradients(task, params, placed[number], gate_AH))
+            _check_finite(task, gradient_BAH, number, batches[number])
+            raise ValueError(f"the sums of the gradients of batch {number} are not finite")
     return {
         name: np.sum([np.asarray(part[name], np.float64) for part in fetched], axis=0)
         for name in fetched[0]
@@ -181,10 +204,18 @@ def head_importance(
     """The importance `[A, H]` of each head at the gates `gate_AH`, such as a mask.
 
     Dead heads have a score too (see `gate_gradients`); `keep_top` and `normalize_rows` leave them
-    out.
+    out.  ValueError if something is not finite (and says where), or if the loss does not depend on
+    the gates.
     """
     sums = sum_importance(task, params, batches, gate_AH, estimator=estimator, mesh=mesh)
-    return estimator.scores(sums)
+    score_AH = estimator.scores(sums)
+    if not score_AH.any():
+        raise ValueError(
+            "the score of every head is exactly 0, so the loss does not depend on the gates: the "
+            "model must multiply each head's context by gate[..., None] before the output "
+            "projection"
+        )
+    return score_AH
 
 
 def example_gradients(
@@ -197,17 +228,32 @@ def example_gradients(
 ) -> np.ndarray:
     """The gate gradients of every example, summed over its positions, in the order of `index_B`:
     `[N, A, H]`, float32."""
-    gate_AH = check_gates(gate_AH, task.present_AH)
+    check_task(task)
+    gate_AH, batches = check_gates(gate_AH, task.present_AH), numbered(batches)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
-    batches = numbered(batches)
     count = int(sum(np.sum(batch["weight_B"]) for batch in batches))
     gradient_NAH = np.zeros((count, *gate_AH.shape), np.float32)
-    for batch in batches:
+    for number, batch in enumerate(batches):
         gradient_BAH = fetch(_example_gradients(task, params, place_batch(batch, mesh), gate_AH))
+        _check_finite(task, gradient_BAH, number, batch)
         real = np.flatnonzero(batch["weight_B"])
         gradient_NAH[np.asarray(batch["index_B"])[real]] = gradient_BAH[real]
     return gradient_NAH
+
+
+def _check_finite(task: Task, gradient_BAH: np.ndarray, number: int, batch: Batch) -> None:
+    """ValueError with the first example and head whose gradient is not finite."""
+    real = np.flatnonzero(batch["weight_B"])
+    bad = np.argwhere(~np.isfinite(gradient_BAH[real]))
+    if len(bad):
+        place, row, head = bad[0].tolist()
+        example = f", the example {batch['index_B'][real[place]]}" if "index_B" in batch else ""
+        raise ValueError(
+            f"the gradient of the loss in the gate of {format_descriptor({task.rows[row]: [head]})}"
+            f" is {gradient_BAH[real[place], row, head]} for row {real[place]} of batch "
+            f"{number}{example}: expected finite numbers"
+        )
 
 
 def normalize_rows(score_AH: Array, mask_AH: Array, *, norm: float = 2.0) -> np.ndarray:
@@ -216,7 +262,7 @@ def normalize_rows(score_AH: Array, mask_AH: Array, *, norm: float = 2.0) -> np.
 
     norm: its order, such as 1, 2 or infinity; 0 leaves the scores as they are.
     """
-    score_AH = np.where(np.asarray(mask_AH) != 0, np.asarray(score_AH, np.float64), 0.0)
+    score_AH = np.where(as_boolean(mask_AH), np.asarray(score_AH, np.float64), 0.0)
     if norm == 0:
         return score_AH
     norm_A = np.linalg.norm(score_AH, ord=norm, axis=1)

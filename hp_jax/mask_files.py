@@ -3,38 +3,61 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from hp_jax import heads
+from hp_jax.descriptors import parse_descriptor, parse_heads
 from hp_jax.storage.files import read_bytes
 from hp_jax.typed import located
 
 
 def prefixes(path: Path, mask_AH: np.ndarray, rows: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    """The heads of an order file removed one after another, a line more each time, each mask with
-    where it stands."""
+    """The heads of an order file removed one after another, a head more each time, each mask with
+    where it stands.
+
+    path: text, which names heads in the order in which they go (`hp_jax.descriptors`), a line or
+    many; or a .npy file of scores `[A, H]`, such as run_bertology's head_importance.npy, of which
+    the lowest goes first.
+    """
     named = []
-    for where, line in _lines(path):
-        row, _, head = line.rpartition(".")
-        if row not in rows or not head.isdecimal():
-            raise ValueError(
-                f"{where}: expected one head a line as row.head, such as {rows[0]}.0, but got "
-                f"{line!r}"
-            )
+    order = _scored(path, mask_AH, rows) if path.suffix == ".npy" else _named(path, rows)
+    for where, row, head in order:
         with located(where):
-            mask_AH = heads.remove(mask_AH, {row: [int(head)]}, rows)
+            mask_AH = heads.remove(mask_AH, {row: [head]}, rows)
         named.append((where, mask_AH))
     return named
+
+
+def _named(path: Path, rows: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    for where, line in _lines(path):
+        with located(where):
+            yield from ((where, *one) for one in parse_heads(line, rows))
+
+
+def _scored(path: Path, mask_AH: np.ndarray, rows: Sequence[str]) -> Iterator[tuple[str, str, int]]:
+    score_AH = _array(path)
+    _check_shape(path, score_AH, mask_AH, (2,))
+    if np.isin(score_AH, (0, 1)).all():
+        raise ValueError(f"{path} holds 0 and 1 alone, so it is a mask, but scores were expected")
+    if len(bad := np.argwhere(~np.isfinite(score_AH))):
+        row, head = bad[0].tolist()
+        raise ValueError(
+            f"{path} holds {score_AH[row, head]} for {rows[row]}.{head}, but a finite number was "
+            "expected"
+        )
+    for row, head in heads.lowest_first(mask_AH, score_AH):
+        yield str(path), rows[row], head
 
 
 def file_masks(
     path: Path, present_AH: np.ndarray, rows: Sequence[str]
 ) -> list[tuple[str, np.ndarray]]:
-    """The masks of a .npy file `[A, H]` or `[M, A, H]`, or of a text file with a line a mask, each
-    with where it stands."""
+    """The masks of a .npy file `[A, H]` or `[M, A, H]`, 1 where a head stays, such as
+    run_bertology's head_mask.npy; or of a text file with a line a mask, which names the heads that
+    go (`hp_jax.descriptors`).  Each with where it stands."""
     return (
         _array_masks(path, present_AH)
         if path.suffix == ".npy"
@@ -44,33 +67,38 @@ def file_masks(
 
 def _array_masks(path: Path, present_AH: np.ndarray) -> list[tuple[str, np.ndarray]]:
     """The masks of a .npy file, each with where it stands."""
-    try:
-        masks_MAH = np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not a .npy file of plain booleans or integers: {error}"
-        ) from error
-    if masks_MAH.dtype.kind not in "biu" or not np.isin(masks_MAH, (0, 1)).all():
-        raise ValueError(
-            f"{path} holds {masks_MAH.dtype} values, but booleans, or integers that are all 0 or "
-            "1, were expected"
-        )
-    if (
-        masks_MAH.ndim not in (2, 3)
-        or masks_MAH.shape[-2:] != present_AH.shape
-        or not len(masks_MAH)
-    ):
-        many = "(masks, {}, {})".format(*present_AH.shape)
-        raise ValueError(
-            f"{path} has shape {masks_MAH.shape}, but {present_AH.shape} or {many} was expected "
-            "(rows, heads)"
-        )
+    masks_MAH = _array(path)
+    _check_shape(path, masks_MAH, present_AH, (2, 3))
+    with located(str(path)):
+        masks_MAH = heads.as_boolean(masks_MAH)
     named = []
     for place, mask_AH in enumerate(masks_MAH.reshape(-1, *present_AH.shape)):
         where = f"{path}, mask {place}"
         with located(where):
             named.append((where, heads.check_mask(mask_AH, present_AH)))
     return named
+
+
+def _array(path: Path) -> np.ndarray:
+    """The booleans or numbers of a .npy file."""
+    try:
+        array = np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a .npy file of plain numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path} holds {array.dtype} values, but numbers were expected")
+    return array
+
+
+def _check_shape(
+    path: Path, array: np.ndarray, present_AH: np.ndarray, axes: tuple[int, ...]
+) -> None:
+    if array.ndim not in axes or array.shape[-2:] != present_AH.shape or not len(array):
+        many = " or (masks, {}, {})".format(*present_AH.shape) if 3 in axes else ""
+        raise ValueError(
+            f"{path} has shape {array.shape}, but {present_AH.shape}{many} was expected (rows, "
+            "heads)"
+        )
 
 
 def _text_masks(
@@ -81,8 +109,7 @@ def _text_masks(
     named = []
     for where, line in _lines(path, blank=True):
         with located(where):
-            gone = heads.parse_descriptor("" if line == "-" else line)
-            named.append((where, heads.remove(present_AH, gone, rows)))
+            named.append((where, heads.remove(present_AH, parse_descriptor(line, rows), rows)))
     return named
 
 

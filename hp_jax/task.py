@@ -130,3 +130,40 @@ class ModelTask(Staged, Trainable, Protocol):
         Token ids are int32 with two axes, token types too but with `types` in their name; numbers
         of tokens have `length` in their name.
         """
+
+
+# --- at the border -------------------------------------------------------------------------------
+
+
+def check_task(task: Task) -> None:
+    """ValueError for a task that is not hashable, or whose rows are not those of its mask."""
+    try:
+        hash(task)
+    except TypeError as error:
+        raise ValueError(
+            "a task must be hashable, such as a frozen dataclass of hashable parts, but hash(task) "
+            f"says: {error}"
+        ) from error
+    shape = np.shape(task.present_AH)
+    if len(shape) != 2 or shape[0] != len(task.rows):
+        raise ValueError(
+            f"the task has {len(task.rows)} rows ({', '.join(task.rows)}), but its mask present_AH "
+            f"has shape {shape} (rows, heads)"
+        )
+
+
+def loss_of_each(task: Task, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+    """The task's loss of each example `[B]`; ValueError for another shape, or a batch without
+    weights."""
+    if "weight_B" not in batch:
+        raise ValueError(
+            f"expected a batch with weight_B (1 real, 0 padding), as make_batches makes it, but it "
+            f"has {', '.join(batch)}"
+        )
+    loss_B, examples = task.loss(params, batch, gates), len(batch["weight_B"])
+    if np.shape(loss_B) != (examples,):
+        raise ValueError(
+            f"the loss has shape {np.shape(loss_B)}, but one number for each of the {examples} "
+            "examples of the batch was expected"
+        )
+    return loss_B

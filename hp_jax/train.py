@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -161,9 +162,12 @@ def train(run: Run, params: Params) -> tuple[Params, History]:
                 steps=run.steps,
             )
             last = number == per_epoch - 1
+            saves = last or (step + 1) % run.recipe.save_every == 0
+            if saves:
+                _check_finite(run, epoch + 1, step + 1, state)
             if last:
                 state = _end_epoch(run, epoch + 1, state, history)
-            if last or (step + 1) % run.recipe.save_every == 0:
+            if saves:
                 states.save(step + 1, state, {"history": history, "inputs": dict(run.inputs)})
     return state.params, history
 
@@ -186,6 +190,17 @@ def _begin(run: Run, params: Params, states: TrainingStates) -> tuple[State, His
     state = place(restored[0], run.mesh)
     log.info("training continues after step %d of %d", int(state.step), run.steps)
     return state, restored[1]["history"]
+
+
+def _check_finite(run: Run, epoch: int, step: int, state: State) -> None:
+    """ValueError if the loss is no number any more: such a state is not saved."""
+    loss = float(state.loss_sum)
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the sum of the training losses of epoch {epoch} is {loss} after step {step} of "
+            f"{run.steps}: this state is not saved (the last that was is in {run.folder}); try a "
+            "lower train.learning_rate, or train.clip"
+        )
 
 
 def _end_epoch(run: Run, epoch: int, state: State, history: History) -> State:

@@ -1,6 +1,7 @@
 """GLUE's files are found and read under the names in which they are distributed; own tasks by what
 the config says."""
 
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -134,6 +135,92 @@ def test_a_task_of_ones_own(tmp_path):
         labelled.read(data, "test")
 
 
+def test_a_file_is_the_split_validation(tmp_path):
+    write(tmp_path, {"some.tsv": "sentence\tlabel\nx\t1\ny\t0\nz\t1\n", "some.csv": ""})
+    data = Data(path=str(tmp_path / "some.tsv"))
+    assert labelled.read(data, "validation").label == ("positive", "negative", "positive")
+    assert len(labelled.read(data, "validation[:2]")) == 2
+    with pytest.raises(ValueError, match=r"some.tsv, which is the split validation .*--data.files"):
+        labelled.read(data, "train[:2]")
+    files = (("train", "some.tsv"),)
+    assert len(labelled.read(Data(path=str(tmp_path), files=files), "train")) == 3
+    with pytest.raises(ValueError, match="but the folder with the files of"):
+        labelled.read(Data(path=data.path, files=files), "train")
+
+
+PAIR = ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ("text label", ("x",)),
+        ("id text labels", ("x",)),
+        ("label sentence", ("x",)),
+        ("sentence1 sentence2 label", PAIR),
+        ("premise hypothesis label", PAIR),
+        ("question1 question2 label", PAIR),
+        ("question sentence label", PAIR),
+        ("text sentence label", r"which column has the text \(text or sentence\?\): .*--data.text"),
+        ("body label", "cannot tell which column has the text: .*the columns are body, label"),
+        ("sentence1 label", "cannot tell which column has the text"),
+        ("text class", "cannot tell which column has the label: name it with --data.label"),
+        ("text label labels", r"label \(label or labels\?\)"),
+        ("text label text", "expected one column 'text', but there are several"),
+    ],
+)
+@pytest.mark.parametrize("extension", ["tsv", "csv", "jsonl"])
+def test_columns_are_found_by_their_usual_names(tmp_path, caplog, columns, text, extension):
+    names, values = columns.split(), []
+    for name in names:
+        mine = {"label": "up", "labels": "up", "class": "up", "id": "7"}
+        values.append(mine.get(name, "y" if "x" in values else "x"))
+    if extension == "jsonl":
+        if len(set(names)) < len(names):
+            return
+        content = json.dumps(dict(zip(names, values, strict=True))) + "\n"
+    else:
+        mark = {"tsv": "\t", "csv": ","}[extension]
+        content = f"{mark.join(names)}\n{mark.join(values)}\n"
+    write(tmp_path, {f"validation.{extension}": content})
+    data = Data(task="mine", path=str(tmp_path), labels=("up", "down"))
+    caplog.set_level("INFO", "hp_jax")
+    if isinstance(text, str):
+        with pytest.raises(ValueError, match=rf"validation\.{extension}:1: .*{text}"):
+            labelled.read(data, "validation")
+    else:
+        found = labelled.read(data, "validation")
+        assert (found.text, found.label) == ((text,), ("up",))
+        assert f"the text is {names[values.index('x')]!r}" in caplog.text
+
+
+def test_labels_are_found_in_the_file_that_a_model_is_trained_on(tmp_path):
+    write(
+        tmp_path,
+        {
+            "train.csv": "text,label\n" + "".join(f"x,{n % 11}\n" for n in range(40)),
+            "names.csv": "text,label\nx,sad\ny,glad\nz,sad\n",
+            "scores.csv": "text,label\nx,0.25\ny,0.5\nz,0.75\n",
+            "one.csv": "text,label\nx,1\ny,1\nz,1\n",
+        },
+    )
+    data = Data(task="mine", path=str(tmp_path))
+    assert labelled.labels_in(data, "train[:50%]") == tuple(map(str, range(11)))
+    assert labelled.labels_in(data, "names") == ("glad", "sad")
+    for split in ("scores", "one"):
+        with pytest.raises(ValueError, match=r"expected labels, .* name the labels with --data.la"):
+            labelled.labels_in(data, split)
+
+
+@pytest.mark.parametrize("labels", [(), ("positive", "negative")])
+def test_numbers_in_glues_files_mean_its_labels_in_whatever_order_a_model_has_them(
+    tmp_path, labels
+):
+    write(tmp_path, FILES["sst2"])
+    data = Data(path=str(tmp_path), labels=labels)
+    assert labelled.read(data, "train").label == ("negative", "positive")
+
+
 def test_the_config_overrides_the_table(tmp_path):
     write(tmp_path, {"train.tsv": "body\tmood\nx\tup\n"})
     data = Data(
@@ -145,13 +232,14 @@ def test_the_config_overrides_the_table(tmp_path):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (Data(task="mine"), r"'mine' is not in GLUE \(sst2, cola.*text is \(\)"),
+        (Data(task="SST-2"), "there is no task 'SST-2' in GLUE: expected 'sst2'"),
         (
             Data(task="mine", text=("a", "b", "c"), labels=("x", "y")),
             "one or two text columns, but there are 3",
         ),
         (Data(task="mine", text=("a",), labels=("x",)), "at least two labels"),
         (Data(labels=("x", "x")), "all different"),
+        (Data(labels=("Good", "good")), "all different .not by case alone"),
     ],
 )
 def test_faults_of_the_config_are_named(data, says):
@@ -167,7 +255,7 @@ def test_faults_of_files_are_named(tmp_path):
         labelled.read(data, "train")
     with pytest.raises(ValueError, match=r"no split 'foo' .*the splits are train, validation"):
         labelled.read(data, "foo")
-    with pytest.raises(FileNotFoundError, match=r"no folder .*absent"):
+    with pytest.raises(FileNotFoundError, match=r"no folder or file .*absent"):
         labelled.read(Data(path=str(tmp_path / "absent")), "train")
     write(tmp_path, {"train.tsv": "sentence\tlabel\nx\t1\ny\tfine\n"})
     with pytest.raises(

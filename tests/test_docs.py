@@ -55,9 +55,9 @@ TRANSLATION = {
     "pruning.shares": (0.0, 0.5),
 }
 """What makes an experiment tiny, unless its command says otherwise."""
-TINY = dict.fromkeys(("sst2", "sst2_recover", "classification"), CLASSIFIER) | dict.fromkeys(
-    ("pt_en", "multi30k", "translation"), TRANSLATION
-)
+TINY = dict.fromkeys(
+    ("sst2", "sst2_recover", "classification", "own_data"), CLASSIFIER
+) | dict.fromkeys(("pt_en", "multi30k", "translation"), TRANSLATION)
 FOLDERS = {"speed": {"length": 8, "rounds": 2}, "remove": {"length": 8}}
 """The same for commands that take folders."""
 STEPS = (
@@ -133,6 +133,7 @@ def write_material(folder):
     """The places that the pages name."""
     write_hf_folder(folder / "MODEL_FOLDER", head=True)
     write_sst2(folder / "path/to/sst2", train=32, validation=24)
+    shutil.copy(folder / "path/to/sst2/dev.tsv", folder / "path/to/mine.tsv")
     marian = folder / "MARIAN_FOLDER"
     marian.mkdir()
     (marian / "vocab.spm").write_bytes(make_vocabulary())

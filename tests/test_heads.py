@@ -1,4 +1,4 @@
-"""The mask algebra: properties, and the authors' notation and counts."""
+"""The mask algebra: properties, and the authors' counts."""
 
 import subprocess
 import sys
@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hp_jax import heads
+from hp_jax.importance import normalize_rows
+from hp_jax.pruning import prune
 
 ROWS = ("enc.0", "enc.1", "enc.2")
 masks = st.integers(0, 2**12 - 1).map(
@@ -117,27 +119,10 @@ def test_counts_are_those_of_the_paper():
 
 @given(masks)
 @settings(max_examples=30)
-def test_dicts_and_descriptors_round_trip(mask_AH):
+def test_dicts_round_trip(mask_AH):
     present_AH = heads.all_on(3, 4)
     gone = heads.removed(mask_AH, present_AH, ROWS)
     np.testing.assert_array_equal(heads.remove(present_AH, gone, ROWS), mask_AH)
-    assert heads.parse_descriptor(heads.format_descriptor(gone)) == gone
-    assert heads.parse_descriptor(heads.format_descriptor(gone, types=True)) == gone
-
-
-def test_the_authors_notations():
-    assert heads.parse_descriptor("1:3,4 2:11") == {"enc.0": [2, 3], "enc.1": [10]}
-    assert heads.parse_descriptor("E:1:3 A:6:8 D:2:1") == {
-        "enc.0": [2],
-        "cross.5": [7],
-        "dec.1": [0],
-    }
-    assert heads.format_descriptor({"enc.0": [2], "cross.5": [7]}, types=True) == "E:1:3 A:6:8"
-    for bad in ("3", "1:x", "Z:1:3", "0:1", "1:0", "E:E:1:1"):
-        with pytest.raises(ValueError, match="cannot read"):
-            heads.parse_descriptor(bad)
-    with pytest.raises(ValueError, match="no place in the BERT notation"):
-        heads.format_descriptor({"cross.0": [1]})
 
 
 @pytest.mark.parametrize(
@@ -162,6 +147,26 @@ def test_check_mask_names_both_shapes():
         ValueError, match="turns on head 2 of row 1, but the heads of that row are 0, 1"
     ):
         heads.check_mask(np.ones((2, 3)), np.asarray(heads.all_on(2, (3, 2))))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda half_AH: heads.keep_top(half_AH, np.ones((3, 4)), 3),
+        lambda half_AH: heads.removed(half_AH, heads.all_on(3, 4), ROWS),
+        lambda half_AH: heads.remove(half_AH, {"enc.0": [1]}, ROWS),
+        lambda half_AH: heads.check_mask(half_AH, heads.all_on(3, 4)),
+        lambda half_AH: heads.one_off(half_AH),
+        lambda half_AH: normalize_rows(np.ones((3, 4)), half_AH),
+        lambda half_AH: prune(lambda mask_AH: mask_AH, half_AH, [1]),
+    ],
+)
+@pytest.mark.parametrize("value", [0.5, np.nan, -1, 2])
+def test_a_mask_of_other_values_is_refused_wherever_masks_are_taken(use, value):
+    mask_AH = np.ones((3, 4))
+    mask_AH[1, 2] = value
+    with pytest.raises(ValueError, match=rf"holds {value}.* at \(1, 2\), but every value must be"):
+        use(mask_AH)
 
 
 def test_heads_imports_without_models_data_or_training():

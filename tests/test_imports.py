@@ -16,6 +16,7 @@ FLOORS = (
         "config",
         "config_data",
         "config_files",
+        "descriptors",
         "function_task",
         "heads",
         "task",
@@ -34,6 +35,7 @@ FLOORS = (
 """Rooms, the ground floor first; a room may use its own floor and those below."""
 CORE = (
     "heads",
+    "descriptors",
     "task",
     "function_task",
     "batches",
@@ -134,4 +136,12 @@ def test_only_the_commands_and_the_demo_use_the_report():
 
 def test_the_report_depends_on_results_only():
     used = set().union(*(map(room, EDGES[name]) for name in FILES if room(name) == "report"))
-    assert used - {"report"} == {"config", "heads", "importance", "metrics", "stats", "storage"}
+    assert used - {"report"} == {
+        "config",
+        "descriptors",
+        "heads",
+        "importance",
+        "metrics",
+        "stats",
+        "storage",
+    }

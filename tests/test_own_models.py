@@ -212,6 +212,172 @@ def test_what_does_not_fit_is_said_in_a_sentence(data, batches, params):
         hp_jax.make_batches({"x": data["x"], "y": data["y"][:3]}, size=8)
 
 
+def scored(task, params, batches, mask_AH=MASK):
+    estimator = hp_jax.MeanGradient(per="example")
+    return hp_jax.head_importance(
+        task, params, batches, mask_AH, estimator=estimator, mesh=ONE_DEVICE
+    )
+
+
+def gridded(task, params, batches, mask_AH=MASK):
+    return hp_jax.evaluate_grid(task, params, batches, mask_AH[None], chunk=1, mesh=ONE_DEVICE)
+
+
+def changed(batches, number, **arrays):
+    """The batches, with some arrays of one of them replaced; without those that are None."""
+    made = [dict(batch) for batch in batches]
+    made[number] = {k: v for k, v in (made[number] | arrays).items() if v is not None}
+    return made
+
+
+BAD_BATCHES = {
+    r"weight_B of batch 1 is 0\.5 at 2, but 1 \(a real": lambda some: changed(
+        some, 1, weight_B=np.array([1, 1, 0.5, 1, 1, 1, 1, 1])
+    ),
+    "weight_B of batch 0 is nan at 0": lambda some: changed(some, 0, weight_B=np.full(8, np.nan)),
+    r"batch 1 has the arrays .* \(different: y\)": lambda some: changed(some, 1, y=None),
+    r"batch 2 has the arrays .* \(different: z\)": lambda some: changed(some, 2, z=np.ones(8)),
+    r"one length, that of the batch, but batch 1 has .*'y': \(7,\)": lambda some: changed(
+        some, 1, y=np.zeros(7, np.int32)
+    ),
+    r"one length, that of the batch, but batch 0 has .*'y': \(\)": lambda some: changed(
+        some, 0, y=np.int32(1)
+    ),
+    "one length, that of the batch, but batch 0 has": lambda some: [
+        {name: array[:0] for name, array in some[0].items()}
+    ],
+    "batch 0 is 'x', but arrays by name were expected": lambda some: some[0],
+    "at least one batch with an example": lambda some: [],
+    "one batch with an example that is not padding": lambda some: changed(
+        some[:1], 0, weight_B=np.zeros(8)
+    ),
+}
+
+
+@pytest.mark.parametrize("use", [scored, gridded])
+@pytest.mark.parametrize("message", BAD_BATCHES)
+def test_batches_that_are_none_are_refused(message, use, batches, params):
+    with pytest.raises(ValueError, match=message):
+        use(hp_jax.as_task(linen_loss, MASK), params, BAD_BATCHES[message](batches))
+
+
+@pytest.mark.parametrize(
+    "index_B", [np.arange(8), np.arange(8, 16) + 100, np.full(8, 9), np.arange(8.0) + 8]
+)
+def test_places_in_the_data_set_are_once_each(index_B, batches, params):
+    with pytest.raises(ValueError, match=r"index_B must (number the 21 examples|be integers)"):
+        gridded(hp_jax.as_task(linen_loss, MASK), params, changed(batches, 1, index_B=index_B))
+
+
+@pytest.mark.parametrize("use", [scored, gridded])
+@pytest.mark.parametrize("shape", ["scalar", "column", "tokens"])
+def test_a_loss_of_another_shape_is_refused(use, shape, batches, params):
+    def loss(params, batch, gates):
+        loss_B = linen_loss(params, batch, gates)
+        return {
+            "scalar": loss_B.mean(),
+            "column": loss_B[:, None] if use is scored else loss_B[None],
+            "tokens": jnp.tile(loss_B[None], (5, 1)),
+        }[shape]
+
+    with pytest.raises(ValueError, match=r"has shape \(.*\).* examples of the batch"):
+        use(hp_jax.as_task(loss, MASK), params, batches)
+
+
+class Plain:
+    """A task by hand, without any check of its own."""
+
+    rows = ("a", "b")
+    present_AH = MASK
+    loss = staticmethod(linen_loss)
+    values = staticmethod(linen_values)
+
+    def queries(self, batch):
+        return everywhere(batch)[:1]
+
+
+class Unhashable(Plain):
+    __hash__ = None
+
+
+class Narrow(Plain):
+    rows = ("a",)
+
+
+@pytest.mark.parametrize("use", [scored, gridded])
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (Unhashable(), "a task must be hashable, .* unhashable type: 'Unhashable'"),
+        (Narrow(), r"1 rows \(a\), but its mask present_AH has shape \(2, 4\)"),
+    ],
+)
+def test_a_task_that_is_none_is_refused(use, task, message, batches, params):
+    with pytest.raises(ValueError, match=message):
+        use(task, params, batches)
+
+
+def test_what_a_task_by_hand_does_wrong_is_said_too(batches, params):
+    with pytest.raises(ValueError, match="query positions of 1 rows, but the mask has 2 rows"):
+        scored(Plain(), params, batches)
+    bare = {name: batches[0][name] for name in ("x", "y")}
+    with pytest.raises(ValueError, match=r"expected a batch with weight_B .* but it has x, y"):
+        hp_jax.gate_gradients(hp_jax.as_task(linen_loss, MASK), params, bare, MASK)
+    with pytest.raises(ValueError, match="a task must be hashable"):
+        hp_jax.as_task([linen_loss], MASK)
+
+
+@pytest.mark.parametrize("use", [scored, gridded])
+@pytest.mark.parametrize("mask_AH", [np.ones((2, 5)), np.ones((3, 4)), np.ones(4)])
+def test_gates_of_another_shape_are_refused(use, mask_AH, batches, params):
+    with pytest.raises(ValueError, match=r"has shape .*, but the model has shape \(2, 4\)|is \(1"):
+        use(hp_jax.as_task(linen_loss, MASK), params, batches, mask_AH)
+
+
+def test_gates_that_the_model_ignores_are_noticed(batches, params, caplog):
+    def deaf(params, batch, gates):
+        return linen_loss(params, batch, [jnp.ones((1, 1, HEADS))] * LAYERS)
+
+    with pytest.raises(ValueError, match="exactly 0, so the loss does not depend on the gates"):
+        scored(hp_jax.as_task(deaf, MASK), params, batches)
+    masks_MAH = hp_jax.rows_off(MASK)
+    for loss, says in ((linen_loss, False), (deaf, True)):
+        caplog.clear()
+        hp_jax.evaluate_grid(
+            hp_jax.as_task(loss, MASK), params, batches, masks_MAH, chunk=2, mesh=ONE_DEVICE
+        )
+        assert ("exactly the same under all 2 masks" in caplog.text) == says
+
+
+def test_the_first_number_that_is_not_finite_is_told_with_its_place(batches, params):
+    x_BTD = batches[1]["x"].copy()
+    x_BTD[3] = np.nan
+    broken, task = changed(batches, 1, x=x_BTD), hp_jax.as_task(linen_loss, MASK)
+    says = r"gate of row\.0\.0 is nan for row 3 of batch 1, the example 11: expected finite"
+    with pytest.raises(ValueError, match=says):
+        scored(task, params, broken)
+    with pytest.raises(ValueError, match=says):
+        hp_jax.importance.example_gradients(task, params, broken, MASK, mesh=ONE_DEVICE)
+    masks_MAH = np.concatenate([MASK[None], hp_jax.one_off(MASK)])
+
+    def fragile(params, batch, gates):
+        """Infinite without head 2 of row 1."""
+        return linen_loss(params, batch, gates) / gates[1][..., 2].squeeze()
+
+    for loss, some, place in (
+        (
+            linen_loss,
+            broken,
+            r"the loss of example 11 \(batch 1\) is nan under mask 0 \(",
+        ),
+        (fragile, batches, r"example 0 \(batch 0\) is inf under mask 7 \(without row\.1\.2\)"),
+    ):
+        with pytest.raises(ValueError, match=place):
+            hp_jax.evaluate_grid(
+                hp_jax.as_task(loss, MASK), params, some, masks_MAH, chunk=3, mesh=ONE_DEVICE
+            )
+
+
 def test_batches_may_lack_weights_and_places(data, batches, params):
     bare = [{name: array[i : i + 7] for name, array in data.items()} for i in (0, 7, 14)]
     task = hp_jax.as_task(linen_loss, MASK)

@@ -81,7 +81,7 @@ def test_folded_scales_are_gates(family):
 def test_scales_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"has shape \(3, 4\), but the model has shape \(2, 4\)"):
         fold_scales(TASK.config, PARAMS, np.ones((3, 4)))
-    with pytest.raises(ValueError, match="at least one batch, but there is none"):
+    with pytest.raises(ValueError, match="at least one batch with an example"):
         calibrate(TASK, PARAMS, [], MASK)
 
 

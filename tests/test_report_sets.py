@@ -131,9 +131,9 @@ def test_masks_are_told_by_what_they_lack(tmp_path):
     rows = tables.mask_table(compare(made(tmp_path, "file")))
     assert [(row["mask"], row["removed"], row["without"]) for row in rows] == [
         (0, 0, "-"),
-        (1, 2, "enc.0:0,1"),
-        (2, 2, "enc.0:0,2"),
-        (3, 2, "enc.0:0 <dec>.0:0"),
+        (1, 2, "enc.0.0,1"),
+        (2, 2, "enc.0.0,2"),
+        (3, 2, "enc.0.0 <dec>.0.0"),
     ]
 
 

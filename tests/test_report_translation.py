@@ -202,7 +202,7 @@ def test_sets_of_many_heads_are_reported_in_bleu(tmp_path):
     np.testing.assert_allclose(
         [float(row["chrf"]) for row in rows], [corpus_chrf(text, [lines]).score for text in texts]
     )
-    assert rows[-1]["without"] == "enc.0:0,1 enc.1:0,1 dec.0:0 cross.0:0,1,2 dec.1:0 cross.1:0,1,2"
+    assert rows[-1]["without"] == "enc.0.0,1 enc.1.0,1 dec.0.0 cross.0.0-2 dec.1.0 cross.1.0-2"
 
 
 def test_rows_that_a_restricted_set_does_not_touch_are_left_out(tmp_path):

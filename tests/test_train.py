@@ -86,6 +86,27 @@ def test_an_interrupted_run_gives_the_same_result_bit_for_bit(
     assert len(calls) == 15 - {1: 0, 5: 5, 8: 8, 15: 15}[after]
 
 
+def test_a_loss_that_is_no_number_ends_training_and_is_not_saved(
+    tmp_path, monkeypatch, undisturbed
+):
+    place, calls = hp_jax.train.place_batch, []
+
+    def poisoned(batch, mesh):
+        calls.append(1)
+        weight_B = batch["weight_B"] * (np.nan if len(calls) == 7 else 1)
+        return place(batch | {"weight_B": weight_B}, mesh)
+
+    monkeypatch.setattr(hp_jax.train, "place_batch", poisoned)
+    with pytest.raises(
+        ValueError, match=r"losses of epoch 2 is nan after step 8 of 15: this state"
+    ):
+        run(tmp_path)
+    monkeypatch.undo()
+    params, history = run(tmp_path)  # from step 6
+    assert history == undisturbed[1]
+    jax.tree.map(np.testing.assert_array_equal, params, undisturbed[0])
+
+
 def test_another_runs_states_are_refused(tmp_path):
     run(tmp_path / "run")
     with pytest.raises(ValueError, match=r"holds another training run \(different data\)"):

@@ -119,14 +119,14 @@ class Remove(FolderCommand, Answer):
     folder: Folder
     """The new folder."""
     heads: str = ""
-    """The heads that go, LAYER:HEAD,HEAD counted from 1, such as '1:3,4 2:11'; of a translation
-    model with the attention before it, E encoder, A cross, D decoder, such as 'E:1:3 A:2:1,4'."""
+    """The heads that go, as reports name them, counted from 0, such as 'enc.0.1-3,7 cross.1.2'; or
+    in the authors' notations, counted from 1, such as '1:3,4 2:11' or 'E:1:3 A:2:1,4'."""
     mask: str = ""
-    """A file with the heads that stay: .npy [rows, heads], or a line that names the heads that
-    go."""
+    """A file with the heads that stay: .npy [rows, heads], 1 where a head stays (such as
+    run_bertology's head_mask.npy), or a line that names the heads that go, as in --heads."""
     order: str = ""
-    """What goes first, for --keep: out/importance, out/pruning/ORDER, or a file with a head a line,
-    such as cross.0.3."""
+    """What goes first, for --keep: out/importance, out/pruning/ORDER, or a file: heads as in
+    --heads, or .npy of scores [rows, heads], the lowest first (such as head_importance.npy)."""
     keep: Keep = None
     """What stays at most, by --order: of heads, parameters, flops or latency, up to 1 a share and
     above 1 an amount, such as heads 0.5."""

@@ -147,8 +147,8 @@ class Translate(ConfiguredCommand):
     """Translate the lines of standard input, with any heads removed."""
 
     without: str = ""
-    """The heads to remove, ATTENTION:LAYER:HEAD,HEAD counted from 1, where the attention is E
-    encoder, A cross or D decoder, such as 'E:1:3 A:2:1,4'; empty: none."""
+    """The heads to remove, as reports name them, counted from 0, such as 'enc.0.1-3,7 cross.1.2';
+    or in the authors' notation, counted from 1, such as 'E:1:3 A:2:1,4'; empty: none."""
     nbest: int = 0
     """Translations that are printed of each line, with their scores; 0: the best one alone."""
 
@@ -156,11 +156,12 @@ class Translate(ConfiguredCommand):
         """Prints a line for each line, or `nbest` lines."""
         from hp_jax import heads
         from hp_jax.data.tables import decode_text
+        from hp_jax.descriptors import parse_descriptor
         from hp_jax.experiment import load, translation
 
         setup = load(about_translation(experiment, self.config))
-        off = heads.parse_descriptor(self.without)
-        mask_AH = heads.remove(setup.present_AH, off, setup.task.rows)
+        off = parse_descriptor(self.without, setup.rows)
+        mask_AH = heads.remove(setup.present_AH, off, setup.rows)
         text = decode_text(sys.stdin.buffer.read(), "standard input")
         lines = text.removesuffix("\n").split("\n")
         found = translation.translate(setup, lines, mask_AH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,10 +15,12 @@ class TaskSpec:
     """Which columns and labels a task has, and the files in which it is distributed."""
 
     text: tuple[tuple[str, ...], ...]
-    """One or two columns, each with the names that it has in TFDS (first) and in files."""
+    """One or two columns, each with the names that it has in TFDS (first) and in files; none: they
+    are looked for."""
     label: tuple[str, ...]
+    """The same for the label."""
     labels: tuple[str, ...]
-    """Names in the order of TFDS and of Hugging Face's `glue`."""
+    """Names in the order of TFDS and of Hugging Face's `glue`; none: those of the model."""
     metric: Literal["accuracy", "f1", "matthews", "loss"] = "accuracy"
     files: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """File names of each split, the preferred one first."""
@@ -29,6 +32,8 @@ class TaskSpec:
     """Rows with too few fields are dropped, as in TFDS."""
     builder: str = ""
     """The name in tensorflow-datasets."""
+    numbered: tuple[str, ...] = ()
+    """What numbers stand for, where files have them in place of names; none: `labels`."""
 
 
 _TRAIN_DEV: Mapping[str, tuple[str, ...]] = {"train": ("train.tsv",), "validation": ("dev.tsv",)}
@@ -93,34 +98,33 @@ TASKS: Mapping[str, TaskSpec] = {
 def spec(data: Data) -> TaskSpec:
     """What `data` says of its task, over what GLUE says of it.
 
-    ValueError for a task that is not in GLUE without columns and labels, for other than one or two
-    text columns and for labels that are not at least two different names.
+    ValueError for a GLUE task in another spelling, for more than two text columns and for labels
+    that are not at least two different names.
     """
     if data.task in TASKS:
         base = dataclasses.replace(TASKS[data.task], builder=f"glue/{data.task}")
-    elif data.text and data.labels:
-        base = TaskSpec((), ("label",), (), builder=data.task)
+    elif (meant := re.sub(r"[^a-z0-9]", "", data.task.lower())) in TASKS:
+        raise ValueError(f"there is no task {data.task!r} in GLUE: expected {meant!r}")
     else:
-        raise ValueError(
-            f"the task {data.task!r} is not in GLUE ({', '.join(TASKS)}), so it needs the text "
-            "columns and the labels, "
-            f"but text is {data.text} and labels is {data.labels}"
-        )
+        base = TaskSpec((), (), (), builder=data.task)
+    reordered = set(data.labels) == set(base.labels)
     own = dataclasses.replace(
         base,
         text=tuple((name,) for name in data.text) or base.text,
         label=(data.label,) if data.label else base.label,
         labels=data.labels or base.labels,
+        numbered=base.labels if reordered else data.labels,
         metric=data.metric or base.metric,
     )
-    if len(own.text) not in (1, 2):
+    if len(own.text) > 2:
         raise ValueError(
             f"the task {data.task!r} needs one or two text columns, but there are "
             f"{len(own.text)}: {data.text}"
         )
-    if len(own.labels) < 2 or len(set(own.labels)) < len(own.labels):
+    different = {label.casefold() for label in own.labels}
+    if len(own.labels) == 1 or len(different) < len(own.labels):
         raise ValueError(
-            f"the task {data.task!r} needs at least two labels, all different, but they are "
-            f"{own.labels}"
+            f"the task {data.task!r} needs at least two labels, all different (not by case alone), "
+            f"but they are {own.labels}"
         )
     return own

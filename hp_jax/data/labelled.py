@@ -12,8 +12,9 @@ import numpy as np
 
 from hp_jax.config import Data
 from hp_jax.data import tfds
+from hp_jax.data.columns import Columns, FindColumns, find_columns
 from hp_jax.data.glue import TaskSpec, spec
-from hp_jax.data.splits import read_split
+from hp_jax.data.splits import parse_split, read_split
 from hp_jax.data.tables import EXTENSIONS, Table, read_table
 
 log = logging.getLogger("hp_jax")
@@ -50,19 +51,25 @@ class Labelled:
         return f"{self.source}:{self.line_N[index]}"
 
 
-def label_name(value: str, labels: Sequence[str], where: str) -> str:
+def label_name(
+    value: str, labels: Sequence[str], where: str, *, numbered: Sequence[str] = ()
+) -> str:
     """`value` as one of `labels`: it is either a name or, unless names are themselves numbers, a
-    0-based index."""
-    value = value.strip()
+    0-based index, into `numbered` if that is there."""
+    value, numbered = value.strip(), numbered or labels
     if value in labels:
         return value
     if (
         value.isdecimal()
+        and len(value) < 10
         and int(value) < len(labels)
         and not any(label.isdecimal() for label in labels)
     ):
-        return labels[int(value)]
-    raise ValueError(f"{where}: {value!r} is not a label; the labels are {', '.join(labels)}")
+        return numbered[int(value)]
+    raise ValueError(
+        f"{where}: {value!r} is not a label; the labels are {', '.join(labels)} (--data.labels "
+        "names others, in the order of the model's outputs)"
+    )
 
 
 def read(data: Data, split: str) -> Labelled:
@@ -78,15 +85,32 @@ def read(data: Data, split: str) -> Labelled:
 
 def read_whole(data: Data, name: str) -> Labelled:
     """The examples of a whole split; see `read`."""
-    if data.task == "mnli" and name == "validation" and name not in dict(data.files):
+    if data.task == "mnli" and name == "validation" and name not in _files(data)[1]:
         name = "validation_matched"
     own = spec(data)
     return _labelled(_table(data, name, own), data.task, name, own)
 
 
+def labels_in(data: Data, split: str) -> tuple[str, ...]:
+    """The labels that a split (or a slice of it) has, sorted, numbers as numbers.  ValueError if
+    they are not at least two, or as many as examples."""
+    own = spec(data)
+    table = _table(data, parse_split(split)[0], own)
+    found = {row[-1].strip() for row in table.rows}
+    if not 1 < len(found) < max(len(table.rows), 3):
+        raise ValueError(
+            f"{table.file}: expected labels, but the column has {len(found)} different values in "
+            f"{len(table.rows)} rows, such as {min(found)!r}; name the labels with --data.labels"
+        )
+    numbers = all(label.isdecimal() for label in found)
+    return tuple(sorted(found, key=(lambda label: (int(label), label)) if numbers else str))
+
+
 def _table(data: Data, split: str, own: TaskSpec) -> Table:
     """The text columns and, last, the label."""
-    columns = (*own.text, own.label)
+    columns: Columns | FindColumns = (*own.text, own.label)
+    if not (own.text and own.label):
+        columns = functools.partial(find_columns, own.text, own.label)
     if data.format == "tfds":
         return tfds.read_table(data.path, own.builder, split, columns)
     return read_table(
@@ -109,7 +133,12 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
         split=split,
         text=tuple(table.rows[i][:-1] for i in kept),
         label=tuple(
-            label_name(table.rows[i][-1], own.labels, f"{table.file}:{table.lines[i]}")
+            label_name(
+                table.rows[i][-1],
+                own.labels,
+                f"{table.file}:{table.lines[i]}",
+                numbered=own.numbered,
+            )
             for i in kept
         ),
         source=table.file,
@@ -118,19 +147,37 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
     )
 
 
+def _files(data: Data) -> tuple[Path, dict[str, str]]:
+    """The folder, and the file of each split that `data` names; a file as `data.path` is the split
+    `validation`."""
+    path = Path(data.path).expanduser()
+    if path.is_file() and data.files:
+        raise ValueError(
+            f"data.path is the file {path}, but the folder with the files of data.files was "
+            "expected"
+        )
+    return (path.parent, {"validation": path.name}) if path.is_file() else (path, dict(data.files))
+
+
 def _file(data: Data, split: str, own: TaskSpec) -> Path:
     """The file of a split: the one that `data` names, else the first that exists of the known
     names."""
-    folder = Path(data.path).expanduser()
-    if split in dict(data.files):
-        return folder / dict(data.files)[split]
+    folder, files = _files(data)
+    if split in files:
+        return folder / files[split]
+    if Path(data.path).expanduser().is_file():
+        raise ValueError(
+            f"data.path is the one file {data.path}, which is the split validation (slices of it "
+            f"are splits too, such as validation[:50%]): for the split {split!r} expected a folder "
+            f"there, and the files in it as --data.files {split} NAME validation NAME"
+        )
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder} with the files of {data.task}")
+        raise FileNotFoundError(f"there is no folder or file {folder} with the data of {data.task}")
     names = (*own.files.get(split, ()), *(f"{split}.{extension}" for extension in EXTENSIONS))
     for name in (name + gz for name in names for gz in ("", ".gz")):
         if (folder / name).is_file():
             return folder / name
-    known = {**dict(data.files), **own.files}
+    known = {**files, **own.files}
     if split not in known:
         found = {
             path.name.split(".")[0]

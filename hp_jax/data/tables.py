@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from hp_jax.data.columns import Columns, FindColumns
 from hp_jax.storage.files import parse_json, read_bytes
 
 EXTENSIONS = ("tsv", "txt", "csv", "jsonl")
@@ -34,12 +35,13 @@ class Table:
 
 def read_table(
     path: str | Path,
-    columns: Sequence[Sequence[str]],
+    columns: Columns | FindColumns,
     *,
     header: Sequence[str] = (),
     drop_short: bool = False,
 ) -> Table:
-    """Some columns of a file, each given by the names it may have.
+    """Some columns of a file, each given by the names it may have; or by a function that finds them
+    among those that are there.
 
     path: .tsv or .txt (tabs, no quoting, as GLUE is distributed), .csv (quoted) or .jsonl (an
     object a line), also with .gz;
@@ -153,6 +155,8 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
 def _find(names: Sequence[str], there: Iterable[str], where: str) -> str:
     there = list(there)
     for name in names:
+        if there.count(name) > 1:
+            raise ValueError(f"{where}: expected one column {name!r}, but there are several")
         if name in there:
             return name
     raise ValueError(
@@ -161,9 +165,13 @@ def _find(names: Sequence[str], there: Iterable[str], where: str) -> str:
     )
 
 
+def _wanted(columns: Columns | FindColumns, there: Sequence[str], where: str) -> Columns:
+    return columns(there, where) if callable(columns) else columns
+
+
 def _select_fields(
     records: Iterator[tuple[int, list[str]]],
-    columns: Sequence[Sequence[str]],
+    columns: Columns | FindColumns,
     path: Path,
     header: Sequence[str],
     drop_short: bool,
@@ -171,9 +179,15 @@ def _select_fields(
     line, first = next(records, (0, []))
     if not first:
         return
-    named = not header or all(any(name in first for name in names) for names in columns)
-    names_there = [name.strip() for name in first] if named else list(header)
-    places = [names_there.index(_find(names, names_there, f"{path}:{line}")) for names in columns]
+    named = not header or (
+        not callable(columns) and all(any(name in first for name in names) for names in columns)
+    )
+    names_there, where = (
+        [name.strip() for name in first] if named else list(header),
+        f"{path}:{line}",
+    )
+    found = [_find(names, names_there, where) for names in _wanted(columns, names_there, where)]
+    places = [names_there.index(name) for name in found]
     short = 0
     for number, fields in records if named else itertools.chain([(line, first)], records):
         if len(fields) < len(names_there) and drop_short:
@@ -189,10 +203,11 @@ def _select_fields(
 
 
 def _select_keys(
-    records: Iterator[tuple[int, dict[str, object]]], columns: Sequence[Sequence[str]], path: Path
+    records: Iterator[tuple[int, dict[str, object]]], columns: Columns | FindColumns, path: Path
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     for number, found in records:
         where = f"{path}:{number}"
+        columns = _wanted(columns, list(found), where)
         keys = [_find(names, found, where) for names in columns]
         yield number, tuple(_string(found[key], f"{where}: column {key!r}") for key in keys)
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from hp_jax.data.columns import Columns, FindColumns
 from hp_jax.data.tables import Table
 
 
-def read_table(path: str, name: str, split: str, columns: Sequence[Sequence[str]]) -> Table:
-    """Some columns of a split, as text, each given by the names it may have; of class labels the
+def read_table(path: str, name: str, split: str, columns: Columns | FindColumns) -> Table:
+    """Some columns of a split, as text, as for files (`tables.read_table`); of class labels the
     names.
 
     path: a prepared folder (.../glue/sst2/2.0.0) or a data_dir: there the newest prepared version
@@ -24,7 +25,8 @@ def read_table(path: str, name: str, split: str, columns: Sequence[Sequence[str]
     """
     builder, folder = _open(path, name, split)
     features = builder.info.features
-    found = [_column(names, features, folder) for names in columns]
+    wanted = columns(list(features), str(folder)) if callable(columns) else columns
+    found = [_column(names, features, folder) for names in wanted]
     classes = [getattr(features[column], "names", None) for column in found]
     rows = tuple(
         tuple(_string(record[column], of) for column, of in zip(found, classes, strict=True))

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.stats
 
 from hp_jax import heads
 from hp_jax.data.splits import overlap
@@ -21,6 +22,9 @@ from hp_jax.storage import fingerprint
 from hp_jax.storage.store import Store
 
 log = logging.getLogger("hp_jax")
+
+UNLIKELY = 1e-3
+"""How seldom guessing is as often wrong as a model whose labels may be in another order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,25 @@ def fill(setup: Setup, request: GridRequest) -> Store:
         for number, mask_AH in enumerate(masks_MAH, 1):
             own = dataclasses.replace(grid, params=recovery.model(mask_AH))
             own.fill(store, part=(number, len(masks_MAH)))
+    _warn_below_chance(setup, store, request)
     return store
+
+
+def _warn_below_chance(setup: Setup, store: Store, request: GridRequest) -> None:
+    """Says so if mask 0, the full model, is wrong more often than chance explains."""
+    classes = len(setup.corpus.labels)
+    if not classes or not store.done()[0]:
+        return
+    right_N = store.read("prediction")[0] == store.read("label")
+    if scipy.stats.binom.cdf(right_N.sum(), len(right_N), 1 / classes) < UNLIKELY:
+        log.warning(
+            "the full model is right on only %.1f %% of %s, less than chance (%.1f %%): are its "
+            "outputs in another order than %s? --data.labels names them in theirs",
+            100 * right_N.mean(),
+            request.splits[request.measured],
+            100 / classes,
+            ", ".join(setup.corpus.labels),
+        )
 
 
 def scope_of(setup: Setup, names: Sequence[str]) -> np.ndarray:

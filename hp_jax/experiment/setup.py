@@ -15,6 +15,7 @@ import numpy as np
 from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
 from hp_jax.data import glue
 from hp_jax.data.batching import batches
+from hp_jax.data.labelled import labels_in
 from hp_jax.data.parallel import read_parallel
 from hp_jax.data.splits import read_split, rows_of
 from hp_jax.experiment.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus, Text
@@ -153,17 +154,23 @@ def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
     return setup
 
 
-def options_of(config: Experiment, labels: tuple[str, ...] = (), *, fresh: bool = False) -> Options:
+def options_of(
+    config: Experiment, labels: tuple[str, ...] = (), *, fresh: tuple[str, ...] = ()
+) -> Options:
     """How an experiment reads models."""
     return Options(config.dtype, config.kernel, labels, fresh, config.seed)
 
 
 def _classifier(config: ClassificationExperiment, name: str, fresh: bool) -> Setup:
-    labels = glue.spec(config.data).labels
-    family = family_named("classifier")
-    model = load_model(name, options_of(config, labels, fresh=fresh), family=family)
+    data, family = config.data, family_named("classifier")
+    labels = glue.spec(data).labels
+    new = (labels or labels_in(data, config.train.split)) if fresh else ()
+    model = load_model(name, options_of(config, labels, fresh=new), family=family)
     own: Any = model.config
-    return Setup(config, model, LabelledCorpus(config.data, model.text, own.labels, own.types))
+    if not labels:
+        data = dataclasses.replace(data, labels=own.labels)
+        log.info("the labels are %s, in the order of the model's outputs", ", ".join(own.labels))
+    return Setup(config, model, LabelledCorpus(data, model.text, own.labels, own.types))
 
 
 def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:

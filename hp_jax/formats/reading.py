@@ -21,8 +21,8 @@ class Options:
     """Of attention: xla or cudnn."""
     labels: tuple[str, ...] = ()
     """Those of the data, which a classifier's must be; (): any will do."""
-    fresh: bool = False
-    """A model without a classifier gets a new one for `labels`; otherwise it is refused."""
+    fresh: tuple[str, ...] = ()
+    """The labels of a new classifier, for a model that has none; (): such a model is refused."""
     seed: int = 0
     """Of the new classifier."""
 

@@ -72,13 +72,26 @@ def evaluate_masks(
         gates_GH = jax.vmap(lambda mask_AH: gates(mask_AH, task.present_AH))(masks_GAH)
         states = _last_states(task, params, batch, gates_GH, own)
         last_U = own.last_G[:1] if alike else own.last_G
-        return task.evaluate(params, batch, jax.tree.map(lambda x: x[last_U], states), gates_GH)
+        states = jax.tree.map(lambda x: x[last_U], states)
+        values = task.evaluate(params, batch, states, gates_GH)
+        _check_shapes(values, len(masks_GAH), len(batch["weight_B"]))
+        return values
 
     specs = Spec(), Spec("data"), Spec("mask"), Spec("mask")
     sharded = jax.shard_map(
         one_device, mesh=mesh, in_specs=specs, out_specs=Spec("mask", "data"), check_vma=False
     )
     return sharded(params, batch, masks_MAH, plans)
+
+
+def _check_shapes(values: dict[str, jax.Array], masks: int, examples: int) -> None:
+    """ValueError for values that are not `[M, B, ...]`."""
+    for name, value in values.items():
+        if value.shape[:2] != (masks, examples):
+            raise ValueError(
+                f"what the task gives as {name!r} has shape {value.shape[1:]} under a mask, but "
+                f"the first axis must be that of the {examples} examples of the batch"
+            )
 
 
 def planned(task: Staged, masks_MAH: np.ndarray, mesh: Mesh) -> tuple[Plan, bool]:

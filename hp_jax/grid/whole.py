@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
@@ -11,14 +12,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hp_jax.batches import numbered
+from hp_jax.descriptors import format_descriptor
 from hp_jax.grid.chunks import chunk_size
 from hp_jax.grid.evaluate import evaluate_masks, planned
 from hp_jax.grid.staged import staged
-from hp_jax.heads import as_boolean, check_mask
+from hp_jax.heads import as_boolean, check_mask, removed
 from hp_jax.progress import track
 from hp_jax.sharding import agreed, device_mesh, fetch, place, place_batch, wait_for_all
 from hp_jax.storage.store import Store
-from hp_jax.task import Array, Batch, Evaluated, Params, Staged
+from hp_jax.task import Array, Batch, Evaluated, Params, Staged, check_task
+
+log = logging.getLogger("hp_jax")
 
 Postprocess = Callable[[Batch, dict[str, np.ndarray]], dict[str, np.ndarray]]
 """On the host, from a batch and its values `{name: [M, B, ...]}` to what is kept of them, each of
@@ -45,6 +49,16 @@ class Grid:
     label: str = "masks"
     """What the progress is called."""
 
+    def __post_init__(self) -> None:
+        """ValueError for a task that is none, and for masks that do not fit it."""
+        check_task(self.task)
+        on_MAH = as_boolean(self.masks_MAH)
+        if on_MAH.ndim != 3 or not len(on_MAH):
+            raise ValueError(
+                f"expected at least one mask (masks, rows, heads), but the shape is {on_MAH.shape}"
+            )
+        check_mask(np.any(on_MAH, axis=0), self.task.present_AH)
+
     def evaluate(self, chunk: int | None = None) -> dict[str, np.ndarray]:
         """What `postprocess` makes of the task's values, by `index_B`: `{name: [M, N, ...]}`.
 
@@ -54,7 +68,16 @@ class Grid:
         starts = range(0, len(self.masks_MAH), chunk)
         grid = _placed(self, chunk, len(starts))
         values = [values for _, values in grid.finished(starts, everywhere=True)]
-        return {name: np.concatenate([part[name] for part in values]) for name in values[0]}
+        whole = {name: np.concatenate([part[name] for part in values]) for name in values[0]}
+        if len(np.unique(grid.masks_MAH, axis=0)) > 1 and all(
+            (value == value[:1]).all() for value in whole.values()
+        ):
+            log.warning(
+                "the values are exactly the same under all %d masks: does the model multiply each "
+                "head's context by its gate?",
+                len(grid.masks_MAH),
+            )
+        return whole
 
     def fill(self, store: Store, *, part: tuple[int, int] = (1, 1)) -> None:
         """Writes what `evaluate` gives to a store, each chunk as soon as it is finished; what is
@@ -161,6 +184,7 @@ class _Placed:
                 mine = group if everywhere else group[jax.process_index() :: jax.process_count()]
                 values: dict[int, dict[str, np.ndarray]] = {start: {} for start in mine}
             fetched = fetch(results[number])
+            self._check_finite(group, number, fetched)
             for start in mine:
                 first = group.index(start) * self.chunk
                 own = slice(first, first + self.masks([start]))
@@ -186,6 +210,25 @@ class _Placed:
         evaluate = functools.partial(evaluate_masks, self.task, self.params)
         return [evaluate(batch, masks, plans, mesh=self.mesh, alike=alike) for batch in self.placed]
 
+    def _check_finite(
+        self, group: Sequence[int], number: int, values: dict[str, np.ndarray]
+    ) -> None:
+        """ValueError with the first value of a batch that is not a finite number: nothing is kept
+        of its chunk."""
+        batch = self.batches[number]
+        real = np.flatnonzero(batch["weight_B"])
+        for name, value in values.items():
+            if not np.issubdtype(value.dtype, np.inexact) or np.isfinite(value[:, real]).all():
+                continue
+            place, example, *_ = np.argwhere(~np.isfinite(value[:, real]))[0].tolist()
+            mask = min(group[place // self.chunk] + place % self.chunk, len(self.masks_MAH) - 1)
+            gone = removed(self.masks_MAH[mask], self.task.present_AH, self.task.rows)
+            raise ValueError(
+                f"the {name} of example {batch['index_B'][real[example]]} (batch {number}) is "
+                f"{value[place, real[example]]} under mask {mask} (without "
+                f"{format_descriptor(gone)}): expected a finite number"
+            )
+
     def _keep(
         self, values: dict[str, np.ndarray], batch: Batch, new: dict[str, np.ndarray]
     ) -> None:
@@ -199,12 +242,6 @@ class _Placed:
 
 
 def _placed(grid: Grid, chunk: int, chunks: int) -> _Placed:
-    on_MAH = as_boolean(grid.masks_MAH)
-    if on_MAH.ndim != 3 or not len(on_MAH):
-        raise ValueError(
-            f"expected at least one mask (masks, rows, heads), but the shape is {on_MAH.shape}"
-        )
-    check_mask(np.any(on_MAH, axis=0), grid.task.present_AH)
     mesh, batches = grid.mesh or grid_mesh(chunks), numbered(grid.batches)
     return _Placed(
         grid=grid,
@@ -212,7 +249,7 @@ def _placed(grid: Grid, chunk: int, chunks: int) -> _Placed:
         params=place(grid.params, mesh),
         batches=batches,
         placed=[place_batch(batch, mesh, "data") for batch in batches],
-        masks_MAH=on_MAH,
+        masks_MAH=as_boolean(grid.masks_MAH),
         chunk=chunk,
         mesh=mesh,
     )

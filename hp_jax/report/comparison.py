@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, rows_named
 from hp_jax.metrics import LabelMetric, Metric, Values, metric_of, scores, totals, worth
 from hp_jax.report.row_types import described
@@ -57,7 +58,7 @@ class Comparison:
     @property
     def names(self) -> list[str]:
         """These heads as `row.head`."""
-        return [f"{self.manifest['rows'][row]}.{head}" for row, head in self.heads]
+        return [format_descriptor({self.manifest["rows"][row]: [head]}) for row, head in self.heads]
 
     @property
     def rows(self) -> list[str]:

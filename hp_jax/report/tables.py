@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, removed
 from hp_jax.metrics import worth
 from hp_jax.report.comparison import Comparison, present, signatures
@@ -70,16 +71,15 @@ def p_name(comparison: Comparison) -> str:
 
 
 def mask_table(comparison: Comparison) -> Rows:
-    """Every mask as the grid has them: how many heads it is without, and which, as `row:head,head
-    row:head`; `-` for none."""
+    """Every mask as the grid has them: how many heads it is without, and which
+    (`hp_jax.descriptors`)."""
     rows, present_AH = comparison.manifest["rows"], present(comparison.manifest)
     table = []
     for mask, mask_AH in enumerate(comparison.masks_MAH):
         gone = removed(mask_AH, present_AH, rows)
-        words = [f"{row}:{','.join(map(str, heads))}" for row, heads in gone.items()]
         count = sum(map(len, gone.values()))
         table.append(
-            {"mask": mask, "removed": count, "without": " ".join(words) or "-"}
+            {"mask": mask, "removed": count, "without": format_descriptor(gone)}
             | mask_row(comparison, mask)
         )
     return table

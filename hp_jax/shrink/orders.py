@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 
 from hp_jax.config import Order as OrderName
-from hp_jax.heads import living_heads, rows_named
+from hp_jax.heads import living_heads, lowest_first, rows_named
 from hp_jax.importance import stored_scores
 from hp_jax.mask_files import prefixes
 from hp_jax.shrink.budget import Order
@@ -50,7 +50,7 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
     if store.manifest["kind"] == "importance":
         norm = store.manifest["experiment"]["importance"]["norm"]
         score_AH = stored_scores(store.read_items(), store.read("mask"), norm=norm)[1]
-        return _ascending(present_AH, score_AH)
+        return lowest_first(present_AH, score_AH)
     masks_SAH, score_SAH = store.read("mask") != 0, store.read("score")
     if scope := _scope_of(store):
         masks_SAH &= rows_named(rows, [scope])[:, None]
@@ -58,7 +58,7 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
     for mask_AH, after_AH, score_AH in zip(
         masks_SAH, [*masks_SAH[1:], None], score_SAH, strict=True
     ):
-        order += _ascending(mask_AH if after_AH is None else mask_AH & ~after_AH, score_AH)
+        order += lowest_first(mask_AH if after_AH is None else mask_AH & ~after_AH, score_AH)
     return order
 
 
@@ -82,9 +82,3 @@ def _scope_of(store: Store) -> str:
     folder, such as `one_shot.cross`; empty: everywhere."""
     names = [part.partition(".") for part in Path(store.path).parts]
     return next((scope for order, _, scope in reversed(names) if order in get_args(OrderName)), "")
-
-
-def _ascending(mask_AH: np.ndarray, score_AH: np.ndarray) -> list[tuple[int, int]]:
-    """The living heads, the lowest score first; of equal ones the lower (row, head), as in
-    `keep_top`."""
-    return sorted(living_heads(mask_AH), key=lambda head: float(score_AH[head]))

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from hp_jax import heads
+from hp_jax.descriptors import format_descriptor, parse_descriptor
 from hp_jax.formats.model import Model, load_model
 from hp_jax.mask_files import file_masks
 from hp_jax.removal import remove_heads
@@ -42,10 +43,10 @@ class Budget:
 
 
 def named_heads(model: Model, text: str) -> np.ndarray:
-    """The mask `[A, H]` without the heads that `text` names in the authors' notation, by the
-    numbers that they had at first."""
-    present_AH = model.task.present_AH
-    return np.asarray(heads.remove(present_AH, heads.parse_descriptor(text), model.task.rows))
+    """The mask `[A, H]` without the heads that `text` names (`hp_jax.descriptors`), by the numbers
+    that they had at first."""
+    present_AH, rows = model.task.present_AH, model.task.rows
+    return np.asarray(heads.remove(present_AH, parse_descriptor(text, rows), rows))
 
 
 def mask_of_file(model: Model, path: str) -> np.ndarray:
@@ -124,7 +125,13 @@ def remove(
         )
     counts = ", ".join(f"{row} {count}" for row, count in small.config.heads_per_row.items())
     return "\n".join(
-        [*lines, f"heads left: {counts}", *([str(solution)] if solution else []), str(folder)]
+        [
+            *lines,
+            f"heads removed: {format_descriptor(gone)}",
+            f"heads left: {counts}",
+            *([str(solution)] if solution else []),
+            str(folder),
+        ]
     )
 
 

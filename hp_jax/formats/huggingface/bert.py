@@ -155,7 +155,7 @@ def load_hf_bert(
 ) -> tuple[BertConfig, Params]:
     """A classifier from a Hugging Face folder, of which `raw` is config.json; float32 parameters.
 
-    If the file has no classifier, one for `options.labels` is initialised if that is wanted, and a
+    If the file has no classifier, one for `options.fresh` is initialised if there are any, and a
     warning says so. If it has one, its label names are those of config.json, or `labels` where that
     only says LABEL_0, LABEL_1, ... Heads that config.json calls `pruned_heads` are not in the file,
     and the others keep their numbers. ValueError names a setting that is not supported, a tensor
@@ -167,15 +167,10 @@ def load_hf_bert(
     tensors = _plainly_named(read_tensors(folder), folder)
     trained = names["classifier"] + ".weight" in tensors
     _check_architecture(raw, HEADS if trained else BASES, folder)
-    chosen = labels_of(raw, options.labels, folder) if trained else tuple(options.labels)
+    chosen = labels_of(raw, options.labels, folder) if trained else options.fresh
     if not trained and not options.fresh:
         raise ValueError(
             f"{folder} has no trained classifier ({names['classifier']}.weight): fine-tune it first"
-        )
-    if not chosen:
-        raise ValueError(
-            f"{folder} has no classifier, so the labels of a fresh one are needed, but none were "
-            "given"
         )
     if trained and len(chosen) == 1:
         raise ValueError(
@@ -286,6 +281,13 @@ def match_labels(own: tuple[str, ...], labels: Sequence[str], folder: Path) -> t
             f"{tuple(labels)}"
         )
     if labels and all(re.fullmatch(r"LABEL_\d+", name) for name in own):
+        log.info(
+            "%s does not name its labels (%s): its outputs are taken as %s, in this order "
+            "(--data.labels gives another one)",
+            folder,
+            ", ".join(own),
+            ", ".join(labels),
+        )
         return tuple(labels)
     if labels and {name.lower() for name in own} != {name.lower() for name in labels}:
         raise ValueError(f"{folder} has the labels {own}, but the data has {tuple(labels)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hp_jax.descriptors import format_descriptor
 from hp_jax.metrics import worth
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, scope_of
@@ -154,8 +155,9 @@ def own(comparison: Comparison) -> list[Item]:
     rows = tables.mask_table(comparison)
     caption = (
         f"The masks of {comparison.manifest['experiment']['ablation']['masks']} as they stand "
-        "there, mask 0 the full model; the heads that each is without as row:head,head. Change "
-        f"of {comparison.scale.name} in {comparison.scale.unit} with its 95 % interval."
+        "there, mask 0 the full model; the heads that each is without, named as --heads takes "
+        f"them. Change of {comparison.scale.name} in {comparison.scale.unit} with its 95 % "
+        "interval."
     )
     return [
         comparison.measured,
@@ -178,7 +180,8 @@ def _order_table(comparison: Comparison) -> Rows:
     """The curve of masks that each lack one head more, with that head."""
     gone_MAH = comparison.masks_MAH[:-1] & ~comparison.masks_MAH[1:]
     goes = ["–"] + [
-        f"{comparison.manifest['rows'][row]}.{head}" for _, row, head in np.argwhere(gone_MAH)
+        format_descriptor({comparison.manifest["rows"][row]: [int(head)]})
+        for _, row, head in np.argwhere(gone_MAH)
     ]
     return [
         {"head that goes": head} | row
