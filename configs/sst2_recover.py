@@ -5,8 +5,9 @@ hp-jax run sst2_recover --model MODEL_FOLDER --data.path SST2_FOLDER
 
 With a model that is fine-tuned already, such as that of configs/sst2.py:
 
-hp-jax prune sst2_recover --model runs/sst2/model --data.path SST2_FOLDER --seed 1 --out
-runs/sst2_recover_1 hp-jax report runs/sst2_recover_1
+hp-jax prune sst2_recover --model runs/sst2/model --data.path SST2_FOLDER --seed 1 \\
+  --out runs/sst2_recover_1
+hp-jax report runs/sst2_recover_1
 
 The seed decides which sentences are learned from, in which order, and the dropout.
 """

@@ -64,6 +64,21 @@ def paired_bootstrap(
     return Bootstrap(*np.array(rows).reshape(-1, 4).T)
 
 
+def bootstrap_interval(
+    statistics_NS: np.ndarray,
+    metric: Metric,
+    *,
+    count: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval (Efron and Tibshirani 1993, ch. 13) of a metric over resamples of
+    the examples."""
+    score_R = metric.score(resamples(len(statistics_NS), count, seed) @ statistics_NS)
+    low, high = np.quantile(score_R, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def mcnemar(correct_MN: np.ndarray, base_N: np.ndarray) -> np.ndarray:
     """Exact two-sided McNemar test of each mask against the base: p-values `[M]`; 1 where no
     example changes sides."""

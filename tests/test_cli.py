@@ -262,7 +262,10 @@ def test_a_quiet_step_prints_json_alone(config, tmp_path, capsys, caplog):
     assert err == ""
     assert not [record for record in caplog.records if record.levelname == "INFO"]
     assert main(["importance", config]) == 0
-    assert capsys.readouterr().out == ""
+    found, after = capsys.readouterr().out.splitlines()
+    assert found.startswith(f"{tmp_path}/out/importance: on ")
+    assert "the highest scores have enc." in found
+    assert after == f"next: hp-jax report {tmp_path}/out"
     assert [record for record in caplog.records if record.levelname == "INFO"]
 
 

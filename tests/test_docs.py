@@ -6,6 +6,7 @@ so: `<!-- not run: why -->`, or `<!-- parsed only: why -->` for commands of whic
 tried.
 """
 
+import ast
 import dataclasses
 import gzip
 import importlib
@@ -62,7 +63,9 @@ FOLDERS = {"speed": {"length": 8, "rounds": 2}, "remove": {"length": 8}}
 """The same for commands that take folders."""
 STEPS = (
     "hp_jax.sharding.join_hosts",
+    "hp_jax.experiment.load",
     "hp_jax.experiment.train_model",
+    "hp_jax.experiment.train_if_needed",
     "hp_jax.experiment.ablate",
     "hp_jax.experiment.prune_orders",
     "hp_jax.experiment.setup.vocabulary",
@@ -131,7 +134,7 @@ MATERIAL = ("MODEL_FOLDER", "MARIAN_FOLDER", "path")
 
 def write_material(folder):
     """The places that the pages name."""
-    write_hf_folder(folder / "MODEL_FOLDER", head=True)
+    write_hf_folder(folder / "MODEL_FOLDER")
     write_sst2(folder / "path/to/sst2", train=32, validation=24)
     shutil.copy(folder / "path/to/sst2/dev.tsv", folder / "path/to/mine.tsv")
     marian = folder / "MARIAN_FOLDER"
@@ -251,6 +254,54 @@ def _attribute(path):
 
 def _begin(*_, **__):
     raise Begun
+
+
+# --- commands outside of the pages ---------------------------------------------------------------
+
+SOURCES = [
+    *sorted((ROOT / "configs").glob("*.py")),
+    *sorted((ROOT / "hp_jax").rglob("*.py")),
+    *sorted((ROOT / "scripts").glob("*.s*")),
+]
+"""Files whose docstrings or comments show commands."""
+
+
+def shown(path):
+    """The words of each command that a file's docstring, or its first comment, shows on a line of
+    its own, with scripts that start hp-jax elsewhere left away."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        text = ast.get_docstring(ast.parse(text)) or ""
+    else:
+        text = "\n".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    for line in text.replace("\\\n", " ").splitlines():
+        line = re.sub(r"^(sbatch .*slurm\.sbatch|scripts/tpu_pod\.sh NAME ZONE) ", "hp-jax ", line)
+        if line.strip().startswith("hp-jax "):
+            yield shlex.split(line.strip())[1:]
+
+
+SHOWN = [(path, words) for path in SOURCES for words in shown(path)]
+
+
+def test_configs_and_scripts_show_commands():
+    files = {path.name for path, _ in SHOWN}
+    assert {path.name for path in (ROOT / "configs").glob("*.py")} | {
+        "tpu_pod.sh",
+        "slurm.sbatch",
+    } <= files
+
+
+@pytest.mark.parametrize(("path", "words"), SHOWN, ids=lambda one: getattr(one, "name", ""))
+def test_a_command_that_is_shown_begins(path, words, monkeypatch):
+    run(Block(path, 0, "bash", "", "parsed only", "it needs what is not here"), words, monkeypatch)
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("demo", "configs")])
+def test_a_command_that_is_described_is_one(name):
+    """And every command is shown somewhere."""
+    words = name.split()
+    told = [w for path in RUN for b in blocks(path) if b.language == "bash" for w, _ in commands(b)]
+    assert any(one[: len(words)] == words for one in [*told, *(w for _, w in SHOWN)])
 
 
 # --- what the pages say --------------------------------------------------------------------------

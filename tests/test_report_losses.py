@@ -86,7 +86,9 @@ def test_heads_can_go_until_the_metric_rises(tmp_path, metric):
     assert (last["removed"], rise["removed"]) == (0, 1)
     text = write_report(tmp_path).read_text()
     name = SCALES[metric].name
-    assert f"can go without a significant rise of {name} (p &lt; 0.01, bootstrap" in text
+    assert (
+        f"are removed before the first significant rise of {name} (p &lt; 0.01, bootstrap" in text
+    )
 
 
 def test_random_subsets_count_rises(tmp_path):

@@ -27,6 +27,7 @@ COMMANDS: dict[str, type[Command]] = {
     "report": folders.Report,
     "grid status": folders.GridStatus,
     "configs": folders.Configs,
+    "evaluate": steps.Evaluate,
     "translate": steps.Translate,
     "vocabulary": steps.Vocabulary,
     "convert": folders.Convert,

@@ -108,6 +108,7 @@ class Convert(FolderCommand):
         from hp_jax.formats import model
 
         model.convert(self.model, Path(self.folder), force=self.force)
+        say(f"{self.folder}: the model as a folder of hp_jax")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,7 +167,8 @@ class Remove(FolderCommand, Answer):
         )
         about = json.loads((folder / "config.json").read_text())
         summary = {name: about[name] for name in ("heads removed", "before", "after")}
-        self.answer({"folder": self.folder} | summary, text)
+        after = f"next: hp-jax export {self.folder} NEW_FOLDER --to FORMAT"
+        self.answer({"folder": self.folder} | summary, f"{text}\n{after}")
 
     def _budget(self) -> Any:
         """The budget that the flags ask for, if they do."""
@@ -227,6 +229,7 @@ class Export(FolderCommand):
             source_length=self.source_length,
             force=self.force,
         )
+        say(f"{self.folder}: {export.FORMATS[self.to]}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,10 +23,22 @@ STEPS: tuple[StepName, ...] = get_args(StepName)
 """The steps of an experiment, in their order."""
 
 
-def take_steps(experiment: Experiment, names: Sequence[StepName]) -> None:
+def take_steps(
+    experiment: Experiment, names: Sequence[StepName], *, if_needed: bool = False
+) -> None:
     """Takes some steps of an experiment, one after the other; the model and each split are read
-    once."""
-    from hp_jax.experiment import ablate, importance, load, prune_orders, train_model
+    once.
+
+    if_needed: a model that is trained already is not trained.
+    """
+    from hp_jax.experiment import (
+        ablate,
+        importance,
+        load,
+        prune_orders,
+        train_if_needed,
+        train_model,
+    )
 
     take: dict[str, Callable[[Setup], Any]] = {
         "importance": importance,
@@ -37,7 +50,7 @@ def take_steps(experiment: Experiment, names: Sequence[StepName]) -> None:
         if len(names) > 1:
             log.info("--- %s", name)
         if name == "train":
-            setup = train_model(experiment)
+            setup = (train_if_needed if if_needed else train_model)(experiment)
         else:
             setup = setup or load(experiment)
             take[name](setup)
@@ -63,6 +76,29 @@ def results_of(out: str, names: Sequence[StepName]) -> dict[str, Any]:
     return {"out": out, **model, "stores": stores}
 
 
+def found_by(out: str, name: StepName) -> list[str]:
+    """What a step found, in a line or two."""
+    from hp_jax.report import summary
+    from hp_jax.storage.store import find_stores
+
+    out = out.rstrip("/")
+    if name == "train":
+        return summary.training(out)
+    if name == "importance":
+        return summary.importance(out)
+    stores = [store for store in find_stores(f"{out}/{FOLDERS[name][0]}") if store.done().all()]
+    if name == "ablate":
+        return [line for store in stores for line in summary.ablation(store.path)]
+    return summary.curves({store.path.removeprefix(f"{out}/"): store for store in stores})
+
+
+def next_command(out: str, name: StepName) -> str:
+    """What one would type after a step: the next one with the same words, or the report."""
+    after = {"train": "importance", "importance": "prune"}.get(name)
+    words = sys.argv[2:]
+    return shlex.join(["hp-jax", after, *words] if after and words else ["hp-jax", "report", out])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step(ConfiguredCommand, Answer):
     """A step of an experiment, on which many processes can work together."""
@@ -74,15 +110,25 @@ class Step(ConfiguredCommand, Answer):
     """This is one of many processes, each of which was started with this command."""
 
     def run(self, experiment: Experiment) -> None:
-        """Takes the steps; the first process says where the results are."""
-        take_steps(experiment, self.names)
+        """Takes the steps; the first process says what was found, and where the results are."""
+        names = self.chosen or self.names
+        take_steps(experiment, names, if_needed=not self.chosen)
         if self.multihost and not is_first():
             return
-        self.conclude(experiment)
+        self.conclude(experiment, names)
 
-    def conclude(self, experiment: Experiment) -> None:
-        """Says where the results are."""
-        self.answer(results_of(experiment.out, self.names) if self.json else {}, "")
+    @property
+    def chosen(self) -> Sequence[StepName]:
+        """The steps that were asked for by name."""
+        return self.names
+
+    def conclude(self, experiment: Experiment, names: Sequence[StepName]) -> None:
+        """Says what was found, where the results are, and what one would type next."""
+        if self.json:
+            self.answer(results_of(experiment.out, names), "")
+            return
+        lines = found_by(experiment.out, names[-1])
+        say("\n".join([*lines, f"next: {next_command(experiment.out, names[-1])}"]))
 
 
 def is_first() -> bool:
@@ -123,15 +169,28 @@ class Prune(Step):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run(Step):
-    """Take all four steps (train, importance, ablate, prune), and write the report."""
+    """Take all steps (train, unless the model is trained; importance, ablate, prune), and write
+    the report."""
 
     names: ClassVar = STEPS
 
-    def conclude(self, experiment: Experiment) -> None:
-        """Writes the report, and says where it is."""
+    steps: tuple[StepName, ...] = ()
+    """The only steps that are taken, in this order; empty: all four, but a model that is trained
+    already is not trained."""
+
+    @property
+    def chosen(self) -> Sequence[StepName]:
+        """Those of `steps`."""
+        return self.steps
+
+    def conclude(self, experiment: Experiment, names: Sequence[StepName]) -> None:
+        """Writes the report, says what was found and where it is."""
         page = write_report(experiment.out)
-        data = results_of(experiment.out, self.names) | {"report": page} if self.json else {}
-        self.answer(data, page)
+        if self.json:
+            self.answer(results_of(experiment.out, names) | {"report": page}, page)
+            return
+        say("\n".join(line for name in names for line in found_by(experiment.out, name)))
+        say(page)
 
 
 def write_report(out: str) -> str:
@@ -140,6 +199,46 @@ def write_report(out: str) -> str:
     from hp_jax.storage.files import local_folder
 
     return str(write_report(local_folder(out)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate(ConfiguredCommand, Answer):
+    """Measure a model on a split, with any heads off: metric and loss with their intervals, and a
+    classifier's calibration."""
+
+    split: str = ""
+    """The split; empty: that of the config's ablations."""
+    without: str = ""
+    """The heads that are off, as reports name them, such as 'enc.0.1-3,7 cross.1.2'; empty:
+    none."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Prints what was measured."""
+        from hp_jax import heads
+        from hp_jax.descriptors import parse_descriptor
+        from hp_jax.experiment import evaluation, load
+
+        setup = load(experiment)
+        off = parse_descriptor(self.without, setup.rows)
+        mask_AH = heads.remove(setup.present_AH, off, setup.rows)
+        split = self.split or experiment.ablation.split
+        found = evaluation.evaluate(setup, split, mask_AH)
+        self.answer(found, "\n".join(_as_lines(found)))
+
+
+def _as_lines(found: dict[str, Any]) -> list[str]:
+    """A line a number, with its interval."""
+    lines = [
+        f"{found['split']}: {found['examples']} examples, {found['heads off']} of "
+        f"{found['heads']} heads off"
+    ]
+    for name, value in found.items():
+        if isinstance(value, dict):
+            low, high = f"{value['low']:.4g}", f"{value['high']:.4g}"
+            lines.append(f"{name} {value['value']:.4g} (95 % interval {low} to {high})")
+        elif name == "calibration error":
+            lines.append(f"{name} {value:.4g} (expected, 10 bins)")
+    return lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +258,13 @@ class Translate(ConfiguredCommand):
         from hp_jax.descriptors import parse_descriptor
         from hp_jax.experiment import load, translation
 
-        setup = load(about_translation(experiment, self.config))
+        config = about_translation(experiment, self.config)
+        if not 0 <= self.nbest <= config.decoding.beam:
+            raise ValueError(
+                f"--nbest is {self.nbest}, but the beam has {config.decoding.beam} hypotheses: "
+                "give a number from 0 to that, or a larger --decoding.beam"
+            )
+        setup = load(config)
         off = parse_descriptor(self.without, setup.rows)
         mask_AH = heads.remove(setup.present_AH, off, setup.rows)
         text = decode_text(sys.stdin.buffer.read(), "standard input")
@@ -179,7 +284,7 @@ class Vocabulary(ConfiguredCommand):
 
         codec = setup.vocabulary(about_translation(experiment, self.config))
         folder = Path(experiment.out) / "vocabulary"
-        log.info("%s has %d pieces", folder, codec.source_vocab)
+        say(f"{folder}: {codec.source_vocab} pieces")
 
 
 def about_translation(experiment: Experiment, name: str) -> TranslationExperiment:

@@ -26,6 +26,14 @@ from hp_jax.experiment.ablation import ablate
 from hp_jax.experiment.pruning import prune_orders
 from hp_jax.experiment.scoring import importance
 from hp_jax.experiment.setup import Setup, load
-from hp_jax.experiment.training import train_model
+from hp_jax.experiment.training import train_if_needed, train_model
 
-__all__ = ["Setup", "ablate", "importance", "load", "prune_orders", "train_model"]
+__all__ = [
+    "Setup",
+    "ablate",
+    "importance",
+    "load",
+    "prune_orders",
+    "train_if_needed",
+    "train_model",
+]

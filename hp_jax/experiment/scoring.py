@@ -58,9 +58,16 @@ def importance(setup: Setup) -> np.ndarray:
     )
     store = open_results(setup, results)
     todo = np.flatnonzero(~agreed(store.done())).tolist()
-    done = len(starts) - len(todo)
-    unit = f"x {BATCHES} batches"
-    for part in track(todo, "importance", total=len(starts), done=done, unit=unit):
+    counts = [len(scored[start : start + BATCHES]) for start in starts]
+    progress = track(
+        todo,
+        "importance",
+        total=len(scored),
+        done=len(scored) - sum(counts[part] for part in todo),
+        unit="batches",
+        size=lambda part: counts[part],
+    )
+    for part in progress:
         some = scored[starts[part] : starts[part] + BATCHES]
         sums = sum_importance(setup.task, setup.params, some, setup.present_AH, estimator=estimator)
         write(store, part, {name: value[None] for name, value in sums.items()})

@@ -25,7 +25,7 @@ from hp_jax.formats.reading import Options
 from hp_jax.metrics import Metric, metric_of, tokenizer_of
 from hp_jax.sharding import wait_for_all
 from hp_jax.storage.checkpoint import is_model
-from hp_jax.storage.files import local_folder
+from hp_jax.storage.files import local_folder, read_json
 from hp_jax.task import Batch, Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.loading import load_codec
@@ -129,6 +129,7 @@ class Setup:
 def load(config: Experiment) -> Setup:
     """The experiment with the model that was trained in it, or with `config.model` if none was."""
     trained = Path(config.out) / "model"
+    check_named(config)
     if not is_model(trained) and not config.model:
         raise FileNotFoundError(
             f"there is no model yet: {trained} is not there, and no --model was given"
@@ -136,6 +137,34 @@ def load(config: Experiment) -> Setup:
     model = str(trained) if is_model(trained) else config.model
     log.info("the model is %s", model)
     return load_setup(config, model)
+
+
+def check_named(config: Experiment) -> None:
+    """ValueError if out/model was trained from another model than the one that is named now."""
+    trained = Path(config.out) / "model"
+    if not config.model or not is_model(trained):
+        return
+    made = read_json(trained / "config.json", _Made).experiment
+    names = {config.model, str(Path(config.model).expanduser().resolve())}
+    if made and not names & {made.model, str(Path(made.model).resolve()), str(trained.resolve())}:
+        raise ValueError(
+            f"{trained} was trained from {made.model or 'nothing'}, but --model names "
+            f"{config.model}: give another --out, or leave --model out to go on with {trained}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Origin:
+    """The experiment that a model was trained in."""
+
+    model: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """What config.json of a trained model says of its origin."""
+
+    experiment: _Origin | None = None
 
 
 def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:

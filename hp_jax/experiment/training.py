@@ -12,9 +12,10 @@ import numpy as np
 
 from hp_jax.config import Experiment
 from hp_jax.experiment.corpus import Encoded
+from hp_jax.experiment.evaluation import measured
 from hp_jax.experiment.results import check_same, provenance
-from hp_jax.experiment.setup import Setup, load_setup
-from hp_jax.grid import Grid
+from hp_jax.experiment.setup import Setup, check_named, load_setup
+from hp_jax.formats.reading import UntrainedError
 from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -26,10 +27,24 @@ from hp_jax.train import Run, train
 log = logging.getLogger("hp_jax")
 
 
+def train_if_needed(config: Experiment) -> Setup:
+    """The experiment with `config.model`, if that is trained for its task, or else as `train_model`
+    gives it."""
+    if config.model and not is_model(local_folder(config.out) / "model"):
+        try:
+            setup = load_setup(config, config.model)
+        except UntrainedError:
+            return train_model(config)
+        log.info("%s is a trained model: it is not trained again", config.model)
+        return setup
+    return train_model(config)
+
+
 def train_model(config: Experiment) -> Setup:
     """Trains or fine-tunes `config.model` (or a new translation model) into out/model; the
     experiment with that model, for the steps that follow."""
     out, recipe = local_folder(config.out), config.train
+    check_named(config)
     setup = load_setup(config, config.model, fresh=True)
     training = setup.examples(recipe.split, training=True)
     held_out = setup.examples(recipe.evaluate)
@@ -85,15 +100,11 @@ def _as_saved(setup: Setup, folder: Path) -> Setup:
 def _measurement(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str, float]]:
     """A function of parameters: the metric and the mean loss (nats an example) of the full model on
     `examples`."""
-    batches, postprocess = setup.batches_of(examples), setup.corpus.postprocess(examples)
-    fixed = {name: array for name, (_, array) in setup.corpus.kept(examples, 1)[0].items()}
-    masks_1AH = setup.present_AH[None]
 
     def measure(params: Params) -> dict[str, float]:
-        grid = Grid(setup.task, params, batches, masks_1AH, postprocess, label="evaluation")
-        values = grid.evaluate(chunk=1)
+        values = measured(setup.with_params(params), examples, setup.present_AH[None])
         return {
-            setup.metric.name: float(scores(setup.metric, values | fixed)[0]),
+            setup.metric.name: float(scores(setup.metric, values)[0]),
             "evaluation loss": float(values["loss"].mean()),
         }
 

@@ -11,6 +11,10 @@ Supported = Mapping[str, tuple[Any, ...]]
 has none."""
 
 
+class UntrainedError(ValueError):
+    """A model that is pretrained, but not trained for anything that can be measured."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What a reader is told besides where the model is."""

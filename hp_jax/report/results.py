@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hp_jax.importance import stored_scores
-from hp_jax.metrics import TextMetric
+from hp_jax.metrics import TextMetric, tokenizer_of
 from hp_jax.report.html import Rows
 from hp_jax.storage.files import read_json
 from hp_jax.storage.store import Store, find_stores
@@ -41,7 +41,8 @@ def trained_model(folder: Path) -> dict[str, Any]:
     model = read_json(config) if config.is_file() else {}
     made = model.get("experiment", {})
     if made.get("metric") in ("bleu", "chrf"):
-        unversioned = TextMetric(made["metric"], made["tokenize"]).signature().rpartition(":")[0]
+        tokenize = tokenizer_of(made["tokenize"], made["data"]["target"])
+        unversioned = TextMetric(made["metric"], tokenize).signature().rpartition(":")[0]
         model["signatures"] = {made["metric"]: f"{unversioned}:{model['versions']['sacrebleu']}"}
     return model
 

