@@ -265,7 +265,7 @@ def test_a_quiet_step_prints_json_alone(config, tmp_path, capsys, caplog):
     found, after = capsys.readouterr().out.splitlines()
     assert found.startswith(f"{tmp_path}/out/importance: on ")
     assert "the highest scores have enc." in found
-    assert after == f"next: hp-jax report {tmp_path}/out"
+    assert after == f"next: hp-jax prune {config}, with the same flags"
     assert [record for record in caplog.records if record.levelname == "INFO"]
 
 

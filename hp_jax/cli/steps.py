@@ -92,11 +92,12 @@ def found_by(out: str, name: StepName) -> list[str]:
     return summary.curves({store.path.removeprefix(f"{out}/"): store for store in stores})
 
 
-def next_command(out: str, name: StepName) -> str:
-    """What one would type after a step: the next one with the same words, or the report."""
+def next_command(config: str, out: str, name: StepName) -> str:
+    """What one would type after a step: the next one, or the report."""
     after = {"train": "importance", "importance": "prune"}.get(name)
-    words = sys.argv[2:]
-    return shlex.join(["hp-jax", after, *words] if after and words else ["hp-jax", "report", out])
+    if after:
+        return f"{shlex.join(['hp-jax', after, config])}, with the same flags"
+    return shlex.join(["hp-jax", "report", out])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,7 @@ class Step(ConfiguredCommand, Answer):
             self.answer(results_of(experiment.out, names), "")
             return
         lines = found_by(experiment.out, names[-1])
-        say("\n".join([*lines, f"next: {next_command(experiment.out, names[-1])}"]))
+        say("\n".join([*lines, f"next: {next_command(self.config, experiment.out, names[-1])}"]))
 
 
 def is_first() -> bool:
