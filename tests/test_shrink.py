@@ -146,7 +146,7 @@ def test_the_order_of_a_pruning_is_its_own(config, tmp_path):
             gone = heads.living_heads(before & ~after)
             assert sorted(order_of(path, config)[:2]) == gone, (name, below)
     assert sorted(order_of(f"{orders}/re_estimated.enc.1/retrain", config)) == every[4:]
-    with pytest.raises(ValueError, match=r"only folders below it have: .*re_estimated\.enc\.1,"):
+    with pytest.raises(ValueError, match=r"below it there are .*re_estimated\.enc\.1,"):
         order_of(orders, config)
 
 

@@ -78,7 +78,7 @@ def test_a_folder_without_results_and_a_foreign_manifest_are_named(tmp_path):
     (tmp_path / "manifest.json").write_text('{"format": "hp_jax results 1", "kind": "grid"}')
     with pytest.raises(
         ValueError,
-        match=r"manifest.json has no 'fingerprint', 'items', 'chunk', 'filled', 'arrays'",
+        match=r"manifest.json: expected a setting fingerprint, but there is none",
     ):
         open_store(tmp_path)
 

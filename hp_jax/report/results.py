@@ -12,6 +12,7 @@ from hp_jax.importance import stored_scores
 from hp_jax.metrics import TextMetric, tokenizer_of
 from hp_jax.report.html import Rows
 from hp_jax.storage.files import read_json
+from hp_jax.storage.kinds import check_kind
 from hp_jax.storage.store import Store, find_stores
 
 JOBS = {
@@ -25,8 +26,12 @@ JOBS = {
 
 
 def stores_below(folder: Path) -> dict[str, Store]:
-    """All stores below `folder`, by their path in it."""
-    return {Path(store.path).relative_to(folder).as_posix(): store for store in find_stores(folder)}
+    """All stores below `folder`, by their path in it; ValueError if a manifest lacks what a report
+    needs of such results."""
+    stores = find_stores(folder)
+    for store in stores:
+        check_kind(store)
+    return {Path(store.path).relative_to(folder).as_posix(): store for store in stores}
 
 
 def progress(store: Store) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from hp_jax.heads import living_heads, lowest_first, rows_named
 from hp_jax.importance import stored_scores
 from hp_jax.mask_files import prefixes
 from hp_jax.shrink.budget import Order
+from hp_jax.storage.kinds import check_kind
 from hp_jax.storage.store import Store, find_stores
 
 KINDS = ("importance", "ranking")
@@ -36,6 +37,7 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
         ]
         return [living_heads(before & ~after)[0] for before, after in itertools.pairwise(masks)]
     store = _store_of(path)
+    check_kind(store)
     own = store.manifest["fingerprint"]["model"]
     if own != model:
         raise ValueError(
@@ -69,10 +71,10 @@ def _store_of(path: str) -> Store:
     own = [store for store in found if Path(store.path) in here]
     if not own:
         folders = [str(Path(store.path)).removesuffix("/ranking") for store in found]
-        have = f"only folders below it have: {', '.join(folders)}" if folders else "it has neither"
+        have = f"; below it there are {', '.join(folders)}: name one" if folders else ""
         raise ValueError(
             f"{path}: expected a file, or a folder with importance or with one pruning order, but "
-            f"{have}"
+            f"it has neither{have}"
         )
     return own[0]
 

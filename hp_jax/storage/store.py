@@ -23,23 +23,71 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import tensorstore as ts
 
+from hp_jax.storage.files import parse_json
 from hp_jax.storage.fingerprint import differing
-from hp_jax.storage.zarr import Axes, Items, folder_of, metadata_of, open_array
+from hp_jax.storage.zarr import (
+    Axes,
+    Items,
+    check_plain,
+    folder_of,
+    metadata_of,
+    open_array,
+)
+from hp_jax.typed import Count, Natural, decode
 
 FORMAT = "hp_jax results 1"
-KEYS = ("kind", "fingerprint", "items", "chunk", "filled", "arrays")
-"""What every manifest has besides its format."""
+GROUP = "done/zarr.json"
+"""What every store has, also one whose manifest is damaged."""
 RENAMED = {
     "importance": {"kind": "measure", "order": "norm"},
     "ablation": {"attention": "rows"},
     "pruning": {"attention": "rows"},
 }
 """Settings of an experiment that had other names in manifests of version 0.1."""
+
+
+Measured = Literal[
+    "accuracy", "f1", "matthews", "loss", "token_accuracy", "perplexity", "bleu", "chrf"
+]
+"""The metrics that results can have."""
+
+
+class _Manifest(TypedDict):
+    """What every manifest has, and what some have, for importance, grids and rankings."""
+
+    format: str
+    kind: str
+    fingerprint: dict[str, str]
+    items: Natural
+    chunk: Count
+    filled: tuple[str, ...]
+    arrays: dict[str, tuple[str, ...]]
+    rows: NotRequired[tuple[str, ...]]
+    heads: NotRequired[tuple[tuple[Literal[0, 1], ...], ...]]
+    splits: NotRequired[dict[str, str]]
+    masks: NotRequired[str]
+    metric: NotRequired[
+        Literal[
+            "accuracy", "f1", "matthews", "loss", "token_accuracy", "perplexity", "bleu", "chrf"
+        ]
+    ]
+    tokenize: NotRequired[str]
+    signatures: NotRequired[dict[str, str]]
+    labels: NotRequired[tuple[str, ...]]
+    positive: NotRequired[Natural]
+    task: NotRequired[str]
+    seed: NotRequired[int]
+    process: NotRequired[Natural]
+    created: NotRequired[str]
+    command: NotRequired[tuple[str, ...]]
+    devices: NotRequired[tuple[str, ...]]
+    versions: NotRequired[dict[str, str]]
+    experiment: NotRequired[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +105,7 @@ class Store:
     def done(self) -> np.ndarray:
         """Which items are there: `[items]`, bool."""
         with _clear_errors(self.path, "read"):
-            return open_array(self.path, "done").read().result() != 0
+            return self._open("done").read().result() != 0
 
     def write(self, start: int, values: Mapping[str, np.ndarray]) -> None:
         """Puts the values of the items from `start` on, every item array at once, and then marks
@@ -94,21 +142,35 @@ class Store:
             raise ValueError(
                 f"{self.path} has no array {name!r}; it has {', '.join(self.manifest['arrays'])}"
             )
-        whole = (
-            [0]
-            if name not in self.manifest["filled"]
-            else np.unique(np.flatnonzero(self.done()) // self.chunk)
-        )
+        filled = name in self.manifest["filled"]
+        chunks = np.unique(np.flatnonzero(self.done()) // self.chunk) if filled else [0]
         with _clear_errors(self.path, "read"):
-            array = open_array(self.path, name).read().result()
+            array = self._open(name)
             files = [
                 "/".join(["c", *[str(first), *["0"] * (array.ndim - 1)][: array.ndim]])
-                for first in whole
+                for first in chunks
                 if array.size
             ]
             lost = set(files) - {key.decode() for key in folder_of(self.path, name).list().result()}
-        if lost:
-            raise OSError(f"cannot read {self.path}: {name}/{min(lost)} is missing")
+            if lost:
+                raise OSError(f"cannot read {self.path}: {name}/{min(lost)} is missing")
+            found = array.read().result()
+        wrong = 0 if found.dtype.kind != "f" else int(np.sum(~np.isfinite(found)))
+        if wrong:
+            raise ValueError(f"{self.path}: {name} holds {wrong} numbers that are not finite")
+        return found
+
+    def _open(self, name: str) -> Any:
+        """An array, whose shape is as the manifest has it; OSError if not."""
+        check_plain(self.path, name)
+        array = open_array(self.path, name)
+        axes, items = self.manifest["arrays"].get(name, ("item",)), self.manifest["items"]
+        own = name == "done" or name in self.manifest["filled"]
+        if array.ndim != len(axes) or (own and array.shape[0] != items):
+            raise OSError(
+                f"cannot read {self.path}: {name}/zarr.json says that it has shape {array.shape}, "
+                f"but manifest.json that its axes are {', '.join(axes)}, of {items} items"
+            )
         return array
 
     def read_items(self) -> dict[str, np.ndarray]:
@@ -178,10 +240,21 @@ def find_folders(path: str | Path) -> Sequence[str]:
         names = [
             key.decode()
             for key in below.list().result()
-            if key == b"manifest.json" or key.endswith(b"/manifest.json")
+            if re.search(rb"(^|/)(manifest\.json|done/zarr\.json)$", key)
         ]
-        ours = [name for name in names if FORMAT.encode() in below.read(name).result().value]
+        ours = [
+            name
+            for name in names
+            if name.endswith("manifest.json") and _ours(str(path), name, names)
+        ]
     return sorted(f"{str(path).rstrip('/')}/{name}".removesuffix("/manifest.json") for name in ours)
+
+
+def _ours(path: str, name: str, names: Sequence[str]) -> bool:
+    """Whether a manifest is one of ours, whatever has become of it."""
+    check_plain(path, name)
+    whole = FORMAT.encode() in folder_of(path).read(name).result().value
+    return whole or name.replace("manifest.json", GROUP) in names
 
 
 # --- making a store ------------------------------------------------------------------------------
@@ -265,24 +338,25 @@ def _make_array(
 
 
 def _read_manifest(path: str) -> dict[str, Any] | None:
+    check_plain(path, "manifest.json")
     with _clear_errors(path, "read"):
         found = folder_of(path).read("manifest.json").result()
     if found.state != "value":
         return None
-    try:
-        manifest = json.loads(found.value)
-    except ValueError as error:
-        raise ValueError(f"{path}/manifest.json is not valid JSON: {error}") from error
-    kind = manifest.get("format") if isinstance(manifest, dict) else None
-    if kind != FORMAT:
+    where = f"{path}/manifest.json"
+    manifest = decode(dict[str, Any], parse_json(found.value, where), where)
+    if manifest.get("format") != FORMAT:
         raise ValueError(
-            f"{path}/manifest.json has the format {kind!r}, but {FORMAT!r} was expected"
+            f"{where} has the format {manifest.get('format')!r}, but {FORMAT!r} was expected"
         )
-    lacking = [key for key in KEYS if key not in manifest]
-    if lacking:
-        raise ValueError(f"{path}/manifest.json has no {', '.join(map(repr, lacking))}")
+    decode(_Manifest, manifest, where)
+    unknown = [name for name in manifest["filled"] if name not in manifest["arrays"]]
+    if unknown or not manifest["filled"]:
+        raise ValueError(f"{where}: filled: expected some of the arrays, but found {unknown}")
     for part, names in RENAMED.items():
-        settings = manifest.get("experiment", {}).get(part, {})
+        settings = manifest.get("experiment", {}).get(part)
+        if not isinstance(settings, dict):
+            continue
         for old, new in names.items():
             if old in settings:
                 settings[new] = settings.pop(old)

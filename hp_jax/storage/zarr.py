@@ -64,6 +64,17 @@ def folder_of(path: str, name: str = "") -> ts.KvStore:
     return ts.KvStore.open(_location(path, name), context=_context()).result()
 
 
+def check_plain(path: str, name: str) -> None:
+    """OSError if a local file, or one below a local folder, is a pipe or a device, which would be
+    waited for, or a link that leads nowhere."""
+    if "://" in path:
+        return
+    top = Path(path) / name
+    for one in (top, *top.rglob("*")):
+        if not (one.is_file() or one.is_dir()) and (one.is_symlink() or one.exists()):
+            raise OSError(f"cannot read {path}: {one.relative_to(path)} is not a file")
+
+
 def open_array(path: str, name: str, **more: Any) -> ts.TensorStore:
     """An array, whose files are written even if they hold nothing but zeros, so that a lost one can
     be told."""
