@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from hp_jax.task import Array, Batch
+from hp_jax.task import Array, Batch, Task
 
 
 def make_batches(arrays: Mapping[str, Array], size: int) -> list[dict[str, np.ndarray]]:
@@ -31,11 +31,12 @@ def make_batches(arrays: Mapping[str, Array], size: int) -> list[dict[str, np.nd
     return made
 
 
-def weighted(batches: Iterable[Batch]) -> list[Batch]:
+def weighted(batches: Iterable[Batch], task: Task) -> list[Batch]:
     """The batches with `weight_B` (ones) where they lack it.
 
     ValueError if there is no real example, for batches of different arrays, for arrays of different
-    lengths in a batch, and for weights other than 0 and 1.
+    lengths in a batch, for weights other than 0 and 1, and for what indexes no row of the task's
+    tables.
     """
     made = list[Batch]()
     for number, batch in enumerate(batches):
@@ -53,6 +54,7 @@ def weighted(batches: Iterable[Batch]) -> list[Batch]:
                 f"weight_B of batch {number} is {weight_B[place]} at {place}, but 1 (a real "
                 "example) or 0 (padding) was expected"
             )
+        _check_ids(number, whole, task)
         made.append(whole)
     if not any(np.any(np.asarray(batch["weight_B"])) for batch in made):
         raise ValueError(
@@ -77,14 +79,32 @@ def _examples(number: int, batch: Batch) -> int:
     return lengths.pop()
 
 
-def numbered(batches: Iterable[Batch]) -> list[Batch]:
+def _check_ids(number: int, batch: Batch, task: Task) -> None:
+    """ValueError names what would look beyond a table of the model, if it says which it has: JAX
+    takes another row instead."""
+    for name, (rows, room) in getattr(task, "tables", {}).items():
+        ids_BT = np.asarray(batch[name]) if name in batch else np.zeros((1, 0), int)
+        wrong = np.argwhere((ids_BT < 0) | (ids_BT >= rows))
+        if len(wrong):
+            example, place = wrong[0]
+            raise ValueError(
+                f"batch {number}: {name}[{example}, {place}] is {ids_BT[example, place]}, but the "
+                f"model's table has {rows} rows"
+            )
+        if room is not None and ids_BT.shape[1] > room:
+            raise ValueError(
+                f"batch {number}: {name} has {ids_BT.shape[1]} positions, but the model has {room}"
+            )
+
+
+def numbered(batches: Iterable[Batch], task: Task) -> list[Batch]:
     """The batches of a whole data set, with `weight_B` (ones) and `index_B` (as they come) where
     they lack them.
 
     ValueError if there is none, or if the real examples' `index_B` are not 0 to N - 1, once each.
     """
     begun, whole = 0, list[Batch]()
-    for given in weighted(batches):
+    for given in weighted(batches, task):
         batch = dict(given)
         if "index_B" not in batch:
             real_B = np.asarray(batch["weight_B"]) > 0

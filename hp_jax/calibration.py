@@ -53,7 +53,7 @@ def calibrate(
     They are 1 if no heads are off, none are on, or nothing lower is found.
     """
     check_task(task)
-    on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches)
+    on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
     params, placed = place(params, mesh), [place_batch(batch, mesh) for batch in batches]
 

@@ -174,7 +174,7 @@ def sum_importance(
     Batches need no `index_B`, so they may be a part of a data set.
     """
     check_task(task)
-    gate_AH, batches = check_gates(gate_AH, task.present_AH), weighted(batches)
+    gate_AH, batches = check_gates(gate_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
     placed = [place_batch(batch, mesh) for batch in batches]
@@ -229,7 +229,7 @@ def example_gradients(
     """The gate gradients of every example, summed over its positions, in the order of `index_B`:
     `[N, A, H]`, float32."""
     check_task(task)
-    gate_AH, batches = check_gates(gate_AH, task.present_AH), numbered(batches)
+    gate_AH, batches = check_gates(gate_AH, task.present_AH), numbered(batches, task)
     mesh = mesh or device_mesh()
     params = place(params, mesh)
     count = int(sum(np.sum(batch["weight_B"]) for batch in batches))

@@ -119,6 +119,11 @@ class ModelTask(Staged, Trainable, Protocol):
     def config(self) -> Any:
         """The model's config (`hp_jax.architecture.ModelConfig`)."""
 
+    @property
+    def tables(self) -> Mapping[str, tuple[int, int | None]]:
+        """The arrays `[B, T]` of a batch that index an embedding: how many rows it has, and the
+        most positions (None: any number).  A task without this is not checked."""
+
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One forward pass, for what it costs."""
 

@@ -14,6 +14,7 @@ from tiny import config_file, write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
 from hp_jax.cli import main
+from hp_jax.cli.steps import STEPS
 from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
 from hp_jax.formats.model import load_model
 from hp_jax.report.page import write_report
@@ -92,7 +93,7 @@ def test_every_step_works_on_what_is_left(smaller, config):
     }
     own = dataclasses.replace(config, **changed)
     mask_AH = np.array([[1, 1, 0, 1], [0, 1, 0, 0]], bool)
-    assert main(["run", config_file(smaller.parent, own)]) == 0
+    assert main(["run", config_file(smaller.parent, own), "--steps", *STEPS]) == 0
     out = pathlib.Path(own.out)
     assert load_model(str(out / "model")).config.kept == ((0, 1, 3), (1,))
     store = open_store(out / "ablation/one_off")

@@ -99,7 +99,7 @@ class Grid:
 
     def chunk(self) -> int:
         """How many masks a device should evaluate together."""
-        batches = numbered(self.batches)
+        batches = numbered(self.batches, self.task)
         return chunk_size(staged(self.task), self.params, batches, len(self.masks_MAH))
 
 
@@ -242,7 +242,7 @@ class _Placed:
 
 
 def _placed(grid: Grid, chunk: int, chunks: int) -> _Placed:
-    mesh, batches = grid.mesh or grid_mesh(chunks), numbered(grid.batches)
+    mesh, batches = grid.mesh or grid_mesh(chunks), numbered(grid.batches, grid.task)
     return _Placed(
         grid=grid,
         task=staged(grid.task),

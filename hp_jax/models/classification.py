@@ -36,6 +36,15 @@ class Classification:
         """The heads that the model has `[A, H]`."""
         return present_mask(self.config)
 
+    @property
+    def tables(self) -> dict[str, tuple[int, int | None]]:
+        """Tokens and their types."""
+        room = self.config.room
+        return {
+            "tokens_BT": (self.config.vocab, room),
+            "types_BT": (max(self.config.types, 1), room),
+        }
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
         one = jnp.zeros((1, 1), jnp.int32)

@@ -39,6 +39,15 @@ class Translation:
         """The heads that the model has `[A, H]`, as wide as the widest row was."""
         return present_mask(self.config)
 
+    @property
+    def tables(self) -> dict[str, tuple[int, int | None]]:
+        """Tokens of both sides."""
+        room = self.config.room
+        return {
+            "source_BS": (self.config.source_vocab, room),
+            "target_BT": (self.config.target_vocab, room),
+        }
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
         one = jnp.zeros((1, 1), jnp.int32)

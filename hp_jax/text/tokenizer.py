@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from hp_jax.data.labelled import Labelled
 from hp_jax.data.tables import read_text
 from hp_jax.storage.files import read_json, write_whole
 from hp_jax.typed import Natural, decode
+
+log = logging.getLogger("hp_jax")
 
 _CHUNK = 4096
 """Examples encoded at a time: an encoding holds much more than its ids."""
@@ -90,8 +93,8 @@ def encode(
     types: token types that the model has (`BertConfig.types`); with fewer than 2 (RoBERTa,
     DistilBERT) all are 0.
 
-    ValueError for a label that the model does not have, and for a max_length without room for any
-    token of the text.
+    How many examples were cut is in a warning.  ValueError for a label that the model does not
+    have, and for a max_length without room for any token of the text.
     """
     index = {label: i for i, label in enumerate(labels)}
     unknown = [i for i, label in enumerate(labelled.label) if label not in index]
@@ -112,11 +115,17 @@ def encode(
     own.enable_truncation(max_length, strategy="longest_first")
     tokens: list[np.ndarray] = []
     kinds: list[np.ndarray] = []
+    cut = 0
     for start in range(0, len(labelled), _CHUNK):
         texts = labelled.text[start : start + _CHUNK]
         for encoding in own.encode_batch([text if pairs else text[0] for text in texts]):
             tokens.append(np.array(encoding.ids, np.int32))
             kinds.append(np.array(encoding.type_ids, np.int32) * (types > 1))
+            cut += bool(encoding.overflowing)
+    if cut:
+        log.warning(
+            "%s: examples of more than %d tokens, cut: %d", labelled.source, max_length, cut
+        )
     label_N = np.array([index[label] for label in labelled.label], np.int32)
     return Examples(
         labelled.name, labelled.split, tuple(tokens), tuple(kinds), label_N, labelled.origin_N
