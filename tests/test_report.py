@@ -303,3 +303,16 @@ def test_results_of_version_0_1_are_reported_too(tmp_path):
     path.write_text(json.dumps(manifest))
     page = write_report(tmp_path).read_text()
     assert "each row divided by its l2 norm" in page
+
+
+def test_several_experiments_are_not_one(tmp_path, caplog):
+    for name in ("a", "b"):
+        everything(tmp_path / "runs" / name)
+    with pytest.raises(ValueError, match=r"runs holds no results itself, .* one of .*/a, .*/b$"):
+        write_report(tmp_path / "runs")
+    alone = write_report(tmp_path / "runs/a").read_text()
+    everything(tmp_path / "runs/a/again")
+    assert "runs/a: left out are other experiments below it: again" not in caplog.text
+    text = write_report(tmp_path / "runs/a").read_text()
+    assert "left out are other experiments below it: again" in caplog.text
+    assert text.count("<h2") == alone.count("<h2")

@@ -4,6 +4,7 @@ beside it."""
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,8 @@ from hp_jax.report.sections import heads, pruning, recovery, subsets
 from hp_jax.storage.files import write_whole
 from hp_jax.storage.store import Store
 
+log = logging.getLogger("hp_jax")
+
 MOST = 5
 """Heads that the summary names."""
 SETS: Mapping[str, Callable[[Store], Comparison]] = {
@@ -45,7 +48,8 @@ def write_report(folder: Path) -> Path:
     """Writes folder/report: index.html, each picture as PNG and SVG, each table as CSV, and all
     tables as text; its path.
 
-    FileNotFoundError if there are no results; stores that are not finished are named and left out.
+    FileNotFoundError if there are no results, ValueError if there are several experiments below
+    and none in the folder itself; stores that are not finished are named and left out.
     """
     folder = Path(folder)
     stores, model = results.stores_below(folder), results.trained_model(folder)
@@ -59,6 +63,15 @@ def write_report(folder: Path) -> Path:
             f"{folder} holds no results to report: no importance, ablation, pruning or trained "
             "model is below it"
         )
+    others = sorted({root for name in stores if (root := results.root(name)) != ""})
+    if others and len(stores) == sum(results.root(name) != "" for name in stores):
+        raise ValueError(
+            f"{folder} holds no results itself, but of {len(others)} experiments below it: report "
+            f"one of {', '.join(str(folder / name) for name in others)}"
+        )
+    stores = {name: store for name, store in stores.items() if results.root(name) == ""}
+    if others:
+        log.warning("%s: left out are other experiments below it: %s", folder, ", ".join(others))
     progress = {name: results.progress(store) for name, store in stores.items()}
     finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
     sections = [*_sections(finished, model), ("How this was made", _provenance(stores, progress))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,13 @@ def stores_below(folder: Path) -> dict[str, Store]:
     for store in stores:
         check_kind(store)
     return {Path(store.path).relative_to(folder).as_posix(): store for store in stores}
+
+
+def root(name: str) -> str:
+    """The folder, below the one that is reported, of the experiment that a store belongs to; empty:
+    that folder itself."""
+    found = re.fullmatch(r"(?:(.+)/)?(importance|importance_gradients|(ablation|pruning)/.+)", name)
+    return (found[1] or "") if found else ""
 
 
 def progress(store: Store) -> tuple[int, int]:
