@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from hp_jax.cli import main
 from hp_jax.config import TranslationExperiment
+from hp_jax.config_data import Data
 from hp_jax.config_files import config_path
+from hp_jax.data.labelled import read_whole
 from hp_jax.data.tables import read_text
 from hp_jax.formats.marian.file import read_marian
-from hp_jax.formats.tensors import read_tensors
+from hp_jax.formats.tensors import find_folder, read_tensors
 from hp_jax.mask_files import file_masks
 from hp_jax.storage import files
 from hp_jax.text.loading import load_codec
@@ -160,6 +162,19 @@ def test_what_fails_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_trainings_at_once_are_told(tmp_path):
+    with files.alone(tmp_path / "out", "training"):
+        with (
+            pytest.raises(OSError, match=r"another training is going on in .*out: wait"),
+            files.alone(tmp_path / "out", "training"),
+        ):
+            pass
+        with files.alone(tmp_path / "other", "training"):
+            pass
+    with files.alone(tmp_path / "out", "training"):
+        pass
+
+
 # --- names of folders ----------------------------------------------------------------------------
 
 
@@ -192,3 +207,22 @@ def test_odd_names_are_where_they_say(tmp_path, monkeypatch):
         check_place(name)
         folder_of(name).write("found", b"").result()
         assert (Path(name) / "found").is_file()
+
+
+@pytest.mark.parametrize("url", ["gs://nobody/x", "s3://nobody/x"])
+def test_a_bucket_that_does_not_answer_is_told_soon(url, monkeypatch):
+    from hp_jax.storage import zarr
+
+    monkeypatch.setattr(zarr, "PATIENCE", 0.2)
+    with pytest.raises(
+        OSError, match=f"{url} did not answer within 0.2 seconds|cannot reach {url}"
+    ):
+        zarr.folder_of(url)
+
+
+@pytest.mark.parametrize("name", ["gs://bucket/m", "http://x/y"])
+def test_what_must_be_on_a_disk_is_said(name):
+    with pytest.raises(ValueError, match=f"data.path is {name}, but expected on a disk"):
+        read_whole(Data(path=name), "validation")
+    with pytest.raises(ValueError, match=f"the model is {name}, but expected on a disk"):
+        find_folder(name)

@@ -16,6 +16,7 @@ from hp_jax.data.columns import Columns, FindColumns, find_columns
 from hp_jax.data.glue import TaskSpec, spec
 from hp_jax.data.splits import parse_split, read_split
 from hp_jax.data.tables import EXTENSIONS, Table, read_table
+from hp_jax.storage.files import local
 
 log = logging.getLogger("hp_jax")
 
@@ -150,7 +151,7 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
 def _files(data: Data) -> tuple[Path, dict[str, str]]:
     """The folder, and the file of each split that `data` names; a file as `data.path` is the split
     `validation`."""
-    path = Path(data.path).expanduser()
+    path = local(data.path, "data.path")
     if path.is_file() and data.files:
         raise ValueError(
             f"data.path is the file {path}, but the folder with the files of data.files was "
@@ -165,7 +166,7 @@ def _file(data: Data, split: str, own: TaskSpec) -> Path:
     folder, files = _files(data)
     if split in files:
         return folder / files[split]
-    if Path(data.path).expanduser().is_file():
+    if local(data.path, "data.path").is_file():
         raise ValueError(
             f"data.path is the one file {data.path}, which is the split validation (slices of it "
             f"are splits too, such as validation[:50%]): for the split {split!r} expected a folder "

@@ -14,6 +14,7 @@ from hp_jax.config import ParallelData
 from hp_jax.data import tfds
 from hp_jax.data.splits import read_split
 from hp_jax.data.tables import Table, read_table, read_text
+from hp_jax.storage.files import local
 
 log = logging.getLogger("hp_jax")
 
@@ -122,7 +123,7 @@ def _lines(path: Path) -> list[str]:
 def _files(data: ParallelData, split: str) -> tuple[Path, Path]:
     """The two files of a split, or twice its only one: those that `data` names, else the first that
     exist."""
-    folder = Path(data.path).expanduser()
+    folder = local(data.path, "data.path")
     named = {name: (folder / source, folder / target) for name, source, target in data.files}
     if split in named:
         return named[split]

@@ -12,7 +12,7 @@ from hp_jax import heads
 from hp_jax.config import Ablation, RandomSets
 from hp_jax.mask_files import file_masks, prefixes
 from hp_jax.pruning import prune
-from hp_jax.storage.files import check_file
+from hp_jax.storage.files import check_file, local
 
 ENUMERATED: Mapping[str, Callable[[heads.Array], np.ndarray]] = {
     "one_off": heads.one_off,
@@ -99,6 +99,6 @@ def _within(
 def _file(name: str, field: str) -> Path:
     """The file that a field of the settings names; FileNotFoundError if it is not there."""
     try:
-        return check_file(Path(name))
+        return check_file(local(name, f"ablation.{field}"))
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"ablation.{field} is {name!r}: {error}") from error

@@ -26,6 +26,7 @@ from hp_jax.metrics import Metric, metric_of, tokenizer_of
 from hp_jax.sharding import wait_for_all
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local_folder, read_json
+from hp_jax.storage.zarr import reach
 from hp_jax.task import Batch, Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.loading import load_codec
@@ -128,6 +129,7 @@ class Setup:
 
 def load(config: Experiment) -> Setup:
     """The experiment with the model that was trained in it, or with `config.model` if none was."""
+    reach(config.out)
     trained = Path(config.out) / "model"
     check_named(config)
     if not is_model(trained) and not config.model:

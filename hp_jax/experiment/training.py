@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -20,7 +21,7 @@ from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
-from hp_jax.storage.files import local_folder, read_json
+from hp_jax.storage.files import alone, local_folder, read_json
 from hp_jax.task import Params
 from hp_jax.train import Run, train
 
@@ -80,7 +81,8 @@ def train_model(config: Experiment) -> Setup:
         folder=out / "train",
         inputs=inputs,
     )
-    params, history = train(run, setup.params)
+    with alone(out, "training") if jax.process_index() == 0 else nullcontext():
+        params, history = train(run, setup.params)
     params = _final(setup, params, history)
     about = {"inputs": inputs, "history": history, "final": measure(params)}
     _save(setup, out / "model", params, {"training": about})

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from hp_jax.storage.files import check_file, inside, read_json
+from hp_jax.storage.files import check_file, inside, local, read_json
 
 HUB_FILES = ("*.json", "*.txt", "*.spm", "*.safetensors", "pytorch_model*.bin")
 
@@ -22,7 +22,7 @@ def find_folder(model: str) -> Path:
 
     FileNotFoundError, in one sentence, if it is neither, or if there is no network to look further.
     """
-    folder = Path(model).expanduser()
+    folder = local(model, "the model")
     if folder.is_dir():
         return folder
     if not model or model.count("/") > 1 or model.startswith((".", "/", "~")):

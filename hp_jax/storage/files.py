@@ -3,6 +3,7 @@ hp_jax wrote is ever replaced."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -67,6 +68,13 @@ def parse_json(content: bytes | str, where: object) -> Any:
         raise ValueError(f"{where} is not valid JSON: {error}") from error
     except RecursionError:
         raise ValueError(f"{where} is not valid JSON: it is nested too deeply") from None
+
+
+def local(name: str, what: str) -> Path:
+    """The file or folder `name`, with `~` for the home; ValueError for an address or a bucket."""
+    if "://" in name:
+        raise ValueError(f"{what} is {name}, but expected on a disk: copy it there first")
+    return Path(name).expanduser()
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -188,6 +196,21 @@ def new_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
             if away.exists() and not folder.exists():
                 away.rename(folder)
+
+
+@contextmanager
+def alone(folder: Path, work: str) -> Iterator[None]:
+    """Holds a lock of the operating system, which ends with the process; OSError if another process
+    does the same `work` in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{work}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(
+                f"another {work} is going on in {folder}: wait for its end, or choose another --out"
+            ) from None
+        yield
 
 
 @contextmanager

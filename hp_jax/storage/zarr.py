@@ -59,8 +59,30 @@ def _location(path: str, name: str = "") -> str | dict[str, str]:
     return {"driver": "file", "path": f"{Path(path).resolve()}/{below}"}
 
 
+PATIENCE = 20
+"""Seconds within which a bucket must answer for the first time."""
+
+
+@functools.cache
+def reach(path: str) -> None:
+    """OSError if a bucket does not answer soon; a local folder always does."""
+    if "://" not in path or path.startswith("file://"):
+        return
+    folder = ts.KvStore.open(f"{path.rstrip('/')}/", context=_context()).result()
+    try:
+        folder.read("manifest.json").result(timeout=PATIENCE)
+    except TimeoutError as error:
+        raise OSError(
+            f"{path} did not answer within {PATIENCE} seconds: is there a network, and are there "
+            "credentials (such as those of gcloud auth application-default login)?"
+        ) from error
+    except ValueError as error:
+        raise OSError(f"cannot reach {path}: {str(error).partition(' [')[0]}") from error
+
+
 def folder_of(path: str, name: str = "") -> ts.KvStore:
-    """The files of a folder, or of what is in it under `name`."""
+    """The files of a folder, or of what is in it under `name`; see `reach`."""
+    reach(path)
     return ts.KvStore.open(_location(path, name), context=_context()).result()
 
 
