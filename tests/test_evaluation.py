@@ -36,7 +36,7 @@ def config(tmp_path_factory):
 
 def test_a_trained_model_is_not_trained(config, monkeypatch, caplog):
     caplog.set_level("INFO", "hp_jax")
-    monkeypatch.setattr(training, "train_model", lambda config: "trained now")
+    monkeypatch.setattr(training, "train_model", lambda config, setup=None: "trained now")
     setup = train_if_needed(config)
     assert setup.model.digest == load(config).model.digest
     assert f"{config.model} is a trained model: it is not trained again" in caplog.text

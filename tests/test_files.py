@@ -214,9 +214,7 @@ def test_a_bucket_that_does_not_answer_is_told_soon(url, monkeypatch):
     from hp_jax.storage import zarr
 
     monkeypatch.setattr(zarr, "PATIENCE", 0.2)
-    with pytest.raises(
-        OSError, match=f"{url} did not answer within 0.2 seconds|cannot reach {url}"
-    ):
+    with pytest.raises(OSError, match=f"{url} did not answer within 0.2|cannot reach {url}"):
         zarr.folder_of(url)
 
 

@@ -151,7 +151,7 @@ def config_file(tmp_path, config):
 
 def load_hf_bert(folder, labels=(), *, fresh=True):
     """A Hugging Face folder's config and parameters, whether it has a tokenizer or not."""
-    options = Options(labels=tuple(labels), fresh=tuple(labels) if fresh else ())
+    options = Options(labels=tuple(labels), fresh=(lambda: tuple(labels)) if fresh else None)
     return bert.load_hf_bert(folder, read_json(folder / "config.json"), options)
 
 

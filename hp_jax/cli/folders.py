@@ -259,7 +259,7 @@ class Speed(FolderCommand, Answer):
     """The type of number that the model computes with."""
     seed: int = 0
     """The seed of random weights, heads and tokens."""
-    out: str
+    out: str = "runs/speed"
     """The folder for speed.json and the plot."""
     force: Flag = False
     """Overwrite what is in that folder."""

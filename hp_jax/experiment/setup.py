@@ -46,6 +46,8 @@ class Setup:
     config: Experiment
     model: Model
     corpus: Corpus
+    untrained: bool = False
+    """Whether some of the model is new."""
     _texts: dict[str, Text] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     _encoded: dict[tuple[str, bool], Encoded] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
@@ -186,7 +188,10 @@ def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
 
 
 def options_of(
-    config: Experiment, labels: tuple[str, ...] = (), *, fresh: tuple[str, ...] = ()
+    config: Experiment,
+    labels: tuple[str, ...] = (),
+    *,
+    fresh: Callable[[], tuple[str, ...]] | None = None,
 ) -> Options:
     """How an experiment reads models."""
     return Options(config.dtype, config.kernel, labels, fresh, config.seed)
@@ -195,17 +200,25 @@ def options_of(
 def _classifier(config: ClassificationExperiment, name: str, fresh: bool) -> Setup:
     data, family = config.data, family_named("classifier")
     labels = glue.spec(data).labels
-    new = (labels or labels_in(data, config.train.split)) if fresh else ()
-    model = load_model(name, options_of(config, labels, fresh=new), family=family)
+    asked = []
+
+    def new() -> tuple[str, ...]:
+        asked.append(name)
+        return labels or labels_in(data, config.train.split)
+
+    options = options_of(config, labels, fresh=new if fresh else None)
+    model = load_model(name, options, family=family)
     own: Any = model.config
     if not labels:
         data = dataclasses.replace(data, labels=own.labels)
         log.info("the labels are %s, in the order of the model's outputs", ", ".join(own.labels))
-    return Setup(config, model, LabelledCorpus(data, model.text, own.labels, own.types))
+    corpus = LabelledCorpus(data, model.text, own.labels, own.types)
+    return Setup(config, model, corpus, untrained=bool(asked))
 
 
 def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:
-    if name or not fresh:
+    untrained = fresh and not name
+    if not untrained:
         family = family_of(config.architecture)
         model = load_model(name, options_of(config), family=family)
     else:
@@ -213,7 +226,7 @@ def _translator(config: TranslationExperiment, name: str, fresh: bool) -> Setup:
     tokenize = tokenizer_of(config.tokenize, config.data.target)
     corpus = ParallelCorpus(config.data, model.text, config.metric, tokenize, config.decoding)
     corpus.about()  # a tokenizer that is not here is said before anything is computed
-    return Setup(config, model, corpus)
+    return Setup(config, model, corpus, untrained=untrained)
 
 
 def _new_translator(config: TranslationExperiment) -> Model:

@@ -16,7 +16,6 @@ from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.evaluation import measured
 from hp_jax.experiment.results import check_same, provenance
 from hp_jax.experiment.setup import Setup, check_named, load_setup
-from hp_jax.formats.reading import UntrainedError
 from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -31,22 +30,24 @@ log = logging.getLogger("hp_jax")
 def train_if_needed(config: Experiment) -> Setup:
     """The experiment with `config.model`, if that is trained for its task, or else as `train_model`
     gives it."""
-    if config.model and not is_model(local_folder(config.out) / "model"):
-        try:
-            setup = load_setup(config, config.model)
-        except UntrainedError:
-            return train_model(config)
-        log.info("%s is a trained model: it is not trained again", config.model)
-        return setup
-    return train_model(config)
+    if not config.model or is_model(local_folder(config.out) / "model"):
+        return train_model(config)
+    setup = load_setup(config, config.model, fresh=True)
+    if setup.untrained:
+        return train_model(config, setup)
+    log.info("%s is a trained model: it is not trained again", config.model)
+    return setup
 
 
-def train_model(config: Experiment) -> Setup:
+def train_model(config: Experiment, setup: Setup | None = None) -> Setup:
     """Trains or fine-tunes `config.model` (or a new translation model) into out/model; the
-    experiment with that model, for the steps that follow."""
+    experiment with that model, for the steps that follow.
+
+    setup: the experiment as `load_setup` gives it, if it is loaded already.
+    """
     out, recipe = local_folder(config.out), config.train
     check_named(config)
-    setup = load_setup(config, config.model, fresh=True)
+    setup = setup or load_setup(config, config.model, fresh=True)
     training = setup.examples(recipe.split, training=True)
     held_out = setup.examples(recipe.evaluate)
     inputs = {

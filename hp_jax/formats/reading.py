@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Supported = Mapping[str, tuple[Any, ...]]
 """The values of a setting that make a model that hp_jax has; the first is what it is where the file
 has none."""
-
-
-class UntrainedError(ValueError):
-    """A model that is pretrained, but not trained for anything that can be measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +21,8 @@ class Options:
     """Of attention: xla or cudnn."""
     labels: tuple[str, ...] = ()
     """Those of the data, which a classifier's must be; (): any will do."""
-    fresh: tuple[str, ...] = ()
-    """The labels of a new classifier, for a model that has none; (): such a model is refused."""
+    fresh: Callable[[], tuple[str, ...]] | None = None
+    """A model without a classifier gets a new one for these labels; None: it is refused."""
     seed: int = 0
     """Of the new classifier."""
 

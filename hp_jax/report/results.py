@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from hp_jax.report.html import Rows
 from hp_jax.storage.files import read_json
 from hp_jax.storage.kinds import check_kind
 from hp_jax.storage.store import Store, find_stores
+from hp_jax.typed import Number, decode
 
 JOBS = {
     "score": "importance computed on",
@@ -51,13 +52,27 @@ def trained_model(folder: Path) -> dict[str, Any]:
     """How the folder's model was made, with sacreBLEU's signature if the metric is its own; nothing
     if there is no model."""
     config = folder / "model" / "config.json"
-    model = read_json(config) if config.is_file() else {}
+    model = read_json(config) if config.exists() else {}
+    decode(_Model, model, config)
     made = model.get("experiment", {})
     if made.get("metric") in ("bleu", "chrf"):
         tokenize = tokenizer_of(made["tokenize"], made["data"]["target"])
         unversioned = TextMetric(made["metric"], tokenize).signature().rpartition(":")[0]
         model["signatures"] = {made["metric"]: f"{unversioned}:{model['versions']['sacrebleu']}"}
     return model
+
+
+class _Training(TypedDict):
+    history: tuple[dict[str, Number], ...]
+    final: NotRequired[dict[str, Number]]
+
+
+class _Model(TypedDict):
+    """What a report takes of a trained model's config.json."""
+
+    training: NotRequired[_Training]
+    experiment: NotRequired[dict[str, Any]]
+    versions: NotRequired[dict[str, str]]
 
 
 def jobs(manifest: Mapping[str, Any]) -> str:

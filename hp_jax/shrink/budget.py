@@ -7,11 +7,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from hp_jax.storage.files import read_json
+from hp_jax.typed import Count, Positive
 
 Order = Sequence[tuple[int, int]]
 """(row, head), 0-based, the least important first."""
@@ -225,20 +226,46 @@ def read_latency(
     `flops` are those of the model that the budget is for.  FileNotFoundError, or ValueError if the
     file has no such measurement.
     """
-    rows: list[dict[str, Any]] = read_json(path).get("rows", [])
-    chosen = [
-        row for row in rows if (row["mode"], row["batch"], row["length"]) == (mode, batch, length)
-    ]
+    rows = read_json(path, _Speed).rows
+    chosen = [row for row in rows if (row.mode, row.batch, row.length) == (mode, batch, length)]
     if not chosen:
-        there = (
-            ", ".join(
-                dict.fromkeys(f"{row['mode']} of {row['batch']} x {row['length']}" for row in rows)
-            )
-            or "nothing"
-        )
+        there = dict.fromkeys(f"{row.mode} of {row.batch} x {row.length}" for row in rows)
         raise ValueError(
-            f"{path} has no {mode} of {batch} x {length} (examples x tokens), but {there}"
+            f"{path} has no {mode} of {batch} x {length} (examples x tokens), but "
+            f"{', '.join(there) or 'nothing'}"
         )
-    shares = tuple((row["flops_share"], 1 / row["ratio"]["median"]) for row in chosen)
-    original = next(row for row in chosen if row["side"] == "original")
-    return Latency(flops, original["milliseconds"]["p50"], shares)
+    original = next((row for row in chosen if row.side == "original"), None)
+    if original is None or original.milliseconds is None:
+        raise ValueError(f"{path} has no row of the side original at {batch} x {length}")
+    shares = tuple((row.flops_share, 1 / row.ratio.median) for row in chosen)
+    return Latency(flops, original.milliseconds.p50, shares)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ratio:
+    median: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class _Milliseconds:
+    p50: Positive
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """What a budget takes of a row of speed.json."""
+
+    side: str
+    mode: str
+    batch: Count
+    length: Count
+    flops_share: Positive
+    ratio: _Ratio
+    milliseconds: _Milliseconds | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Speed:
+    """speed.json."""
+
+    rows: tuple[_Row, ...]

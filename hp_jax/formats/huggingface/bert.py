@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from hp_jax.architecture import Activation, BertConfig
-from hp_jax.formats.reading import Options, Supported, UntrainedError, check_supported
+from hp_jax.formats.reading import Options, Supported, check_supported
 from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
@@ -155,7 +155,7 @@ def load_hf_bert(
 ) -> tuple[BertConfig, Params]:
     """A classifier from a Hugging Face folder, of which `raw` is config.json; float32 parameters.
 
-    If the file has no classifier, one for `options.fresh` is initialised if there are any, and a
+    If the file has no classifier, one for `options.fresh()` is initialised if there is that, and a
     warning says so. If it has one, its label names are those of config.json, or `labels` where that
     only says LABEL_0, LABEL_1, ... Heads that config.json calls `pruned_heads` are not in the file,
     and the others keep their numbers. ValueError names a setting that is not supported, a tensor
@@ -167,11 +167,12 @@ def load_hf_bert(
     tensors = _plainly_named(read_tensors(folder), folder)
     trained = names["classifier"] + ".weight" in tensors
     _check_architecture(raw, HEADS if trained else BASES, folder)
-    chosen = labels_of(raw, options.labels, folder) if trained else options.fresh
-    if not trained and not options.fresh:
-        raise UntrainedError(
+    if not trained and options.fresh is None:
+        raise ValueError(
             f"{folder} has no trained classifier ({names['classifier']}.weight): fine-tune it first"
         )
+    trained_labels = functools.partial(labels_of, raw, options.labels, folder)
+    chosen = (options.fresh if options.fresh and not trained else trained_labels)()
     if trained and len(chosen) == 1:
         raise ValueError(
             f"{folder} has one output, which is a number and not a class: expected a classifier "
