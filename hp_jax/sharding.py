@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from hp_jax.task import Batch
 
 BOTH = ("mask", "data")
+PATIENCE = 120
+"""Seconds within which all processes must have found each other; JAX's own are 300."""
 SILENCE = 30
 """Seconds after which a process of which nothing is heard counts as dead, so that the others end;
 JAX's own are 100."""
@@ -33,24 +36,76 @@ def join_hosts() -> None:
 
     Nothing need be said on Cloud TPU, Slurm, Kubernetes and under Open MPI; elsewhere
     JAX_COORDINATOR_ADDRESS (host:port of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID
-    say it.  RuntimeError if there is no such cluster.
+    say it.  RuntimeError if there is no such cluster, ValueError or
+    OSError if these variables cannot be right.
     """
     jax.config.update(
         "jax_enable_preemption_service", False
     )  # which would make the process ignore SIGTERM
-    count, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    count, own = _number("JAX_NUM_PROCESSES", 1), _number("JAX_PROCESS_ID", 0)
+    if count is not None and own is not None and own >= count:
+        raise ValueError(
+            f"JAX_PROCESS_ID is {own}, but of JAX_NUM_PROCESSES={count} processes the last is "
+            f"{count - 1}"
+        )
+    local = os.environ.get("JAX_LOCAL_DEVICE_IDS", "")
+    if local and not all(part.strip().isdecimal() for part in local.split(",")):
+        raise ValueError(
+            f"JAX_LOCAL_DEVICE_IDS is {local!r}, but numbers of devices such as 0,1 were expected"
+        )
+    _check_meeting_place(first=own == 0)
     try:
         jax.distributed.initialize(
-            num_processes=int(count) if count else None,
-            process_id=int(own) if own else None,
+            num_processes=count,
+            process_id=own,
             local_device_ids=_gpus_of_the_node(),
+            initialization_timeout=PATIENCE,
             heartbeat_timeout_seconds=SILENCE,
         )
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise RuntimeError(
             "found no Cloud TPU, Slurm, Kubernetes or Open MPI: expected JAX_COORDINATOR_ADDRESS "
             "(host:port of the first "
             f"process), JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
+        ) from error
+
+
+def _number(name: str, least: int) -> int | None:
+    """The integer in an environment variable; None if it is not set.  ValueError below `least`."""
+    text = os.environ.get(name, "")
+    if text and not (text.isdecimal() and int(text) >= least):
+        raise ValueError(f"{name} is {text!r}, but an integer from {least} was expected")
+    return int(text) if text else None
+
+
+def _check_meeting_place(*, first: bool) -> None:
+    """ValueError or OSError if JAX_COORDINATOR_ADDRESS cannot be where the processes meet; the first
+    must be able to listen there."""
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if not address:
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError(
+            f"JAX_COORDINATOR_ADDRESS is {address!r}, but host:port of the first process was "
+            "expected, the port from 1 to 65535"
+        )
+    try:
+        socket.getaddrinfo(host.strip("[]"), int(port))
+    except (OSError, UnicodeError) as error:
+        raise OSError(
+            f"JAX_COORDINATOR_ADDRESS is {address!r}, but there is no host {host!r}: {error}"
+        ) from error
+    if not first or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", int(port)), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise OSError(
+            f"JAX_COORDINATOR_ADDRESS is {address!r}, but the first process cannot listen at port "
+            f"{port}: {error.strerror}"
         ) from error
 
 

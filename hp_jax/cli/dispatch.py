@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from hp_jax.cli import folders, parsing, steps
+from hp_jax.cli import folders, hosts, parsing, steps
 from hp_jax.cli.command import Command, ConfiguredCommand, FolderCommand, UnusableError, say
 from hp_jax.config_files import KINDS, load_config, shipped
 
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Bad input gives one sentence on stderr and status 1 (HP_JAX_DEBUG=1 shows where it came from),
     words of which no command can be made status 2, an interrupt 130.
     """
+    if arguments is None and "--multihost" in sys.argv and not hosts.is_worker():
+        return hosts.supervise()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.WARNING)
     log.setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(
@@ -159,17 +161,15 @@ def _as_one_of_many(run: Callable[[], None]) -> None:
     try:
         run()
     except BaseException as error:
-        status = _tell(error, f" in process {jax.process_index()} of {jax.process_count()}")
-        if re.match("[A-Z_]+: ", str(error)):  # a status of XLA, in an exception of whatever type
-            print(
-                "hp-jax: if another process has ended, see there why; all started again go on "
-                "from here",
-                file=sys.stderr,
-            )
-        leave_hosts(status)
+        where = f" in process {jax.process_index()} of {jax.process_count()}"
+        status_of_xla = re.match("[A-Z_]+: ", str(error))  # in an exception of whatever type
+        leave_hosts(_tell(error, where, ANOTHER if status_of_xla else ""))
 
 
-def _tell(error: BaseException, where: str = "") -> int:
+ANOTHER = "; if another process has ended, see there why; all started again go on from here"
+
+
+def _tell(error: BaseException, where: str = "", advice: str = "") -> int:
     """Says what went wrong, in one sentence unless it should not happen at all; the exit status."""
     if isinstance(error, KeyboardInterrupt):
         print(
@@ -179,5 +179,5 @@ def _tell(error: BaseException, where: str = "") -> int:
         return 130
     if not isinstance(error, EXPECTED) or os.environ.get("HP_JAX_DEBUG"):
         traceback.print_exception(error)
-    print(f"hp-jax: error{where}: {error}", file=sys.stderr)
+    print(f"hp-jax: error{where}: {error}{advice}", file=sys.stderr)
     return 1
