@@ -79,8 +79,8 @@ def _number(name: str, least: int) -> int | None:
 
 
 def _check_meeting_place(*, first: bool) -> None:
-    """ValueError or OSError if JAX_COORDINATOR_ADDRESS cannot be where the processes meet; the first
-    must be able to listen there."""
+    """ValueError or OSError if JAX_COORDINATOR_ADDRESS cannot be where the processes meet; the
+    first must be able to listen there."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if not address:
         return

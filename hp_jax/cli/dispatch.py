@@ -43,7 +43,7 @@ ABOUT = (
     "its config with its default, `hp-jax --version` the version, and `hp-jax --completion bash` "
     "(zsh, fish) a script with which the shell completes commands and flags."
 )
-EXPECTED = (ValueError, OSError, ImportError, RuntimeError)
+EXPECTED = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
 """What bad input, and whatever else is not a mistake in hp_jax, raises."""
 
 
@@ -179,5 +179,12 @@ def _tell(error: BaseException, where: str = "", advice: str = "") -> int:
         return 130
     if not isinstance(error, EXPECTED) or os.environ.get("HP_JAX_DEBUG"):
         traceback.print_exception(error)
-    print(f"hp-jax: error{where}: {error}{advice}", file=sys.stderr)
+    print(f"hp-jax: error{where}: {_words(error)}{advice}", file=sys.stderr)
     return 1
+
+
+def _words(error: BaseException) -> str:
+    """Its message in one line; of the system's errors, which file it is about comes first."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return " ".join(str(error).split()) or type(error).__name__
