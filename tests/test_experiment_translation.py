@@ -28,6 +28,7 @@ from hp_jax.importance import head_importance
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.files import read_json
 from hp_jax.storage.store import open_store
+from hp_jax.text.sentencepiece import SentencePiece
 
 SMALL = {
     "encoder_layers": 1,
@@ -237,6 +238,26 @@ def test_the_command_translates_with_heads_removed(finished, config, tmp_path, c
     assert [line.split(" ||| ")[0] for line in lines] == ["0", "0"]
     assert float(lines[0].split(" ||| ")[2]) >= float(lines[1].split(" ||| ")[2])
     assert lines[0].split(" ||| ")[1] != whole[0]
+
+
+def test_as_many_lines_come_out_as_went_in(finished, config, tmp_path, capsys, monkeypatch):
+    """Whatever controls are in them, in a file's encoding; a line of nothing is an empty line."""
+    path = config_file(tmp_path, config)
+    lines = "\ufeffa\rb\x0bc\nh\x1cg\u2028a\n\u200b\n\xe9\nb".encode() + b"\xff\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    decode = SentencePiece.decode
+    monkeypatch.setattr(SentencePiece, "decode", lambda self, ids: f"\x85{decode(self, ids)}\r\n.")
+    assert main(["translate", path, "--quiet"]) == 0
+    out, error = capsys.readouterr()
+    assert len(out.splitlines()) == out.count("\n") == 5
+    assert "standard input: lines that are not UTF-8" in error or not error
+
+
+@pytest.mark.parametrize("count", ["5", "-1"])
+def test_no_more_hypotheses_than_the_beam_has(finished, config, tmp_path, capsys, count):
+    words = ["translate", config_file(tmp_path, config), "--nbest", count, "--decoding.beam", "4"]
+    assert main(words) == 1
+    assert f"--nbest is {count}, but the beam has 4 hypotheses" in capsys.readouterr().err
 
 
 def test_the_command_reports(finished, config, capsys):
