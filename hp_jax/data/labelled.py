@@ -187,7 +187,7 @@ def _file(data: Data, split: str, own: TaskSpec) -> Path:
         }
         there = sorted(known) if known else sorted(found)
         raise ValueError(
-            f"{data.task} has no split {split!r} in {folder}; the splits are "
+            f"data.task {data.task!r} has no split {split!r} in {folder}; the splits are "
             f"{', '.join(there) or 'none'}"
         )
     raise FileNotFoundError(

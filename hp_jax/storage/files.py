@@ -74,7 +74,10 @@ def local(name: str, what: str) -> Path:
     """The file or folder `name`, with `~` for the home; ValueError for an address or a bucket."""
     if "://" in name:
         raise ValueError(f"{what} is {name}, but expected on a disk: copy it there first")
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{what} is {name}, but there is no such home") from None
 
 
 def inside(folder: Path, name: str) -> Path:

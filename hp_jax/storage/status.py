@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hp_jax.storage.store import find_folders, open_store
+from hp_jax.typed import check_place
 
 WIDTH = 120
 
@@ -26,6 +27,7 @@ def statuses(folder: str, *, verify: bool = False) -> list[dict[str, Any]]:
     verify: reads every array, so that all damage is found; otherwise only the manifest and what is
     marked as done are read.
     """
+    check_place(folder)
     paths = find_folders(folder)
     if not paths:
         raise FileNotFoundError(

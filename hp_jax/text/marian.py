@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -146,6 +146,7 @@ class Marian:
 class _Settings:
     """What tokenizer_config.json says that ids and decoded text depend on."""
 
+    tokenizer_class: Literal["MarianTokenizer"] | None = None
     separate_vocabs: bool | None = None
     clean_up_tokenization_spaces: bool | None = None
 

@@ -3,7 +3,7 @@
     python scripts/doors --seed 1 --count 600 --out doors.json
 
 Good material is made in tiny first, and every good command tried.  Each trial then changes a copy
-of it somewhere, runs one command in a process of its own (which is ended after a minute), and
+of it somewhere, runs one command in a process of its own (which is ended after 20 seconds), and
 compares what lies there afterwards with what lay there before.  It is one of
 
     clear       one sentence, which names what is wrong, and exit status 1 or 2
@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from material import write_material
 from trials import Trial, make
 
-SECONDS = 60
+SECONDS = 20
 KINDS = (
     "clear", "same", "other", "accepted", "obscure", "traceback", "hang", "crash", "harm"
 )  # fmt: skip
@@ -67,15 +67,17 @@ def run(argv: list[str]) -> tuple[int, str]:
     return int(status or 0), err.getvalue()
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """A hash of every file that commands may not write to."""
+def contents(folder: Path, argv: list[str]) -> dict[str, str]:
+    """A hash of every file that a command may not write to: with --force it may replace what hp_jax
+    wrote, which has a file that says so."""
+    ours = argv[2:3] if "--force" in argv and list(folder.glob(f"{argv[2]}/hp_jax_files*")) else []
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.stat().st_size < 10**8
         and not path.is_symlink()
-        and path.relative_to(folder).parts[0] not in OUTPUTS
+        and path.relative_to(folder).parts[0] not in (*OUTPUTS, *ours)
     }
 
 
@@ -91,7 +93,7 @@ def result(folder: Path) -> Any:
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in made.rglob("*")
-        if path.suffix in (".safetensors", ".spm", ".txt") or path.name == "tokenizer.json"
+        if path.suffix in (".safetensors", ".spm") or path.name in ("tokenizer.json", "text.json")
     }
     return {name: described.get(name) for name in names}, files
 
@@ -123,9 +125,10 @@ def worker(seed: int, numbers: list[int], material: Path) -> None:
         trial = make(seed, number)
         key = json.dumps(trial.argv)
         print(json.dumps({"number": number, "begun": trial._asdict()}), file=say, flush=True)
-        before = contents(home)
+        before = contents(home, trial.argv)
         status, err = run(trial.argv)
-        harm = any(contents(home).get(name) != known for name, known in before.items())
+        after = contents(home, trial.argv)
+        harm = any(after.get(name) != known for name, known in before.items())
         harm |= {path.name for path in home.parent.iterdir()} != {"work"}
         found = result(home)
         if status == 0 and key not in good:
