@@ -19,7 +19,7 @@ from hp_jax.data.tables import read_text
 from hp_jax.formats.marian.file import read_marian
 from hp_jax.formats.tensors import find_folder, read_tensors
 from hp_jax.mask_files import file_masks
-from hp_jax.storage import files
+from hp_jax.storage import files, lock
 from hp_jax.text.loading import load_codec
 from hp_jax.text.tokenizer import load_tokenizer
 from hp_jax.typed import check_place
@@ -163,15 +163,15 @@ def test_what_fails_leaves_nothing(tmp_path):
 
 
 def test_two_trainings_at_once_are_told(tmp_path):
-    with files.alone(tmp_path / "out", "training"):
+    with lock.alone(tmp_path / "out", "training"):
         with (
             pytest.raises(OSError, match=r"another training is going on in .*out: wait"),
-            files.alone(tmp_path / "out", "training"),
+            lock.alone(tmp_path / "out", "training"),
         ):
             pass
-        with files.alone(tmp_path / "other", "training"):
+        with lock.alone(tmp_path / "other", "training"):
             pass
-    with files.alone(tmp_path / "out", "training"):
+    with lock.alone(tmp_path / "out", "training"):
         pass
 
 

@@ -106,8 +106,9 @@ class Convert(FolderCommand):
     def run(self) -> None:
         """Converts it."""
         from hp_jax.formats import model
+        from hp_jax.storage.files import local_folder
 
-        model.convert(self.model, Path(self.folder), force=self.force)
+        model.convert(self.model, local_folder(self.folder), force=self.force)
         say(f"{self.folder}: the model as a folder of hp_jax")
 
 
@@ -147,6 +148,7 @@ class Remove(FolderCommand, Answer):
     def run(self) -> None:
         """Writes it, and prints what that saves."""
         from hp_jax.shrink import remove
+        from hp_jax.storage.files import local_folder
 
         budget = self._budget()
         given = sum(map(bool, (self.heads, self.mask, budget)))
@@ -155,7 +157,7 @@ class Remove(FolderCommand, Answer):
                 "expected one of --heads, --mask, or --order with --keep, but got "
                 f"{given or 'none'} of them"
             )
-        folder = Path(self.folder)
+        folder = local_folder(self.folder)
         text = remove.remove(
             self.model,
             folder,
@@ -220,10 +222,12 @@ class Export(FolderCommand):
         """Exports it."""
         from hp_jax.architecture import Decoding
         from hp_jax.formats import export, model
+        from hp_jax.storage.files import local_folder
 
+        folder = local_folder(self.folder)
         export.export(
             model.load_model(self.model),
-            Path(self.folder),
+            folder,
             self.to,
             decoding=Decoding(beam=self.beam),
             source_length=self.source_length,

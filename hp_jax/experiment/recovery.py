@@ -25,6 +25,7 @@ from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local_folder, read_json
+from hp_jax.storage.lock import alone
 from hp_jax.task import Batch, Params
 from hp_jax.train import Run, train
 
@@ -114,17 +115,18 @@ class Recovery:
             found = read_json(folder / "config.json").get("recovery", {}).get("inputs", {})
             check_same(found, inputs, folder)
         else:
-            params = self._load(larger) if larger else self.setup.params
-            if self.method == "calibrate":
-                params, learned = self._calibrated(params, mask_AH)
-            else:
-                params, learned = self._retrained(params, mask_AH, removed, inputs)
-            config, small = remove_heads(self.setup.model.config, params, mask_AH)
-            kept = dataclasses.replace(self.setup.model, config=config, params=small)
-            about = {"recovery": {"inputs": inputs, **learned}}
-            kept.save(folder, provenance(self.setup.config) | about)
-            if jax.process_index() == 0:
-                shutil.rmtree(self._folder(removed, "states"), ignore_errors=True)
+            with alone(folder.parent, "recovery"):
+                params = self._load(larger) if larger else self.setup.params
+                if self.method == "calibrate":
+                    params, learned = self._calibrated(params, mask_AH)
+                else:
+                    params, learned = self._retrained(params, mask_AH, removed, inputs)
+                config, small = remove_heads(self.setup.model.config, params, mask_AH)
+                kept = dataclasses.replace(self.setup.model, config=config, params=small)
+                about = {"recovery": {"inputs": inputs, **learned}}
+                kept.save(folder, provenance(self.setup.config) | about)
+                if jax.process_index() == 0:
+                    shutil.rmtree(self._folder(removed, "states"), ignore_errors=True)
         return self._load(removed)
 
     def _larger(self, removed: int) -> int:

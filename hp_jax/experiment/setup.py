@@ -25,7 +25,7 @@ from hp_jax.formats.reading import Options
 from hp_jax.metrics import Metric, metric_of, tokenizer_of
 from hp_jax.sharding import wait_for_all
 from hp_jax.storage.checkpoint import is_model
-from hp_jax.storage.files import local_folder, read_json
+from hp_jax.storage.files import local, local_folder, read_json
 from hp_jax.storage.zarr import reach
 from hp_jax.task import Batch, Params
 from hp_jax.text.codec import Codec
@@ -180,6 +180,10 @@ def load_setup(config: Experiment, model: str, *, fresh: bool = False) -> Setup:
     if type(config) not in LOADERS:
         kinds = " or a ".join(kind.__name__ for kind in LOADERS)
         raise TypeError(f"expected a {kinds}, but got {type(config).__name__}")
+    given: Any = config
+    local(given.data.path, "data.path")
+    local(config.ablation.masks, "ablation.masks")
+    local(config.ablation.order, "ablation.order")
     setup = LOADERS[type(config)](config, model, fresh)
     room, longest = setup.model.config.room, setup.corpus.data.max_length
     if room is not None and longest > room:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 import jax
@@ -20,7 +19,8 @@ from hp_jax.metrics import scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
-from hp_jax.storage.files import alone, local_folder, read_json
+from hp_jax.storage.files import local_folder, read_json
+from hp_jax.storage.lock import alone
 from hp_jax.task import Params
 from hp_jax.train import Run, train
 
@@ -82,11 +82,11 @@ def train_model(config: Experiment, setup: Setup | None = None) -> Setup:
         folder=out / "train",
         inputs=inputs,
     )
-    with alone(out, "training") if jax.process_index() == 0 else nullcontext():
+    with alone(out, "training"):
         params, history = train(run, setup.params)
-    params = _final(setup, params, history)
-    about = {"inputs": inputs, "history": history, "final": measure(params)}
-    _save(setup, out / "model", params, {"training": about})
+        params = _final(setup, params, history)
+        about = {"inputs": inputs, "history": history, "final": measure(params)}
+        _save(setup, out / "model", params, {"training": about})
     return setup.with_params(jax.tree.map(np.asarray, params))
 
 

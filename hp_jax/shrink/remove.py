@@ -19,7 +19,7 @@ from hp_jax.removal import remove_heads
 from hp_jax.shrink import costs
 from hp_jax.shrink.budget import Cost, Solution, read_latency, share_of, show, solve
 from hp_jax.shrink.orders import read_order
-from hp_jax.storage.files import new_folder
+from hp_jax.storage.files import local, new_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,7 @@ def named_heads(model: Model, text: str) -> np.ndarray:
 
 def mask_of_file(model: Model, path: str) -> np.ndarray:
     """The one mask `[A, H]` of a .npy file or of a text file (`hp_jax.mask_files.file_masks`)."""
-    masks = file_masks(Path(path), model.task.present_AH, model.task.rows)
+    masks = file_masks(local(path, "--mask"), model.task.present_AH, model.task.rows)
     if len(masks) != 1:
         raise ValueError(f"{path} has {len(masks)} masks, but one was expected")
     return np.asarray(masks[0][1])
@@ -64,7 +64,7 @@ def within_budget(model: Model, budget: Budget, length: int) -> Solution:
     known: dict[str, Cost] = dict(measures)
     if budget.table:
         known["milliseconds"] = read_latency(
-            Path(budget.table), measures["flops"], batch=budget.batch, length=length
+            local(budget.table, "--table"), measures["flops"], batch=budget.batch, length=length
         )
     of = "milliseconds" if budget.of == "latency" else budget.of
     if of not in known:

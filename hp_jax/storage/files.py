@@ -3,7 +3,6 @@ hp_jax wrote is ever replaced."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -199,21 +198,6 @@ def new_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
             if away.exists() and not folder.exists():
                 away.rename(folder)
-
-
-@contextmanager
-def alone(folder: Path, work: str) -> Iterator[None]:
-    """Holds a lock of the operating system, which ends with the process; OSError if another process
-    does the same `work` in the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f".{work}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(
-                f"another {work} is going on in {folder}: wait for its end, or choose another --out"
-            ) from None
-        yield
 
 
 @contextmanager

@@ -68,7 +68,9 @@ def reach(path: str) -> None:
     """OSError if a bucket does not answer soon; a local folder always does."""
     if "://" not in path or path.startswith("file://"):
         return
-    folder = ts.KvStore.open(f"{path.rstrip('/')}/", context=_context()).result()
+    few = {"max_retries": 3}  # all else is tried for many minutes
+    context = ts.Context({"gcs_request_retries": few, "s3_request_retries": few})
+    folder = ts.KvStore.open(_location(path), context=context).result()
     try:
         folder.read("manifest.json").result(timeout=PATIENCE)
     except TimeoutError as error:
