@@ -115,7 +115,7 @@ class Recovery:
             found = read_json(folder / "config.json").get("recovery", {}).get("inputs", {})
             check_same(found, inputs, folder)
         else:
-            with alone(folder.parent, "recovery"):
+            with alone(folder.parent.parent, "recovery"):
                 params = self._load(larger) if larger else self.setup.params
                 if self.method == "calibrate":
                     params, learned = self._calibrated(params, mask_AH)
