@@ -144,4 +144,5 @@ def test_the_report_depends_on_results_only():
         "metrics",
         "stats",
         "storage",
+        "typed",
     }
