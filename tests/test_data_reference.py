@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from data_tokenizers import SENTENCES, labelled, real_sentences, write_byte_level, write_word_pieces
 
-from hp_jax.text.tokenizer import encode, load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
+from hp_jax.text.tokenizer import encode
 
 transformers = pytest.importorskip("transformers")
 

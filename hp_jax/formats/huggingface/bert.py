@@ -21,7 +21,7 @@ from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
-from hp_jax.text.tokenizer import load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
 from hp_jax.typed import Amount, Count, Dropout, Layers, Natural, decode, located
 
 log = logging.getLogger("hp_jax")
