@@ -193,32 +193,27 @@ class _Says:
 
 def _class_of(folder: Path) -> str:
     """The name of the tokenizer's class without `Fast`: what tokenizer_config.json or config.json
-    says, or what the model or the vocabulary usually has; empty for a folder with none of these."""
-    ours = False
+    says, or what goes with the model or the vocabulary; empty for a tokenizer.json alone, as in a
+    folder of hp_jax."""
     for file in ("tokenizer_config.json", "config.json"):
-        if not (folder / file).exists():
-            continue
-        said = read_json(folder / file, _Says)
-        name = said.tokenizer_class or ""
-        if name and name.removesuffix("Fast") not in _CLASSES:
+        said = read_json(folder / file, _Says) if (folder / file).exists() else _Says()
+        name = (said.tokenizer_class or "").removesuffix("Fast")
+        if name and name not in _CLASSES:
             raise ValueError(
-                f"{folder / file}: tokenizer_class is {name!r}, which may make other token ids; "
-                f"supported are {', '.join(_CLASSES)} (also as ...Fast): save the tokenizer as a "
-                "PreTrainedTokenizerFast"
+                f"{folder / file}: tokenizer_class is {said.tokenizer_class!r}, which may make "
+                f"other token ids; supported are {', '.join(_CLASSES)} (also as ...Fast): save the "
+                "tokenizer as a PreTrainedTokenizerFast"
             )
         if name:
-            return name.removesuffix("Fast")
-        ours = said.format is not None
-        if file == "config.json" and not ours:
-            return _OF_MODEL.get(said.model_type or "bert", "PreTrainedTokenizer")
-    if ours and (folder / "tokenizer.json").exists():
-        return ""
-    for name, kind in _CLASSES.items():
-        if kind.vocabulary and all((folder / file).exists() for file in kind.vocabulary):
             return name
-    if (folder / "tokenizer.json").exists():
-        return ""
-    raise _without_vocabulary(folder)
+    if (folder / "config.json").exists() and said.format is None:
+        return _OF_MODEL.get(said.model_type or "bert", "PreTrainedTokenizer")
+    for name, kind in _CLASSES.items():
+        if kind.vocabulary and all((folder / one).exists() for one in kind.vocabulary):
+            return name
+    if not (folder / "tokenizer.json").exists():
+        raise _without_vocabulary(folder)
+    return ""
 
 
 def _without_vocabulary(folder: Path) -> FileNotFoundError:
