@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import random
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 from data_tokenizers import SENTENCES, labelled, real_sentences, write_byte_level, write_word_pieces
 
-from hp_jax.text.tokenizer import encode, load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
+from hp_jax.text.tokenizer import encode
 
 transformers = pytest.importorskip("transformers")
 
@@ -113,3 +115,98 @@ def test_roberta(tmp_path, settings, saved, max_length):
     if saved:
         reference.save_pretrained(folder)
     check(folder, reference, SENTENCES, max_length, types=1)
+
+
+# --- any settings: the same ids, or a refusal ----------------------------------------------------
+
+CLASSES = ("PreTrained", "Bert", "DistilBert", "Electra", "Roberta", "XLMRoberta")
+NEW = ("<new>", "zz", "Q", "[M]", "wellgood", "e")
+MORE = ("the <new> film zz", "Q Wellgood [M] wellgood", "Good[SEP]x<mask> e", " it<e1> Crème a")
+
+
+class Drawn:
+    """A folder with settings drawn at random."""
+
+    def __init__(self, seed, folder):
+        self.random = random.Random(seed)
+        self.folder = folder
+        self.kind = self.random.choice(["bert", "distilbert", "roberta"])
+        self.bytes = self.kind == "roberta"
+        (write_byte_level if self.bytes else write_word_pieces)(folder)
+        if self.often(0.6):
+            self.make_fast()
+        self.write("config.json", {"model_type": self.kind})
+        settings = self.settings()
+        size = transformers.AutoTokenizer.from_pretrained(folder).vocab_size
+        older = self.often(0.3)
+        if older:
+            self.write("special_tokens_map.json", self.special())
+            self.write("added_tokens.json", {token: size + i for i, token in enumerate(NEW[:3])})
+        elif self.often(0.5):
+            tokens = enumerate(self.random.sample(NEW, 2), size)
+            settings["added_tokens_decoder"] = {str(i): self.token(one) for i, one in tokens}
+        self.write("tokenizer_config.json", settings)
+
+    def often(self, share):
+        return self.random.random() < share
+
+    def write(self, name, content):
+        (self.folder / name).write_text(json.dumps(content))
+
+    def make_fast(self):
+        name = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta"}[self.kind]
+        names = ("add_prefix_space",) if self.bytes else ("do_lower_case", "strip_accents")
+        settings = {name: self.often(0.5) for name in names}
+        made = getattr(transformers, f"{name}TokenizerFast").from_pretrained(
+            self.folder, **settings
+        )
+        if self.often(0.5):
+            made.add_tokens(["<new>", "Q"])
+        made.backend_tokenizer.save(str(self.folder / "tokenizer.json"))
+
+    def token(self, content):
+        names = ("lstrip", "rstrip", "single_word", "normalized", "special")
+        return {"content": content, **{name: self.often(0.4) for name in names}}
+
+    def special(self):
+        some = {"unk": "<unk>", "sep": "</s>", "pad": "<pad>"} if self.bytes else {"sep": "[SEP]"}
+        drawn = {f"{role}_token": one for role, one in some.items() if self.often(0.3)}
+        if self.often(0.4):
+            mask = self.random.choice(["<mask>", "[M]", "Q"])
+            drawn["mask_token"] = self.random.choice([mask, self.token(mask)])
+        if self.often(0.3):
+            drawn["additional_special_tokens"] = self.random.sample(["<e1>", "good", "zz"], 2)
+        return drawn
+
+    def settings(self):
+        names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space")
+        drawn = {name: self.often(0.5) for name in names if self.often(0.4)} | self.special()
+        for value in drawn.values():
+            if isinstance(value, dict):
+                value["__type"] = "AddedToken"
+        if self.often(0.5):
+            drawn["tokenizer_class"] = f"{self.random.choice(CLASSES)}TokenizerFast"
+        if self.often(0.2):
+            drawn["model_input_names"] = ["input_ids", "attention_mask"]
+        return drawn
+
+
+def test_any_settings(tmp_path):
+    outcomes = {"same": 0, "refused": 0, "neither": 0}
+    for seed in range(120):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        Drawn(seed, folder)
+        try:
+            reference = transformers.AutoTokenizer.from_pretrained(folder)
+        except Exception:  # transformers' own, of many kinds
+            outcomes["neither"] += 1
+            continue
+        try:
+            load_tokenizer(folder)
+        except (ValueError, FileNotFoundError):
+            outcomes["refused"] += 1
+            continue
+        check(folder, reference, [*SENTENCES, *MORE], 14)
+        outcomes["same"] += 1
+    assert outcomes["same"] > 40, outcomes

@@ -9,8 +9,10 @@ import pytest
 from data_tokenizers import SENTENCES, WORD_PIECES, labelled, write_byte_level, write_word_pieces
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import CONFIG
 
-from hp_jax.text.tokenizer import encode, load_tokenizer
+from hp_jax.text.huggingface import check_tokens, load_tokenizer
+from hp_jax.text.tokenizer import encode
 
 LABELS = ("no", "yes")
 
@@ -133,7 +135,7 @@ def test_faults_are_named(tmp_path):
     ):
         load_tokenizer(tmp_path)
     (tmp_path / "vocab.json").write_text('{"<s>": 0, "</s>": 1}')
-    with pytest.raises(ValueError, match=r"vocab\.json: expected the special token '<pad>'"):
+    with pytest.raises(ValueError, match=r"vocab\.json: expected the special token '<unk>'"):
         load_tokenizer(tmp_path)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\nit\n")
     with pytest.raises(
@@ -154,3 +156,124 @@ def test_a_length_without_room_is_refused(tmp_path):
     tokenizer = load_tokenizer(write_word_pieces(tmp_path))
     with pytest.raises(ValueError, match="max_length is 3, but the 3 special tokens"):
         encode(tokenizer, labelled(("it", "is")), LABELS, 3)
+
+
+# --- what the files beside the vocabulary say ----------------------------------------------------
+
+NEW = len(WORD_PIECES)
+
+
+def fast(folder, **settings):
+    """The word pieces as a cased tokenizer.json alone, beside what config.json of BERT says."""
+    made = load_tokenizer(write_word_pieces(folder, do_lower_case=False))
+    (folder / "vocab.txt").unlink()
+    (folder / "tokenizer_config.json").unlink()
+    made.save(str(folder / "tokenizer.json"))
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    if settings:
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "expected"),
+    [
+        ({}, "Good", "good"),  # BERT's class lowers unless it is told not to
+        ({"do_lower_case": False}, "Good", "Good"),
+        ({"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": True}, "Good", "Good"),
+        ({"additional_special_tokens": ["film"]}, "filmfilm", "film film"),
+        ({"unk_token": "film"}, "filmfilm", "film film"),
+        ({"extra_special_tokens": {"one": "film"}}, "filmfilm", "film film"),
+    ],
+)
+def test_what_a_class_takes_where_nothing_is_said(tmp_path, settings, text, expected):
+    tokenizer = load_tokenizer(fast(tmp_path, **settings))
+    assert " ".join(tokenizer.encode(text).tokens[1:-1]) == expected
+
+
+@pytest.mark.parametrize("where", ["tokenizer_class", "model_input_names"])
+def test_a_model_that_is_given_no_token_types(tmp_path, where):
+    settings = {
+        "tokenizer_class": {"tokenizer_class": "DistilBertTokenizer"},
+        "model_input_names": {"model_input_names": ["input_ids", "attention_mask"]},
+    }[where]
+    tokenizer = load_tokenizer(fast(tmp_path, **settings))
+    assert set(tokenizer.encode("it", "is").type_ids) == {0}
+    assert load_tokenizer(fast(tmp_path)).encode("it", "is").type_ids == [0, 0, 0, 1, 1]
+
+
+def test_special_tokens_map_comes_before_tokenizer_config(tmp_path):
+    folder = write_word_pieces(tmp_path, cls_token="bad")
+    (folder / "special_tokens_map.json").write_text('{"cls_token": "good"}')
+    assert load_tokenizer(folder).encode("it").tokens == ["good", "it", "[SEP]"]
+    settings = {"cls_token": "bad", "added_tokens_decoder": {str(NEW): {"content": "<new>"}}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_tokenizer(folder).encode("<new>").tokens == ["bad", "<new>", "[SEP]"]
+
+
+def test_merges_are_all_lines_but_the_first_and_the_last(tmp_path):
+    folder = write_byte_level(tmp_path)
+    path = folder / "merges.txt"
+    lines = path.read_text().split("\n")
+    expected = load_tokenizer(folder).encode(SENTENCES[0]).ids
+    path.write_text("\n".join(["any first line", *lines[1:]]))
+    assert load_tokenizer(folder).encode(SENTENCES[0]).ids == expected
+    path.write_text("\n".join([*lines[:3], "a b c", *lines[3:]]))
+    with pytest.raises(ValueError, match=r"merges\.txt:4: expected two pieces, but found 'a b c'"):
+        load_tokenizer(folder)
+    path.write_text("\n".join([lines[0], "zz yy", ""]))
+    with pytest.raises(ValueError, match=r"merges\.txt does not fit vocab\.json"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"truncation_side": "left"}, "truncation_side is 'left'"),
+        ({"split_special_tokens": True}, "split_special_tokens is True"),
+        ({"auto_map": {"AutoTokenizer": ["m.T", None]}}, "auto_map is"),
+        (
+            {"tokenizer_class": "BertJapaneseTokenizer"},
+            "tokenizer_class is 'BertJapaneseTokenizer'",
+        ),
+        ({"added_tokens_decoder": {"3": {"content": "Good"}}}, "'Good' should have the id 3"),
+        (
+            {"added_tokens_decoder": {str(NEW): {"content": "New", "normalized": True}}},
+            "'New' is 'New' in texts by tokenizer.json, but 'new' by the settings",
+        ),
+        ({"additional_special_tokens": [3]}, "additional_special_tokens"),
+    ],
+)
+def test_what_makes_other_ids_is_refused(tmp_path, settings, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load_tokenizer(fast(tmp_path, **settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda one: one["added_tokens"][0].update(id=7), r"should have the id 7"),
+        (lambda one: one.update(truncation=LEFT), r"direction is 'Left'"),
+        (lambda one: one["model"].update(unk_token="none"), "the tokenizer cannot encode"),
+        (
+            lambda one: one["post_processor"]["special_tokens"]["[SEP]"].update(ids=[99]),
+            r"token '\[SEP\]' has the id 99, but the model's embedding has 50 rows",
+        ),
+        (
+            lambda one: one["post_processor"]["pair"][3]["Sequence"].update(type_id=2),
+            "gives the token type 2, but the model's embedding of types has 2 rows",
+        ),
+    ],
+)
+def test_what_tokenizer_json_says_is_checked(tmp_path, change, sentence):
+    path = fast(tmp_path) / "tokenizer.json"
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=sentence) as caught:
+        check_tokens(load_tokenizer(tmp_path), CONFIG, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+LEFT = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}

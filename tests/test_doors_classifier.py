@@ -3,8 +3,10 @@ place, at once."""
 
 import copy
 import json
+import logging
 import math
 import re
+from pathlib import Path
 
 import jax
 import ml_dtypes
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from tiny import WORDS, write_hf_folder
 
+from hp_jax.formats.huggingface.bert import read_config
 from hp_jax.formats.model import load_model
+from hp_jax.formats.reading import Options
 
 SIZES = (
     "vocab_size",
@@ -166,6 +170,30 @@ def test_prefixes_of_wrappers_are_understood(good, tmp_path, prefix):
     jax.tree.map(np.testing.assert_array_equal, plain, load_model(str(tmp_path)).params)
     doubled = tensors | {f"module.{NAME}": tensors[NAME]}
     assert f"module.{NAME}" in refused(folder, tensors=doubled)
+
+
+def test_another_prefix_is_named(good):
+    folder, _, tensors = good
+    found = refused(folder, tensors={f"net.{name}": one for name, one in tensors.items()})
+    assert "found net.bert.embeddings.word_embeddings.weight: take 'net.bert.' off" in found
+    assert "found none like it" in refused(folder, tensors={"x": np.zeros(1, np.float32)})
+
+
+def test_settings_that_nothing_reads_are_named(good, caplog):
+    folder, raw, _ = good
+    changed = raw | {"alibi": True, "use_cache": True, "torch_dtype": "float16"}
+    with caplog.at_level(logging.INFO, "hp_jax"):
+        read_config(changed, "bert", ("no", "yes"), Options(), folder)
+    assert "transformers' bert does not read alibi" in caplog.text
+
+
+def test_two_names_of_one_setting():
+    raw = {"vocab_size": 9, "max_position_embeddings": 8, "hidden_dim": 4, "n_heads": 1}
+    raw |= {"hidden_size": 4, "n_layers": 2}
+    found = read_config(raw, "distilbert", ("no", "yes"), Options(), Path())
+    assert (found.width, found.layers) == (4, 2)
+    with pytest.raises(ValueError, match="dim is 5, but hidden_size, which means the same, is 4"):
+        read_config(raw | {"dim": 5}, "distilbert", ("no", "yes"), Options(), Path())
 
 
 def test_another_librarys_wrapping_is_understood(good, tmp_path):

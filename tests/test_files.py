@@ -20,8 +20,8 @@ from hp_jax.formats.marian.file import read_marian
 from hp_jax.formats.tensors import find_folder, read_tensors
 from hp_jax.mask_files import file_masks
 from hp_jax.storage import files, lock
+from hp_jax.text.huggingface import load_tokenizer
 from hp_jax.text.loading import load_codec
-from hp_jax.text.tokenizer import load_tokenizer
 from hp_jax.typed import check_place
 
 

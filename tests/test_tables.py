@@ -10,7 +10,8 @@ from tiny_translation import make_batch
 from hp_jax import evaluate_grid, head_importance
 from hp_jax.architecture import Seq2SeqConfig
 from hp_jax.models.translation import Translation
-from hp_jax.text.tokenizer import encode, load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
+from hp_jax.text.tokenizer import encode
 
 
 def batch(**changes):

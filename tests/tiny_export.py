@@ -16,8 +16,8 @@ from hp_jax.formats.model import Model, load_model
 from hp_jax.models.translation import Translation
 from hp_jax.removal import remove_heads
 from hp_jax.text.fairseq import Fairseq
+from hp_jax.text.huggingface import load_tokenizer
 from hp_jax.text.marian import Marian
-from hp_jax.text.tokenizer import load_tokenizer
 
 FAMILIES = {
     "bert": {"family": "bert"},

@@ -26,8 +26,8 @@ from hp_jax.models.classification import Classification
 from hp_jax.models.translation import Translation
 from hp_jax.task import ModelTask
 from hp_jax.text.codec import check_codec
+from hp_jax.text.huggingface import check_tokens, load_tokenizer, save_tokenizer
 from hp_jax.text.loading import load_codec
-from hp_jax.text.tokenizer import check_tokens, load_tokenizer, save_tokenizer
 
 Raw = Mapping[str, Any]
 """A folder's config.json; {} if there is none."""
@@ -87,7 +87,7 @@ FAMILIES = (
         Classification,
         load_tokenizer,
         save_tokenizer,
-        lambda tokenizer, config, folder: check_tokens(tokenizer, config.vocab, folder),
+        check_tokens,
         readers=(Reader(bert.read, tuple(bert.VARIANTS)),),
         writers={"hf": save_hf_bert, "hf-ragged": partial(save_hf_bert, ragged=True)},
         program=stablehlo.classifier,

@@ -28,8 +28,11 @@ class Embeddings(nn.Module):
         def table(name: str, size: int) -> nn.Embed:
             return nn.Embed(size, c.width, dtype=dtype, embedding_init=INIT, name=name)
 
-        position_1T = c.first_position + jnp.arange(tokens_BT.shape[1])[None]
-        x_BTD = table("word", c.vocab)(tokens_BT) + table("position", c.positions)(position_1T)
+        position_BT = jnp.arange(tokens_BT.shape[1])[None]
+        if c.family == "roberta":  # a padding token within a text is not counted
+            real_BT = tokens_BT != c.pad
+            position_BT = c.pad + jnp.cumsum(real_BT, 1) * real_BT
+        x_BTD = table("word", c.vocab)(tokens_BT) + table("position", c.positions)(position_BT)
         if c.types:
             x_BTD += table("type", c.types)(types_BT)
         x_BTD = nn.LayerNorm(c.epsilon, dtype=dtype, name="norm")(x_BTD)

@@ -13,7 +13,8 @@ from hp_jax.architecture import BertConfig
 from hp_jax.config import Data
 from hp_jax.data.batching import Batch, batches
 from hp_jax.data.labelled import read
-from hp_jax.text.tokenizer import Examples, encode, load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
+from hp_jax.text.tokenizer import Examples, encode
 
 LABELS = ("entailment", "neutral", "contradiction")
 BUCKETS = Data().buckets

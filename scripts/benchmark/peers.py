@@ -20,7 +20,7 @@ from hp_jax.formats.reading import Options
 from hp_jax.models.classification import Classification
 from hp_jax.storage.files import read_json
 from hp_jax.task import Params
-from hp_jax.text.tokenizer import load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
 
 Inputs = dict[str, torch.Tensor]
 

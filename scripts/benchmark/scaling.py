@@ -24,7 +24,7 @@ from hp_jax.formats.reading import Options
 from hp_jax.grid.whole import evaluate_grid
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
-from hp_jax.text.tokenizer import load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

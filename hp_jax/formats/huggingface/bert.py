@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
-from hp_jax.text.tokenizer import load_tokenizer
+from hp_jax.text.huggingface import load_tokenizer
 from hp_jax.typed import Amount, Count, Dropout, Layers, Natural, decode, located
 
 log = logging.getLogger("hp_jax")
@@ -63,6 +63,7 @@ class _Labels:
 class _Bert:
     """What config.json of BERT and RoBERTa says of the encoder."""
 
+    ALIASES: ClassVar[Mapping[str, str]] = {}
     vocab_size: Count
     max_position_embeddings: Count
     hidden_size: Count
@@ -101,6 +102,12 @@ class _Bert:
 class _DistilBert:
     """The same of DistilBERT."""
 
+    ALIASES: ClassVar[Mapping[str, str]] = {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+    }
+    """Other names of settings."""
     vocab_size: Count
     max_position_embeddings: Count
     dim: Count
@@ -141,9 +148,19 @@ SUPPORTED: Supported = {
     "auto_map": (None,),
     "quantization_config": (None,),
 }
-"""What else in config.json makes another function.  Nothing but this and the fields above is read
-by transformers' models of these families when they compute logits: other settings act in training
-or generation, or say how to compute the same."""
+"""What else in config.json makes another function.  Nothing but this and the fields above is used
+by transformers' models of these families when they compute logits."""
+INERT = (
+    *("architectures", "model_type", "label2id", "initializer_range", "sinusoidal_pos_embds"),
+    *("chunk_size_feed_forward", "gradient_checkpointing", "attn_implementation", "use_cache"),
+    *("output_attentions", "output_hidden_states", "return_dict", "torchscript", "qa_dropout"),
+    *("dtype", "torch_dtype", "use_bfloat16", "tf_legacy_loss", "tie_word_embeddings"),
+    *("tie_encoder_decoder", "cross_attention_hidden_size", "transformers_version", "prefix"),
+    *("_name_or_path", "name_or_path", "_commit_hash", "finetuning_task", "tokenizer_class"),
+    *("task_specific_params", "bos_token_id", "eos_token_id", "sep_token_id"),
+    *("decoder_start_token_id", "attention_dropout", "classifier_dropout"),
+)
+"""What transformers reads of config.json and does not compute logits with."""
 HEADS = ("SequenceClassification", "Model")
 """What a trained classifier is called in `architectures`, after the family's name and `For`."""
 BASES = (*HEADS, "MaskedLM", "PreTraining", "NextSentencePrediction", "QuestionAnswering")
@@ -165,6 +182,7 @@ def load_hf_bert(
     family = variant_of(raw, folder)
     names = _slot_names(family)
     tensors = _plainly_named(read_tensors(folder), folder)
+    _check_prefix(tensors, folder)
     trained = names["classifier"] + ".weight" in tensors
     _check_architecture(raw, HEADS if trained else BASES, folder)
     if not trained and options.fresh is None:
@@ -225,6 +243,17 @@ def _plainly_named(tensors: Mapping[str, np.ndarray], folder: Path) -> Tensors:
 
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.)*((bert|roberta|distilbert)\.)?")
 """What wrappers of data parallelism, compilation and trainers put before names, and the model's."""
+
+
+def _check_prefix(tensors: Tensors, folder: Path) -> None:
+    """ValueError if the word embedding, which each of these models has, is called otherwise."""
+    word = "embeddings.word_embeddings.weight"
+    if word not in tensors:
+        like = next((name for name in tensors if name.endswith(word)), "")
+        found = (
+            f"{like}: take {like.removesuffix(word)!r} off the names" if like else "none like it"
+        )
+        raise ValueError(f"{folder}: expected the tensor {word}, but found {found}")
 
 
 def _check_architecture(raw: Mapping[str, Any], heads: Sequence[str], folder: Path) -> None:
@@ -307,7 +336,18 @@ def read_config(
     or not supported."""
     where = f"{folder}/config.json"
     kind: Any = _DistilBert if family == "distilbert" else _Bert
+    for alias, name in kind.ALIASES.items():
+        if raw.get(name, raw.get(alias)) != raw.get(alias, raw.get(name)):
+            raise ValueError(
+                f"{where}: {name} is {raw[name]!r}, but {alias}, which means the same, is "
+                f"{raw[alias]!r}"
+            )
+        raw = {name: raw[alias], **raw} if alias in raw else raw
     said = decode(kind, raw, where)
+    fields = {field.name for one in (kind, _Labels) for field in dataclasses.fields(one)}
+    unknown = sorted({*raw} - fields - {*SUPPORTED, *INERT, *kind.ALIASES})
+    if unknown:
+        log.info("%s: transformers' %s does not read %s", where, family, ", ".join(unknown))
     settings = said.settings()
     with located(where):
         config = BertConfig(

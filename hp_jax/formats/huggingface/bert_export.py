@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 
 from hp_jax.architecture import BertConfig, Decoding, present_mask
 from hp_jax.formats.huggingface import bert
@@ -17,7 +18,7 @@ from hp_jax.formats.writing import check_held, write_tensors
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.storage.files import write_json
 from hp_jax.task import Params
-from hp_jax.text.tokenizer import save_tokenizer
+from hp_jax.text.huggingface import save_tokenizer
 
 CLASSES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
 _SPECIAL = {
@@ -125,13 +126,15 @@ def _settings(config: BertConfig) -> dict[str, Any]:
 
 
 def _tokenizer_settings(config: BertConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """tokenizer_config.json: tokenizer.json is used as it is, whatever the architecture."""
+    """tokenizer_config.json: tokenizer.json is used as it is, whatever the architecture, and what
+    is not an added token there does not become one."""
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    special = {"pad": tokenizer.id_to_token(config.pad)}
-    for kind, names in _SPECIAL.items():
-        special[kind] = next(
-            (name for name in names if tokenizer.token_to_id(name) is not None), None
-        )
+    names = {"pad": (tokenizer.id_to_token(config.pad),), **_SPECIAL}
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    special = {
+        kind: next((name for name in some if name in added), None) for kind, some in names.items()
+    }
+    words = tokenizer.pre_tokenizer
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": config.positions - config.first_position,
@@ -139,4 +142,5 @@ def _tokenizer_settings(config: BertConfig, tokenizer: Tokenizer) -> dict[str, A
         if config.types > 1
         else [name for name in inputs if "type" not in name],
         "clean_up_tokenization_spaces": False,
+        "add_prefix_space": isinstance(words, ByteLevel) and words.add_prefix_space,
     } | {f"{kind}_token": token for kind, token in special.items() if token is not None}
