@@ -70,7 +70,8 @@ def run(argv: list[str]) -> tuple[int, str]:
 def contents(folder: Path, argv: list[str]) -> dict[str, str]:
     """A hash of every file that a command may not write to: with --force it may replace what hp_jax
     wrote, which has a file that says so."""
-    ours = argv[2:3] if "--force" in argv and list(folder.glob(f"{argv[2]}/hp_jax_files*")) else []
+    signed = "--force" in argv and (folder / argv[2] / "hp_jax_files.json").is_file()
+    ours = argv[2:3] if signed else []
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

@@ -320,7 +320,8 @@ def flags(dice: random.Random) -> Trial:
     argv = ["importance", "config.py", flag, value]
     field = flag.strip("-").replace("-", "_")
     last = field.rpartition(".")[2]
-    return Trial("flags", f"{flag} {value!r}", argv, True, (flag, field, last, "folder", "file"))
+    names = (flag, field, last, value, "folder", "file")
+    return Trial("flags", f"{flag} {value!r}", argv, True, names)
 
 
 def configs(dice: random.Random) -> Trial:
