@@ -56,10 +56,10 @@ def test_any_value_of_a_results_folders_json(folder, capsys, store, name):
             continue
         at[place[-1]] = wrong
         path.write_text(json.dumps(value))
-        refused += not tried(["grid", "status", str(folder), "--verify"], capsys)
+        refused += not tried(["grid", "status", str(folder / store), "--verify"], capsys)
     path.write_bytes(before)
     assert refused > 3
-    assert tried(["grid", "status", str(folder), "--verify"], capsys)
+    assert tried(["grid", "status", str(folder / store), "--verify"], capsys)
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"format": "hp_jax results 9"}', "\0"])
@@ -76,16 +76,18 @@ def test_a_manifest_that_is_none_is_said(folder, capsys, store, text):
     path.write_bytes(before)
 
 
-@pytest.mark.parametrize("name", ["rows", "heads", "splits", "metric", "labels", "positive"])
-@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize(
+    ("store", "name"),
+    [(store, name) for store in STORES for name in ("rows", "heads", "splits")]
+    + [(store, name) for store in STORES[1:] for name in ("metric", "labels", "positive")],
+)
 def test_what_a_report_needs_is_named(folder, capsys, store, name):
     path = folder / store / "manifest.json"
     before = path.read_bytes()
     value = json.loads(before)
-    needed = name in ("rows", "heads", "splits") or "importance" not in store
     del value[name]
     path.write_text(json.dumps(value))
-    assert tried(["report", str(folder)], capsys) != needed
+    assert not tried(["report", str(folder)], capsys)
     path.write_bytes(before)
 
 

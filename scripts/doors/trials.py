@@ -357,9 +357,8 @@ def folders(dice: random.Random) -> Trial:
             ["convert", where, "new"],
         ]
     )
-    return Trial(
-        "folders", " ".join(argv), argv, where in ("hf", "runs", "trained"), (where, "folder")
-    )
+    legal, names = where in ("hf", "runs", "trained"), (where, os.path.expanduser(where), "folder")
+    return Trial("folders", " ".join(argv), argv, legal, names)
 
 
 DOORS = {
