@@ -38,12 +38,10 @@ class Classification:
 
     @property
     def tables(self) -> dict[str, tuple[int, int | None]]:
-        """Tokens and their types."""
-        room = self.config.room
-        return {
-            "tokens_BT": (self.config.vocab, room),
-            "types_BT": (max(self.config.types, 1), room),
-        }
+        """Tokens, and their types where the model has any."""
+        room, types = self.config.room, self.config.types
+        tokens = {"tokens_BT": (self.config.vocab, room)}
+        return tokens | ({"types_BT": (types, room)} if types else {})
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
