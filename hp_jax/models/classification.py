@@ -39,9 +39,8 @@ class Classification:
     @property
     def tables(self) -> dict[str, tuple[int, int | None]]:
         """Tokens, and their types where the model has any."""
-        room, types = self.config.room, self.config.types
-        tokens = {"tokens_BT": (self.config.vocab, room)}
-        return tokens | ({"types_BT": (types, room)} if types else {})
+        rows = {"tokens_BT": self.config.vocab, "types_BT": self.config.types}
+        return {name: (count, self.config.room) for name, count in rows.items() if count}
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters."""
