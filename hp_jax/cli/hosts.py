@@ -17,7 +17,7 @@ from collections.abc import Iterable
 
 WORKER = "HP_JAX_WORKER"
 """The environment variable that tells a process that it does the work of another."""
-_FATAL = re.compile(r"F\d{4} [\d:.]+ ")
+_FATAL = re.compile(r"F\d{4} [\d:.]+ |E\d{4} .* coordination_service")
 _STATUS = re.compile(r"absl::Status: (.+?)(?:\.\s|\n[A-Z\n]|$)", re.DOTALL)
 
 
