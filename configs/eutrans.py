@@ -53,6 +53,6 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=1),
     importance=Importance(split="train[:2000]"),
-    ablation=Ablation(split="test[:1000]"),
+    ablation=Ablation(splits=("test[:1000]",)),
     pruning=Pruning(select="test[:1000]", test="test[1000:]", rows=("all", "enc", "dec", "cross")),
 )

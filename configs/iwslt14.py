@@ -53,6 +53,6 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=5),
     importance=Importance(split="train"),
-    ablation=Ablation(split="valid"),
+    ablation=Ablation(splits=("valid",)),
     pruning=Pruning(select="valid", test="test", rows=("all", "enc", "dec", "cross")),
 )

@@ -17,6 +17,6 @@ config = ClassificationExperiment(
         FINE_TUNING, epochs=1, learning_rate=5e-5, evaluate="validation_matched[300:1300]"
     ),
     importance=Importance(split="train[:500]"),
-    ablation=Ablation(split="validation_matched[:300]", sets=("one_off",)),
+    ablation=Ablation(splits=("validation_matched[:300]",), sets=("one_off",)),
     pruning=Pruning(select="validation_matched[:300]", test="validation_matched[300:1300]"),
 )

@@ -15,6 +15,6 @@ config = ClassificationExperiment(
     data=Data(task="mrpc"),
     train=replace(FINE_TUNING, epochs=3, learning_rate=5e-5, evaluate="test"),
     importance=Importance(split="train[:500]"),
-    ablation=Ablation(split="test[:300]", sets=("one_off",)),
+    ablation=Ablation(splits=("test[:300]",), sets=("one_off",)),
     pruning=Pruning(select="test[:300]", test="test[300:1300]"),
 )

@@ -58,6 +58,6 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=1),
     importance=Importance(split="train[:2000]"),
-    ablation=Ablation(split="test"),
+    ablation=Ablation(splits=("test",)),
     pruning=Pruning(select="validation", test="test", rows=("all", "enc", "dec", "cross")),
 )

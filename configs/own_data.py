@@ -13,6 +13,6 @@ config = ClassificationExperiment(
     out="runs/own_data",
     data=Data(task="own"),
     importance=Importance(split="validation[:50%]"),
-    ablation=Ablation(split="validation[50%:]"),
+    ablation=Ablation(splits=("validation[50%:]",)),
     pruning=Pruning(select="validation[:50%]", test="validation[50%:]"),
 )

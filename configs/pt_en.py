@@ -24,6 +24,6 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=1),
     importance=Importance(split="test[:500]"),
-    ablation=Ablation(split="test", masks_at_once=13),
+    ablation=Ablation(splits=("test",), masks_at_once=13),
     pruning=Pruning(select="test[:500]", test="test[500:]"),
 )

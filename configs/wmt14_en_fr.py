@@ -29,7 +29,7 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=5, max_ratio=0.0, max_extra=200),
     importance=Importance(split="wmt12"),
-    ablation=Ablation(split="wmt13"),
+    ablation=Ablation(splits=("wmt13",)),
     pruning=Pruning(
         select="wmt13", test="wmt14/full", rounding="ceil", rows=("all", "enc", "dec", "cross")
     ),

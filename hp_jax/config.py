@@ -136,8 +136,8 @@ class RandomSets(Checked, section="ablation.random"):
 class Ablation(Checked, section="ablation"):
     """Metric and loss under each mask of some sets of masks."""
 
-    split: str = "validation"
-    """The split on which every mask is measured."""
+    splits: tuple[str, ...] = ("validation",)
+    """The splits on which every mask is measured, each a grid of its own."""
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
     """The sets of masks: each head off; all heads of a row off but one; each pair of heads off;
     each row off; random subsets off; more and more heads of an order off; the masks of a file."""

@@ -3,7 +3,9 @@ values."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -77,6 +79,80 @@ def bootstrap_interval(
     score_R = metric.score(resamples(len(statistics_NS), count, seed) @ statistics_NS)
     low, high = np.quantile(score_R, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+class Correlation(NamedTuple):
+    """A correlation, its 95 % interval, and its two-sided p; all NaN where it cannot be told."""
+
+    r: float
+    low: float
+    high: float
+    p: float
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> Correlation:
+    """Pearson's correlation with Fisher's interval (Fisher 1921: tanh(atanh r ± 1.96 / √(n - 3))).
+
+    NaN for fewer than four pairs, or where one side does not vary or is not finite.
+    """
+    return _correlation(scipy.stats.pearsonr, x, y, lambda r: 1.0)
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> Correlation:
+    """Spearman's correlation with the interval of Bonett and Wright (2000: Fisher's, its variance
+    times 1 + r² / 2).
+
+    NaN as in `pearson`.
+    """
+    return _correlation(scipy.stats.spearmanr, x, y, lambda r: 1 + r**2 / 2)
+
+
+def _correlation(
+    measure: Callable[[np.ndarray, np.ndarray], Any],
+    x: np.ndarray,
+    y: np.ndarray,
+    inflation: Callable[[float], float],
+) -> Correlation:
+    if len(x) < 4 or not all(
+        np.isfinite(side).all() and np.ptp(side) > 1e-9 * np.abs(side).max() for side in (x, y)
+    ):
+        return Correlation(*[math.nan] * 4)
+    found = measure(x, y)
+    r = float(found.statistic)
+    if abs(r) > 1 - 1e-12:
+        return Correlation(r, r, r, float(found.pvalue))
+    reach = scipy.stats.norm.ppf(0.975) * math.sqrt(inflation(r) / (len(x) - 3))
+    low, high = np.tanh(math.atanh(r) + reach * np.array([-1, 1]))
+    return Correlation(r, float(low), float(high), float(found.pvalue))
+
+
+def split_half(
+    statistics_MNS: np.ndarray,
+    base_NS: np.ndarray,
+    metric: Metric,
+    *,
+    count: int = 100,
+    seed: int = 0,
+) -> float:
+    """Reliability of the masks' differences from the base: their Pearson correlation between two
+    random halves of the examples, stepped up to all of them (Spearman 1910, Brown 1910: 2 r /
+    (1 + r)), the mean over `count` ways to halve.
+
+    A correlation with what is measured on other examples can be about as high as the square root
+    of the product of both reliabilities (Spearman 1904).  NaN where it cannot be told.
+    """
+    generator, examples = np.random.default_rng(seed), len(base_NS)
+    found = []
+    for _ in range(count):
+        half_N = generator.permutation(examples) < examples // 2
+        halves = [
+            metric.score(statistics_MNS[:, chosen_N].sum(1, dtype=metric.sums))
+            - metric.score(base_NS[chosen_N].sum(0, dtype=metric.sums))
+            for chosen_N in (half_N, ~half_N)
+        ]
+        r = pearson(*halves).r
+        found.append(2 * r / (1 + r) if r > -1 else math.nan)
+    return float(np.mean(found))
 
 
 def mcnemar(correct_MN: np.ndarray, base_N: np.ndarray) -> np.ndarray:

@@ -151,10 +151,15 @@ def test_configs_by_name_by_path_and_by_kind(tmp_path, monkeypatch):
 
 
 def test_a_config_with_changes():
-    changes = {"data.path": "x", "model": "m", "ablation.random.seed": 3, "ablation.split": "test"}
+    changes = {
+        "data.path": "x",
+        "model": "m",
+        "ablation.random.seed": 3,
+        "ablation.splits": ["test", "dev"],
+    }
     config = load_config("sst2", changes)
     assert (config.data.path, config.model) == ("x", "m")
-    assert (config.ablation.random.seed, config.ablation.split) == (3, "test")
+    assert (config.ablation.random.seed, config.ablation.splits) == (3, ("test", "dev"))
     assert config.train == load_config("sst2").train
     both = {"train.final": "best", "train.keep_epochs": True}  # neither alone is a config
     assert load_config("translation", both).train.final == "best"

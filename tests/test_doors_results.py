@@ -11,7 +11,7 @@ from tiny_report import everything
 from hp_jax.cli import main
 
 WRONG = (None, True, "?", math.nan, -7, 0.5, 10**40, [], {}, [None], {"a": -1})
-STORES = ("importance", "ablation/one_off", "pruning/one_shot/test")
+STORES = ("importance", "ablation/validation/one_off", "pruning/one_shot/test")
 
 
 @pytest.fixture(scope="module")

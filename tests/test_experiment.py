@@ -66,7 +66,7 @@ def test_the_model_was_learned(finished):
 
 
 def test_ablations_are_kept_with_every_example(finished, config):
-    store = open_store(finished / "ablation" / "one_off")
+    store = open_store(finished / "ablation/validation/one_off")
     np.testing.assert_array_equal(store.read("masks")[1:], heads.one_off(heads.all_on(2, 4)))
     assert store.read("loss").shape == store.read("prediction").shape == (9, 24)
     setup = experiment.load(config)
@@ -103,6 +103,40 @@ def test_every_order_prunes_the_papers_counts_and_names_its_splits(finished, ord
     assert same == (order != "re_estimated")
 
 
+def test_a_grid_on_two_splits_is_two_grids_side_by_side(finished, config, tmp_path):
+    """Each place says its split, and the rows in scope; the oracle order takes what is there."""
+    halves = ("validation[:50%]", "validation[50%:]")
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        ablation=Ablation(splits=halves, masks_at_once=4),
+        pruning=Pruning(orders=("oracle",), select=halves[0], test=halves[1], heads=(0, 2)),
+    )
+    experiment.ablate(experiment.load(other))
+    experiment.prune_orders(experiment.load(other))
+    assert not (tmp_path / "pruning/oracle/select").exists()
+    stores = [open_store(tmp_path / f"ablation/{half}/one_off") for half in halves]
+    assert [store.manifest["splits"]["test"] for store in stores] == list(halves)
+    whole = open_store(finished / "ablation/validation/one_off")
+    whole_MN, place_N = whole.read("prediction"), np.argsort(whole.read("origin"))
+    both_MN, origin_N = (
+        np.concatenate([store.read(name) for store in stores], -1)
+        for name in ("prediction", "origin")
+    )
+    np.testing.assert_array_equal(both_MN[:, np.argsort(origin_N)], whole_MN[:, place_N])
+    part = dataclasses.replace(other, ablation=Ablation(sets=("one_off",), rows=("enc.1",)))
+    experiment.ablate(experiment.load(part))
+    alone = open_store(tmp_path / "ablation/validation/one_off.enc.1")
+    np.testing.assert_array_equal(alone.read("prediction")[1:], whole_MN[5:])
+    assert main(["report", str(tmp_path)]) == 0
+    page = (tmp_path / "report/index.html").read_text()
+    for title in ("Without one head", "One head alone"):
+        assert f"{title}, on {halves[0]} and {halves[1]}<" in page
+    assert "Without one head, on validation, enc.1<" in page
+    assert (tmp_path / "report/one_off-validation.enc.1.csv").exists()
+
+
 def test_the_mean_loss_can_judge(finished, config, tmp_path, capsys):
     other = dataclasses.replace(
         config,
@@ -115,7 +149,9 @@ def test_the_mean_loss_can_judge(finished, config, tmp_path, capsys):
     setup = experiment.load(other)
     experiment.ablate(setup)
     experiment.prune_orders(setup)
-    loss_M = open_store(tmp_path / "ablation/one_off").read("loss").mean(1, dtype=np.float64)
+    loss_M = (
+        open_store(tmp_path / "ablation/validation/one_off").read("loss").mean(1, dtype=np.float64)
+    )
     score_AH = open_store(tmp_path / "pruning/oracle/ranking").read("score")[0]
     np.testing.assert_allclose(score_AH.ravel(), loss_M[1:] - loss_M[0], atol=1e-12)
     mask_AH = open_store(tmp_path / "pruning/oracle/test").read("masks")[1]

@@ -83,7 +83,7 @@ def config(tmp_path_factory):
         ),
         decoding=Decoding(beam=1),
         importance=Importance(split="train[:32]"),
-        ablation=Ablation(split="test", masks_at_once=5),
+        ablation=Ablation(splits=("test",), masks_at_once=5),
         pruning=Pruning(
             select="validation",
             test="test",
@@ -134,7 +134,7 @@ def test_the_best_epoch_is_the_one_with_the_least_loss(finished, config):
 
 
 def test_stored_counts_are_sacrebleus_corpus_score_of_the_translations(finished, config):
-    store = open_store(finished / "ablation/one_off")
+    store = open_store(finished / "ablation/test/one_off")
     masks_MAH = store.read("masks")
     assert store.manifest["rows"] == ["enc.0", "dec.0", "cross.0"]
     assert np.sum(store.manifest["heads"], axis=1).tolist() == [2, 2, 4]
@@ -170,8 +170,8 @@ def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):
     )
     experiment.ablate(experiment.load(other))
     some, every = (
-        open_store(tmp_path / "ablation/one_off"),
-        open_store(finished / "ablation/one_off"),
+        open_store(tmp_path / "ablation/test/one_off"),
+        open_store(finished / "ablation/test/one_off"),
     )
     np.testing.assert_array_equal(some.read("masks"), every.read("masks")[[0, 3, 4]])
     np.testing.assert_array_equal(some.read("bleu"), every.read("bleu")[[0, 3, 4]])
@@ -274,12 +274,12 @@ def test_metrics_of_the_forced_target_need_no_decoding(
     other = dataclasses.replace(
         config, model=str(finished / "model"), out=str(tmp_path), metric=metric
     )
-    ablation = Ablation(split="test", sets=("one_off",), masks_at_once=5)
+    ablation = Ablation(splits=("test",), sets=("one_off",), masks_at_once=5)
     experiment.ablate(experiment.load(dataclasses.replace(other, ablation=ablation)))
-    store = open_store(tmp_path / "ablation/one_off")
+    store = open_store(tmp_path / "ablation/test/one_off")
     assert set(store.manifest["filled"]) == {"loss", "correct"}
     np.testing.assert_array_equal(
-        store.read("correct"), open_store(finished / "ablation/one_off").read("correct")
+        store.read("correct"), open_store(finished / "ablation/test/one_off").read("correct")
     )
 
 
@@ -334,7 +334,7 @@ def test_conversion_keeps_the_model_and_nothing_is_overwritten(finished, config,
     ("arguments", "sentence"),
     [
         (["ablate", "--data.path", "./nowhere"], "nowhere"),
-        (["ablate", "--ablation.split", "tset"], "tset"),
+        (["ablate", "--ablation.splits", "tset"], "tset"),
         (["ablate", "--tokenize", "14a"], "sacrebleu has no tokenizer '14a'"),
         (["ablate", "--model", "EMPTY"], "has no model: expected a config.json"),
         (["translate", "--without", "D:9:1"], "there is no row 'dec.8'"),

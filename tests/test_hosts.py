@@ -53,11 +53,11 @@ def config(tmp_path_factory):
         data=Data(task="sst2", path=str(folder / "sst2"), max_length=16, buckets=(16,), batch=5),
         train=dataclasses.replace(FINE_TUNING, epochs=2, batch=10, learning_rate=1e-3),
         importance=Importance(split="train[:16]", keep_gradients=True),
-        ablation=Ablation(split="validation[:50%]", masks_at_once=2),
+        ablation=Ablation(splits=("validation[:50%]",), masks_at_once=2),
         pruning=Pruning(shares=(0.0, 0.3, 0.6, 1.0)),
     )
     own = experiment.load(config)
-    for split in (config.ablation.split, config.importance.split, config.pruning.test):
+    for split in (*config.ablation.splits, config.importance.split, config.pruning.test):
         assert own.batches(split)[-1]["weight_B"].sum() == 1
     own.model.save(folder / "model", {})
     return config_file(folder, config)
@@ -180,9 +180,12 @@ def test_two_processes_that_slurm_starts_give_what_one_gives(config, alone, tmp_
         ["bash", SCRIPTS / "slurm.sbatch", *arguments], env=environ, check=True, timeout=120
     )
     check_same(tmp_path / "out", alone / "ablate")
-    assert "ablation/one_off: 9/9 masks" in (tmp_path / "said.0").read_text()
+    assert "ablation/validation[:50%]/one_off: 9/9 masks" in (tmp_path / "said.0").read_text()
     assert "masks" not in (tmp_path / "said.1").read_text()
-    assert open_store(tmp_path / "out/ablation/one_off").manifest["devices"] == ["cpu"] * 4
+    assert (
+        open_store(tmp_path / "out/ablation/validation[:50%]/one_off").manifest["devices"]
+        == ["cpu"] * 4
+    )
 
 
 @pytest.mark.slow
@@ -224,9 +227,9 @@ def test_whoever_is_killed_the_others_end_and_nothing_that_was_finished_is_done_
 def finished(out):
     """When the chunk of each finished mask was written."""
     with contextlib.suppress(OSError):
-        store = open_store(out / "ablation/pairs")
+        store = open_store(out / "ablation/validation[:50%]/pairs")
         return {
-            int(mask): (out / f"ablation/pairs/loss/c/{mask}/0").stat().st_mtime_ns
+            int(mask): (out / f"ablation/validation[:50%]/pairs/loss/c/{mask}/0").stat().st_mtime_ns
             for mask in np.flatnonzero(store.done())
         }
     return {}

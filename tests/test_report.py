@@ -13,7 +13,7 @@ import scipy.stats
 from tiny_report import CURVE_MAH, FULL_AH, HEADS, ROWS, N, everything, grid, importance, with_full
 
 from hp_jax import heads
-from hp_jax.report import interactions, results, tables
+from hp_jax.report import ablations, interactions, results, tables
 from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing, as_csv, as_text, show
 from hp_jax.report.page import write_report
@@ -142,7 +142,42 @@ def test_correlations_are_scipys_and_nothing_where_nothing_varies(tmp_path, one_
         (expected.statistic, expected.pvalue)
     )
     assert found["n"] == sum(HEADS)
-    assert np.isnan(tables.correlations(np.ones(5), np.arange(5.0))).all()
+    *none, n = tables.correlations(np.ones(5), np.arange(5.0)).values()
+    assert (np.isnan(none).all(), n) == (True, 5)
+
+
+def test_two_splits_stand_side_by_side_unless_they_share_examples(tmp_path):
+    """Effects against effects, and what was chosen on one split as it does on the other."""
+    off, on = with_full(heads.one_off(FULL_AH)), with_full(heads.one_on(FULL_AH))
+    for seed, split in enumerate(("dev", "test", "test[:10]")):
+        grid(tmp_path / f"ablation/{split}/one_off", off, split=split, seed=seed)
+        grid(tmp_path / f"ablation/{split}/one_on", on, split=split, seed=seed)
+    text = write_report(tmp_path).read_text()
+    assert "Without one head, on dev and test<" in text
+    assert "Without one head, on dev and test[:10]<" in text
+    assert "on test and test[:10]" not in text  # it cannot be told that they share none
+    assert "Without one head, on test[:10]<" in text
+    grids = ablations.read_ablations(results.stores_below(tmp_path))
+    dev, test, _ = grids["one_off"]
+    (row, loss) = _read_csv(tmp_path / "report/two_splits-dev-test.csv")
+    x, y = (one.comparison.metric_M[1:] for one in (dev, test))
+    assert float(row["pearson"]) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    x, y = (one.comparison.loss_M[1:] for one in (dev, test))
+    assert float(loss["spearman"]) == pytest.approx(scipy.stats.spearmanr(x, y).statistic)
+    chosen = _read_csv(tmp_path / "report/one_on_chosen-dev-test.csv")
+    where, there = (one.comparison for one in grids["one_on"][:2])
+    assert [row["row"] for row in chosen] == ROWS
+    for row in chosen:
+        own = [n for n, name in enumerate(where.names, 1) if name.startswith(row["row"])]
+        best = max(own, key=lambda mask: (where.metric_M[mask], -where.loss_M[mask]))
+        assert where.names[best - 1] == f"{row['row']}.{row['head']}"
+        assert float(row["chosen"]) == pytest.approx(where.change.difference[best])
+        assert float(row["change"]) == pytest.approx(there.change.difference[best])
+
+
+def _read_csv(path):
+    with open(path, encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def test_interactions_are_symmetric_second_differences(tmp_path, one_off):

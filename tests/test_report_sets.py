@@ -11,7 +11,7 @@ from tiny_report import FULL_AH, ROWS, N, grid, with_full
 from hp_jax import heads
 from hp_jax.config import Ablation, RandomSets
 from hp_jax.experiment.mask_sets import masks_of
-from hp_jax.report import interactions, results, tables
+from hp_jax.report import ablations, interactions, results, tables
 from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing
 from hp_jax.report.page import write_report
@@ -51,7 +51,7 @@ def listed(items, name):
 
 def test_rows_are_told_with_their_numbers_of_heads(tmp_path):
     store = made(tmp_path, "rows_off")
-    comparison = subsets.read(store)
+    comparison = ablations.in_scope(store)
     rows = {row["row"]: row for row in listed(subsets.rows_off(comparison), "rows_off")}
     assert [rows[name]["removed"] for name in ROWS] == [3, 2]
     right_MN = store.read("prediction") == store.read("label")
@@ -66,7 +66,7 @@ def test_rows_are_told_with_their_numbers_of_heads(tmp_path):
 
 def test_random_subsets_are_summed_up_by_number_with_orders_beside(tmp_path):
     store = made(tmp_path, "random")
-    comparison, prefixes = subsets.read(store), subsets.read(made(tmp_path, "prefixes"))
+    comparison, prefixes = ablations.in_scope(store), ablations.in_scope(made(tmp_path, "prefixes"))
     items = subsets.random(comparison, {}, prefixes)
     curve = {row["removed"]: row["metric"] for row in tables.curve_table(prefixes)}
     right_MN = store.read("prediction") == store.read("label")
@@ -85,7 +85,7 @@ def test_random_subsets_are_summed_up_by_number_with_orders_beside(tmp_path):
 
 
 def test_only_curves_of_the_same_data_and_heads_stand_beside_random_subsets(tmp_path):
-    comparison = subsets.read(made(tmp_path, "random"))
+    comparison = ablations.in_scope(made(tmp_path, "random"))
     curve_MAH = heads.keep_top(FULL_AH, SCORE_AH, 2)[None]
     for order in ("one_shot", "oracle"):
         grid(tmp_path / f"pruning/{order}/test", with_full(curve_MAH))
@@ -97,7 +97,9 @@ def test_only_curves_of_the_same_data_and_heads_stand_beside_random_subsets(tmp_
     curves = pruning.read_curves(results.stores_below(tmp_path))
     columns = list(listed(subsets.random(comparison, curves, None), "random")[0])
     assert columns[-2:] == ["significant drops", "one_shot order"]
-    part = subsets.read(made(tmp_path / "part", "random", scope_AH=ENC_AH, about={"rows": ["enc"]}))
+    part = ablations.in_scope(
+        made(tmp_path / "part", "random", scope_AH=ENC_AH, about={"rows": ["enc"]})
+    )
     assert list(listed(subsets.random(part, curves, None), "random")[0])[-1] == "significant drops"
     assert part.scope == "encoder self-attention"
 
@@ -105,12 +107,12 @@ def test_only_curves_of_the_same_data_and_heads_stand_beside_random_subsets(tmp_
 def test_shares_are_of_the_heads_that_the_settings_name_whichever_are_drawn(tmp_path):
     store = made(tmp_path, "random", scope_AH=ENC_AH, about={"rows": ["enc"]})
     masks_MAH = store.read("masks")
-    for row, mask_AH in zip(tables.curve_table(subsets.read(store)), masks_MAH, strict=True):
+    for row, mask_AH in zip(tables.curve_table(ablations.in_scope(store)), masks_MAH, strict=True):
         assert row["share"] == pytest.approx(100 * (np.asarray(FULL_AH) & ~mask_AH).sum() / 3)
 
 
 def test_prefixes_name_the_head_that_goes(tmp_path):
-    comparison = subsets.read(made(tmp_path, "prefixes"))
+    comparison = ablations.in_scope(made(tmp_path, "prefixes"))
     items = subsets.prefixes(comparison)
     rows = listed(items, "prefixes")
     assert [row["head that goes"] for row in rows] == [

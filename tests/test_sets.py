@@ -219,7 +219,7 @@ def finished(tmp_path_factory):
         importance=Importance(split="train"),
         ablation=Ablation(
             sets=("one_off", "one_on", "pairs", "rows_off", "prefixes", "random", "file"),
-            split="validation",
+            splits=("validation",),
         ),
         pruning=Pruning(orders=("one_shot",), test="validation", shares=(0.0, 0.5, 1.0)),
     )
@@ -237,16 +237,17 @@ def finished(tmp_path_factory):
 
 def test_every_set_is_a_grid_whose_manifest_has_its_settings(finished):
     sizes = {
-        path.name: open_store(path).manifest["items"] for path in (finished / "ablation").iterdir()
+        path.name: open_store(path).manifest["items"]
+        for path in (finished / "ablation/validation").iterdir()
     }
     expected = {"one_off": 9, "one_on": 9, "pairs": 29, "rows_off": 3, "prefixes": 9, "file": 4}
     assert {name: size for name, size in sizes.items() if name != "random"} == expected
-    manifest = open_store(finished / "ablation/random").manifest
+    manifest = open_store(finished / "ablation/validation/random").manifest
     assert manifest["masks"] == "random"
     settings = manifest["experiment"]["ablation"]
     assert settings["random"] == {"shares": list(RandomSets().shares), "count": 3, "seed": 7}
     assert (settings["order"], pathlib.Path(settings["masks"]).name) == ("importance", "mine.txt")
-    assert open_store(finished / "ablation/prefixes").manifest["splits"] == {
+    assert open_store(finished / "ablation/validation/prefixes").manifest["splits"] == {
         "score": "train",
         "test": "validation",
     }
@@ -254,7 +255,7 @@ def test_every_set_is_a_grid_whose_manifest_has_its_settings(finished):
 
 def test_prefixes_and_one_shot_pruning_agree(finished):
     prefixes, curve = (
-        open_store(finished / "ablation/prefixes"),
+        open_store(finished / "ablation/validation/prefixes"),
         open_store(finished / "pruning/one_shot/test"),
     )
     for name in ("masks", "loss"):
@@ -262,7 +263,7 @@ def test_prefixes_and_one_shot_pruning_agree(finished):
 
 
 def test_every_grid_has_one_line_a_mask_for_machines(finished):
-    for path in (finished / "ablation").iterdir():
+    for path in (finished / "ablation/validation").iterdir():
         store = open_store(path)
         with open(finished / f"report/{path.name}_masks.csv", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -281,7 +282,7 @@ def test_every_grid_has_one_line_a_mask_for_machines(finished):
 )
 @pytest.mark.parametrize("name", ["random", "file"])
 def test_xarray_opens_a_grid_with_its_axes_named(finished, name):
-    store = open_store(finished / "ablation" / name)
+    store = open_store(finished / "ablation/validation" / name)
     with xarray.open_zarr(store.path, consolidated=False) as data:
         assert data["masks"].dims == ("mask", "row", "head")
         assert data["loss"].dims == data["prediction"].dims == ("mask", "example")
@@ -292,7 +293,7 @@ def test_xarray_opens_a_grid_with_its_axes_named(finished, name):
 
 
 def test_a_bad_set_is_one_sentence_before_anything_is_measured(finished, tmp_path, capsys):
-    manifest = open_store(finished / "ablation/file").manifest["experiment"]
+    manifest = open_store(finished / "ablation/validation/file").manifest["experiment"]
     data = Data(path=manifest["data"]["path"], max_length=16, buckets=(16,))
     config = ClassificationExperiment(model=manifest["model"], out=str(tmp_path / "out"), data=data)
     path = config_file(tmp_path, config)

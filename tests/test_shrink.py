@@ -96,7 +96,7 @@ def test_every_step_works_on_what_is_left(smaller, config):
     assert main(["run", config_file(smaller.parent, own), "--steps", *STEPS]) == 0
     out = pathlib.Path(own.out)
     assert load_model(str(out / "model")).config.kept == ((0, 1, 3), (1,))
-    store = open_store(out / "ablation/one_off")
+    store = open_store(out / "ablation/validation/one_off")
     np.testing.assert_array_equal(
         store.read("masks"), np.concatenate([mask_AH[None], heads.one_off(mask_AH)])
     )

@@ -141,3 +141,46 @@ def test_bootstraps_of_real_numbers_are_those_of_resampled_examples(name):
         tail = min(np.sum(np.less_equal(differences, 0)), np.sum(np.greater_equal(differences, 0)))
         assert found.p[m] == pytest.approx(min(1, 2 * (tail + 1) / 201))
     assert found.difference[0] > 0 > found.difference[1]
+
+
+# --- correlations --------------------------------------------------------------------------------
+
+
+def test_pearsons_interval_is_scipys():
+    x, y = RANDOM.normal(size=(2, 30))
+    found, expected = stats.pearson(x, x + y), scipy.stats.pearsonr(x, x + y)
+    assert (found.r, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_spearmans_interval_covers_as_often_as_it_says():
+    """Of a bivariate normal with correlation r Spearman's is 6 / pi asin(r / 2)."""
+    random, r, hits = np.random.default_rng(1), 0.6, 0
+    truth = 6 / np.pi * np.arcsin(r / 2)
+    for _ in range(1000):
+        x, noise = random.normal(size=(2, 50))
+        found = stats.spearman(x, r * x + np.sqrt(1 - r**2) * noise)
+        hits += found.low <= truth <= found.high
+    assert 925 <= hits <= 975
+
+
+@pytest.mark.parametrize("side", [np.ones(5), np.array([1.0, 2, np.nan, 3, 4])])
+def test_no_correlation_where_a_side_does_not_vary_or_is_not_there(side):
+    for measure in (stats.pearson, stats.spearman):
+        assert np.isnan(measure(side, np.arange(5.0))).all()
+        assert measure(np.arange(9.0), 2 * np.arange(9.0))[:3] == pytest.approx((1, 1, 1))
+
+
+def test_split_half_reliability_is_what_the_model_of_it_says():
+    """Effects of variance 1 measured with noise of variance v over all examples: 1 / (1 + v)."""
+    random = np.random.default_rng(2)
+    effects_M, noise = random.normal(size=400), 20.0
+    loss_MN = 5 + effects_M[:, None] + noise * random.normal(size=(400, 400))
+    metric = metrics.MeanLoss()
+    statistics_MNS = np.stack([loss_MN, np.ones_like(loss_MN)], -1)
+    base_NS = np.stack([np.full(400, 5.0), np.ones(400)], -1)
+    found = stats.split_half(statistics_MNS, base_NS, metric, count=20)
+    spread = effects_M.var()
+    assert found == pytest.approx(spread / (spread + noise**2 / 400), abs=0.06)
+    statistics_MNS[..., 0] = 5 + effects_M[:, None]
+    assert stats.split_half(statistics_MNS, base_NS, metric, count=2) == pytest.approx(1)

@@ -208,7 +208,7 @@ class Evaluate(ConfiguredCommand, Answer):
     classifier's calibration."""
 
     split: str = ""
-    """The split; empty: that of the config's ablations."""
+    """The split; empty: the first of the config's ablations."""
     without: str = ""
     """The heads that are off, as reports name them, such as 'enc.0.1-3,7 cross.1.2'; empty:
     none."""
@@ -222,7 +222,7 @@ class Evaluate(ConfiguredCommand, Answer):
         setup = load(experiment)
         off = parse_descriptor(self.without, setup.rows)
         mask_AH = heads.remove(setup.present_AH, off, setup.rows)
-        split = self.split or experiment.ablation.split
+        split = self.split or experiment.ablation.splits[0]
         found = evaluation.evaluate(setup, split, mask_AH)
         self.answer(found, "\n".join(_as_lines(found)))
 

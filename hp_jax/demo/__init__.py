@@ -45,14 +45,14 @@ def config(out: str) -> TranslationExperiment:
         ),
         decoding=Decoding(beam=1),
         importance=Importance(split="dev"),
-        ablation=Ablation(split="dev", sets=("one_off",), masks_at_once=11),
+        ablation=Ablation(splits=("dev",), sets=("one_off",), masks_at_once=11),
         pruning=Pruning(select="dev", test="test", orders=("one_shot", "oracle")),
     )
 
 
 def findings(folder: Path) -> list[str]:
     """What the demo found, in three sentences."""
-    one_off = compare(open_store(folder / "ablation/one_off"))
+    one_off = compare(open_store(folder / "ablation/dev/one_off"))
     drop, drops = one_off.drop_M[1:], greatest_drops(one_off)
     named = ", ".join(f"{drop['head']} ({drop['change']:+.1f})" for drop in drops[:MOST]) or "none"
     test = open_store(folder / "pruning/one_shot/test")

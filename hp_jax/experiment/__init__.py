@@ -6,7 +6,7 @@
     out/epochs/NN/                  the model of each epoch, on request
     out/importance/                 sums of head importance                      (`importance`)
     out/importance_gradients/       each example's gate gradients, on request
-    out/ablation/SET/               every mask on every example                  (`ablate`)
+    out/ablation/SPLIT/SET/         every mask on every example of a split       (`ablate`)
     out/pruning/ORDER/ranking/      scores and masks of each step                (`prune_orders`)
     out/pruning/ORDER/test/         the curve's masks on every test example
     out/pruning/ORDER/RECOVERY/     on request, for `calibrate` and `retrain`: a test, and a ranking
@@ -16,7 +16,7 @@
                                     on another split
 
 With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as
-`one_shot.cross`.
+`one_shot.cross`; so it is with SET, such as `one_off.cross`.
 
 All but models and training states are stores (`hp_jax.storage.store`).  A step that is finished is
 not done again; one that was interrupted goes on; one whose input has changed is refused.

@@ -37,9 +37,7 @@ class GridRequest:
     """The name of the set of masks."""
     masks_MAH: np.ndarray
     splits: Mapping[str, str]
-    """Which split had which job: `test` or `select` is measured on."""
-    measured: str = "test"
-    """The job of the split that is measured on."""
+    """Which split had which job; `test` is measured on."""
     part: tuple[int, int] = (1, 1)
     """(i, n): each n-th chunk, from the i-th on."""
     recovery: Recovery | None = None
@@ -47,10 +45,16 @@ class GridRequest:
     evaluated."""
 
 
+def ablation_folder(split: str, masks: str, rows: Sequence[str] = ()) -> str:
+    """The place, below the experiment's folder, of a set of masks on a split; `rows` as in the
+    settings of ablations."""
+    return f"ablation/{split.replace('/', '-')}/{masks}" + f".{'+'.join(rows)}" * bool(rows)
+
+
 def fill(setup: Setup, request: GridRequest) -> Store:
     """The store of a grid, filled as far as the request goes; what is there is not done again."""
     settings, masks_MAH = setup.config.ablation, request.masks_MAH
-    examples = setup.examples(request.splits[request.measured])
+    examples = setup.examples(request.splits["test"])
     grid = Grid(
         setup.task,
         setup.params,
@@ -100,7 +104,7 @@ def _warn_below_chance(setup: Setup, store: Store, request: GridRequest) -> None
             "the full model is right on only %.1f %% of %s, less than chance (%.1f %%): are its "
             "outputs in another order than %s? --data.labels names them in theirs",
             100 * right_N.mean(),
-            request.splits[request.measured],
+            request.splits["test"],
             100 / classes,
             ", ".join(setup.corpus.labels),
         )

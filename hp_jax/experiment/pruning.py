@@ -11,7 +11,14 @@ import numpy as np
 
 from hp_jax import heads
 from hp_jax.config import Order
-from hp_jax.experiment.grids import GridRequest, fill, mask_set, scope_of, warn_of_overlap
+from hp_jax.experiment.grids import (
+    GridRequest,
+    ablation_folder,
+    fill,
+    mask_set,
+    scope_of,
+    warn_of_overlap,
+)
 from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
@@ -107,13 +114,12 @@ def _fixed(score_AH: np.ndarray, splits: dict[str, str]) -> Scorer:
 def _oracle(setup: Setup) -> np.ndarray:
     """What is lost without each head alone on `config.pruning.select`."""
     settings, ablation = setup.config.pruning, setup.config.ablation
-    done_already = settings.select == ablation.split and not ablation.rows
+    shared = settings.select in ablation.splits and not ablation.rows
     request = GridRequest(
-        "ablation/one_off" if done_already else "pruning/oracle/select",
+        ablation_folder(settings.select, "one_off") if shared else "pruning/oracle/select",
         "one_off",
         mask_set(setup, "one_off", setup.present_AH),
-        {"select": settings.select},
-        measured="select",
+        {"test": settings.select},
     )
     store = fill(setup, request)
     values = {name: store.read(name) for name in store.manifest["arrays"]}

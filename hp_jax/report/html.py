@@ -33,6 +33,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "without": ("without", "s"),
     "share": ("share (%)", ".1f"),
     "metric": ("metric", "#.4g"),
+    "chosen": ("change where chosen", ""),
     "low": ("95 % from", ""),
     "high": ("to", ""),
     "p_bootstrap": ("p, bootstrap", ".3f"),
@@ -48,13 +49,17 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "perplexity": ("perplexity", "#.4g"),
     "pearson": ("Pearson r", "+.3f"),
     "p_pearson": ("p, Pearson", ".3f"),
+    "pearson_low": ("95 % from", "+.3f"),
+    "pearson_high": ("to", "+.3f"),
     "spearman": ("Spearman ρ", "+.3f"),
+    "spearman_low": ("95 % from", "+.3f"),
+    "spearman_high": ("to", "+.3f"),
     "p_spearman": ("p, Spearman", ".3f"),
 }
 """Heading, with its unit, and number format of each column; columns not named here are shown as
 they are."""
 CHANGES = ("change", "low", "high")
-"""Columns of changes of the metric, which its scale writes."""
+"""Columns of a change of the metric, which its scale writes."""
 PLAIN = Scale("metric")
 
 
@@ -125,7 +130,7 @@ def show(column: str, value: Any, scale: Scale = PLAIN) -> str:
     """One cell as people read it; – where there is no number."""
     if isinstance(value, float) and math.isnan(value):
         return "–"
-    if column in CHANGES:
+    if column in (*CHANGES, "chosen"):
         return scale.signed(value)
     if column.startswith("p_") and value < 0.001:
         return "<0.001"

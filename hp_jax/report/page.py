@@ -3,15 +3,17 @@ beside it."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hp_jax.report import results, tables
-from hp_jax.report.comparison import Comparison, compare, present, signatures
+from hp_jax.report.ablations import Measured, read_ablations
+from hp_jax.report.comparison import Comparison, present, signatures
 from hp_jax.report.html import (
     Code,
     Item,
@@ -24,7 +26,7 @@ from hp_jax.report.html import (
     to_html,
 )
 from hp_jax.report.row_types import NAMES, by_type
-from hp_jax.report.sections import heads, pruning, recovery, subsets
+from hp_jax.report.sections import heads, pruning, recovery, splits, subsets
 from hp_jax.storage.files import write_whole
 from hp_jax.storage.store import Store
 
@@ -32,16 +34,6 @@ log = logging.getLogger("hp_jax")
 
 MOST = 5
 """Heads that the summary names."""
-SETS: Mapping[str, Callable[[Store], Comparison]] = {
-    "one_off": compare,
-    "one_on": compare,
-    "pairs": compare,
-    "rows_off": subsets.read,
-    "prefixes": subsets.read,
-    "random": subsets.read,
-    "file": subsets.read,
-}
-"""Grids of ablations, and how they are read."""
 
 
 def write_report(folder: Path) -> Path:
@@ -111,57 +103,66 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
 
 def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[Section]:
     """All sections for which there are results, the summary first."""
-    grids = {
-        name: read(finished[f"ablation/{name}"])
-        for name, read in SETS.items()
-        if f"ablation/{name}" in finished
-    }
-    importance, one_off, curves = (
-        finished.get("importance"),
-        grids.get("one_off"),
-        pruning.read_curves(finished),
-    )
-    sections: list[Section] = []
-    if importance:
-        sections.append(("Importance", heads.importance(importance)))
-    if one_off:
-        sections.append(("Without one head", heads.one_off(one_off)))
-    if one_on := grids.get("one_on"):
-        sections.append(("One head alone in its row", heads.one_on(one_on)))
-    if importance and one_off:
-        sections.append(
-            ("Does importance foretell the damage?", heads.agreement(importance, one_off))
-        )
-    if pairs := grids.get("pairs"):
-        stores = finished["ablation/pairs"], finished.get("ablation/one_off")
-        sections.append(("Pairs of heads", heads.pairs(pairs, *stores)))
-    if rows_off := grids.get("rows_off"):
-        sections.append(("Without a whole row", subsets.rows_off(rows_off)))
-    if curves:
-        sections.append(("Pruning", pruning.section(curves)))
-    if recovered := recovery.read(finished, curves):
-        sections.append(("Recovery", recovery.section(recovered)))
-    if prefixes := grids.get("prefixes"):
-        sections.append(("Heads in one order", subsets.prefixes(prefixes)))
-    if random := grids.get("random"):
-        sections.append(("Random subsets", subsets.random(random, curves, prefixes)))
-    if own := grids.get("file"):
-        sections.append(("Masks of a file", subsets.own(own)))
-    if "training" in model:
-        sections.append(("Training", _training(model)))
+    grids, curves = read_ablations(finished), pruning.read_curves(finished)
+    importance = finished.get("importance")
+
+    def each(name: str, title: str, section: Callable[[Measured], Sequence[Item]]) -> list[Section]:
+        return [
+            (f"{title}{measured.where}", _renamed(section(measured), measured.suffix))
+            for measured in grids[name]
+        ]
+
+    def foretold(measured: Measured) -> list[Item]:
+        return heads.agreement(importance, measured.comparison) if importance else []
+
+    def together(measured: Measured) -> list[Item]:
+        alone = [other.store for other in grids["one_off"] if other.split == measured.split]
+        return heads.pairs(measured.comparison, measured.store, next(iter(alone), None))
+
+    def drawn(measured: Measured) -> list[Item]:
+        ordered = [o.comparison for o in grids["prefixes"] if o.split == measured.split]
+        return subsets.random(measured.comparison, curves, next(iter(ordered), None))
+
+    recovered = recovery.read(finished, curves)
+    sections: list[Section] = [
+        *([("Importance", heads.importance(importance))] if importance else []),
+        *each("one_off", "Without one head", lambda one: heads.one_off(one.comparison)),
+        *each("one_on", "One head alone in its row", lambda one: heads.one_on(one.comparison)),
+        *splits.sections(grids),
+        *(each("one_off", "Does importance foretell the damage?", foretold) if importance else []),
+        *each("pairs", "Pairs of heads", together),
+        *each("rows_off", "Without a whole row", lambda one: subsets.rows_off(one.comparison)),
+        *([("Pruning", pruning.section(curves))] if curves else []),
+        *([("Recovery", recovery.section(recovered))] if recovered else []),
+        *each("prefixes", "Heads in one order", lambda one: subsets.prefixes(one.comparison)),
+        *each("random", "Random subsets", drawn),
+        *each("file", "Masks of a file", lambda one: subsets.own(one.comparison)),
+        *([("Training", _training(model))] if "training" in model else []),
+    ]
     summary = _summary(grids, curves) + recovery.how_far(recovered)
     return [("Summary", summary), *sections] if summary else sections
 
 
-def _summary(grids: Mapping[str, Comparison], curves: pruning.Curves) -> list[Item]:
-    one_off = grids.get("one_off")
+def _renamed(items: Sequence[Item], suffix: str) -> list[Item]:
+    """The same, its files' names with a suffix."""
+    return [
+        dataclasses.replace(item, name=f"{item.name}{suffix}")
+        if isinstance(item, Picture | Listing)
+        else item
+        for item in items
+    ]
+
+
+def _summary(grids: Mapping[str, Sequence[Measured]], curves: pruning.Curves) -> list[Item]:
+    one_off = [measured.comparison for measured in grids["one_off"]]
+    measured = [one.comparison for some in grids.values() for one in some]
     pruned = [
         comparison
         for scopes in curves.values()
         for comparison in scopes.values()
         if comparison.full is not None
     ]
-    comparison = one_off or next(iter([*pruned, *grids.values()]), None)
+    comparison = next(iter([*one_off, *pruned, *measured]), None)
     if not comparison:
         return []
     rows = comparison.manifest["rows"]
@@ -177,15 +178,18 @@ def _summary(grids: Mapping[str, Comparison], curves: pruning.Curves) -> list[It
     sentences: list[Item] = [
         " ".join(filter(None, [f"{heads_of_model}; {full}", comparison.signature]))
     ]
-    return sentences + (_without_one(one_off) if one_off else []) + pruning.how_far(curves)
+    for one in one_off:
+        sentences += _without_one(one, f" ({one.where})" * (len(one_off) > 1))
+    return sentences + pruning.how_far(curves)
 
 
-def _without_one(comparison: Comparison) -> list[Item]:
+def _without_one(comparison: Comparison, where: str) -> list[Item]:
     change, drops = comparison.change.difference[1:], tables.greatest_drops(comparison)
     scale, only = comparison.scale, f" of {comparison.scope}" if comparison.scope else ""
     sentences: list[Item] = [
-        f"Removing one head{only} alone changes {scale.name} by {scale.signed(change.min())} "
-        f"to {scale.signed(change.max())} {scale.unit}. {heads.count(comparison)}"
+        f"Removing one head{only} alone{where} changes {scale.name} by "
+        f"{scale.signed(change.min())} to {scale.signed(change.max())} {scale.unit}. "
+        f"{heads.count(comparison)}"
     ]
     if drops:
         named = ", ".join(

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, removed
@@ -20,6 +19,7 @@ from hp_jax.report.comparison import Comparison, present, signatures
 from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading
 from hp_jax.report.results import importance_scores
 from hp_jax.report.row_types import NAMES, by_type, sorted_by_type
+from hp_jax.stats import pearson, spearman
 from hp_jax.storage.store import Store
 
 
@@ -224,26 +224,19 @@ def correlation_table(importance: Store, comparison: Comparison) -> Rows:
     rows = []
     for name, score_AH in _named_scores(importance).items():
         for effect, (_, values) in effects(comparison).items():
-            (r, p_r), (rho, p_rho) = correlations(score_AH[comparison.scope_AH], values)
-            numbers = {"pearson": r, "p_pearson": p_r, "spearman": rho, "p_spearman": p_rho}
-            rows.append(
-                {"importance": heading(name), "effect": effect} | numbers | {"n": len(values)}
-            )
+            numbers = correlations(score_AH[comparison.scope_AH], values)
+            rows.append({"importance": heading(name), "effect": effect} | numbers)
     return rows
 
 
-def correlations(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Pearson's and Spearman's correlation, each with its two-sided p; NaN where one side does not
-    vary or is not there."""
-    if len(x) < 3 or not all(
-        np.isfinite(side).all() and np.ptp(side) > 1e-9 * np.abs(side).max() for side in (x, y)
-    ):
-        return (math.nan, math.nan), (math.nan, math.nan)
-    pearson, spearman = scipy.stats.pearsonr(x, y), scipy.stats.spearmanr(x, y)
-    return (float(pearson.statistic), float(pearson.pvalue)), (
-        float(spearman.statistic),
-        float(spearman.pvalue),
-    )
+def correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Pearson's and Spearman's correlation over heads, each with its 95 % interval and its
+    two-sided p, and the number of heads, by column."""
+    columns: dict[str, float] = {}
+    for name, found in (("pearson", pearson(x, y)), ("spearman", spearman(x, y))):
+        columns |= {name: found.r, f"{name}_low": found.low, f"{name}_high": found.high}
+        columns[f"p_{name}"] = found.p
+    return columns | {"n": len(x)}
 
 
 def _named_scores(importance: Store) -> dict[str, np.ndarray]:

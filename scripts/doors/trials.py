@@ -197,7 +197,12 @@ MODELS = {
     "npz": {"model.npz": (truncated, flipped, no_file), "vocab.spm": (truncated, no_file)},
     "bin": {"model.bin": (truncated, flipped, lying_sizes, no_file)},
 }
-RESULTS = ("importance", "ablation/one_off", "pruning/one_shot/ranking", "pruning/one_shot/test")
+RESULTS = (
+    "importance",
+    "ablation/validation/one_off",
+    "pruning/one_shot/ranking",
+    "pruning/one_shot/test",
+)
 READERS = (
     ["report", "runs"],
     ["grid", "status", "runs"],

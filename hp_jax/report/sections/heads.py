@@ -185,8 +185,8 @@ def agreement(store: Store, comparison: Comparison) -> list[Item]:
     }
     fits = [tables.correlations(x, y) for y in effects.values()]
     titles = [
-        f"Pearson r = {pearson:.2f}, Spearman ρ = {spearman:.2f}, n = {len(x)}"
-        for (pearson, _), (spearman, _) in fits
+        f"Pearson r = {fit['pearson']:.2f}, Spearman ρ = {fit['spearman']:.2f}, n = {len(x)}"
+        for fit in fits
     ]
     figure = plots.scatter(
         x, effects, titles, comparison.names, "importance, as the pruning orders take it"
@@ -202,7 +202,8 @@ def agreement(store: Store, comparison: Comparison) -> list[Item]:
         Listing(
             "agreement",
             tables.correlation_table(store, comparison),
-            "Correlation over heads; positive means agreement.",
+            "Correlation over heads, with 95 % intervals as if the heads were a sample of many; "
+            "positive means agreement.",
         ),
     ]
 
@@ -227,7 +228,7 @@ def _interactions(comparison: Comparison, store: Store, singles: Store) -> list[
     figure = heatmaps.interactions(together, heads, store.manifest["rows"], label)
     rows = interactions.pair_table(comparison, together, heads)
     which = (
-        f"the {MOST} strongest of {len(rows)}; pairs.csv has all"
+        f"the {MOST} strongest of {len(rows)}; the CSV has all"
         if len(rows) > MOST
         else "the strongest first"
     )

@@ -14,7 +14,7 @@ import numpy as np
 from hp_jax.descriptors import format_descriptor
 from hp_jax.metrics import worth
 from hp_jax.report import results, tables
-from hp_jax.report.comparison import Comparison, compare, scope_of
+from hp_jax.report.comparison import Comparison
 from hp_jax.report.html import SIGNIFICANT, Item, Rows
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
@@ -22,18 +22,10 @@ from hp_jax.report.row_types import sorted_by_type
 from hp_jax.report.sections import pruning
 from hp_jax.report.sections.heads import count
 from hp_jax.report.tables import listing
-from hp_jax.storage.store import Store
 
 MOST = 40
 """Masks of a file that are shown without a click."""
 QUARTILES = ("lowest", "q25", "median", "q75", "highest")
-
-
-def read(store: Store) -> Comparison:
-    """A finished grid with the heads in scope that its settings name, though its masks may not
-    touch every row of them."""
-    rows = store.manifest["experiment"]["ablation"]["rows"]
-    return compare(store, scope_of(store.manifest, rows))
 
 
 def rows_off(comparison: Comparison) -> list[Item]:

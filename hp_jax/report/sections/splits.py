@@ -1,0 +1,163 @@
+"""The same masks on two splits, side by side: do effects agree, and what is a choice worth where it
+was not made?"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from hp_jax.metrics import Metric, metric_of
+from hp_jax.report import tables
+from hp_jax.report.ablations import Measured
+from hp_jax.report.html import SIGNIFICANT, Item, Listing, Rows, Section
+from hp_jax.report.pictures import plots
+from hp_jax.report.pictures.style import picture
+from hp_jax.report.tables import listing
+from hp_jax.stats import split_half
+
+
+def sections(grids: Mapping[str, Sequence[Measured]]) -> list[Section]:
+    """A section for every two splits on which heads were measured one by one."""
+    found: list[Section] = [
+        (f"Without one head, on {first.split} and {second.split}", _effects(first, second))
+        for first, second in _pairs(grids["one_off"])
+    ]
+    return found + [
+        (f"One head alone, on {first.split} and {second.split}", _choices(first, second))
+        for first, second in _pairs(grids["one_on"])
+    ]
+
+
+def _pairs(grids: Sequence[Measured]) -> Iterator[tuple[Measured, Measured]]:
+    """Grids of the same masks, model and metric on two splits that share no example."""
+    for first, second in itertools.combinations(grids, 2):
+        if _subject(first) == _subject(second) and not _overlap(first, second):
+            yield first, second
+
+
+def _subject(measured: Measured) -> tuple[object, ...]:
+    """What has to be the same of two grids that stand side by side."""
+    manifest, masks_MAH = measured.store.manifest, measured.comparison.masks_MAH
+    return manifest["metric"], manifest["fingerprint"].get("model"), masks_MAH.tolist()
+
+
+def _overlap(first: Measured, second: Measured) -> bool:
+    """Whether two slices of one split have an example in common."""
+    if first.split.partition("[")[0] != second.split.partition("[")[0]:
+        return False
+    if any("origin" not in one.store.manifest["arrays"] for one in (first, second)):
+        return True  # it cannot be told
+    return bool(np.isin(first.store.read("origin"), second.store.read("origin")).any())
+
+
+# --- without one head ----------------------------------------------------------------------------
+
+
+def _effects(first: Measured, second: Measured) -> list[Item]:
+    """Whether a head's removal does the same on both (Figure 2)."""
+    one, other = first.comparison, second.comparison
+    names = [f"{one.drop_word} of {one.scale.name} on {of.split}" for of in (first, second)]
+    x, y = one.drop_M[1:], other.drop_M[1:]
+    fit = tables.correlations(x, y)
+    title = f"Pearson r = {fit['pearson']:.2f}, Spearman ρ = {fit['spearman']:.2f}, n = {len(x)}"
+    suffix = f"-{first.place}-{second.place}"
+    items: list[Item] = [one.measured, other.measured]
+    if not math.isnan(fit["pearson"]):
+        unit = one.scale.unit
+        figure = plots.scatter(
+            x, {f"{names[1]} ({unit})": y}, [title], one.names, f"{names[0]} ({unit})"
+        )
+        caption = "Each point is a head, named as row.head, removed alone (the paper's Figure 2)."
+        items.append(picture(f"two_splits{suffix}", figure, caption))
+    return [
+        *items,
+        Listing(
+            f"two_splits{suffix}",
+            _agreement(first, second),
+            "Correlation over heads of what each one's removal does on the two splits, with 95 % "
+            "intervals as if the heads were a sample of many; p is not corrected for the number "
+            "of lines. Reliability: how far each split agrees with itself, between halves of its "
+            "examples, stepped up to all of them; the correlation can be about as high as "
+            "'at most', the root of their product.",
+        ),
+        listing(
+            one,
+            f"two_splits_heads{suffix}",
+            _each_head(first, second),
+            f"Change of {one.scale.name} in {one.scale.unit} without each head, with its 95 % "
+            f"interval; * p < {SIGNIFICANT} ({one.test}, not corrected for multiple tests).",
+            folded=True,
+        ),
+    ]
+
+
+def _agreement(first: Measured, second: Measured) -> Rows:
+    rows = []
+    effects = [tables.effects(one.comparison) for one in (first, second)]
+    for name, (_, x) in effects[0].items():
+        loss = name == "increase of loss"
+        metric = metric_of({"metric": "loss"}) if loss else first.comparison.metric
+        reliability = {
+            f"reliability on {one.split}": _reliability(one, metric) for one in (first, second)
+        }
+        product = math.prod(reliability.values())
+        most = {"at most": math.sqrt(product) if product > 0 else math.nan}
+        numbers = tables.correlations(x, effects[1][name][1]) | reliability | most
+        rows.append({"effect": name, **numbers})
+    return rows
+
+
+def _reliability(measured: Measured, metric: Metric) -> float:
+    manifest = measured.store.manifest
+    values = {name: measured.store.read(name) for name in manifest["arrays"]}
+    full = measured.comparison.full
+    if ("loss" not in values and metric.name == "loss") or full is None:
+        return math.nan
+    statistics_MNS = metric.statistics(values)
+    return split_half(statistics_MNS[1:], statistics_MNS[full], metric)
+
+
+def _each_head(first: Measured, second: Measured) -> Rows:
+    def cell(measured: Measured, mask: int) -> str:
+        comparison = measured.comparison
+        scale, change = comparison.scale, comparison.change
+        value, low, high = (scale.signed(float(part[mask])) for part in change[:3])
+        return f"{value} ({low} to {high}){'*' * bool(comparison.p_M[mask] < SIGNIFICANT)}"
+
+    rows = first.comparison.manifest["rows"]
+    return [
+        {"row": rows[row], "head": head, **{one.split: cell(one, mask) for one in (first, second)}}
+        for mask, (row, head) in enumerate(first.comparison.heads, 1)
+    ]
+
+
+# --- one head alone ------------------------------------------------------------------------------
+
+
+def _choices(first: Measured, second: Measured) -> list[Item]:
+    """What the best single head of each row is worth on the split on which it was not chosen
+    (Tables 5 and 6)."""
+    return [_chosen(*both) for both in ((first, second), (second, first))]
+
+
+def _chosen(chosen: Measured, tested: Measured) -> Listing:
+    rows = []
+    masks = {name: mask for mask, name in enumerate(tested.comparison.names, 1)}
+    for best in tables.best_per_row(chosen.comparison):
+        mask = masks[f"{best['row']}.{best['head']}"]
+        named = {name: best[name] for name in ("row", "head")}
+        numbers = tables.mask_row(tested.comparison, mask)
+        rows.append(named | {"chosen": best["change"]} | numbers)
+    scale = tested.comparison.scale
+    return listing(
+        tested.comparison,
+        f"one_on_chosen-{chosen.place}-{tested.place}",
+        rows,
+        f"The best single head of each row, chosen on {chosen.split} and measured on "
+        f"{tested.split}, as in the paper's Tables 5 and 6: the change of {scale.name} in "
+        f"{scale.unit} where it was chosen, which is optimistic, and then, with 95 % interval and "
+        f"p, where it was not; p is not corrected for the {len(rows)} rows.",
+    )
