@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -274,3 +275,11 @@ def test_malformed_splits_are_refused(split):
 def test_slices_of_nothing_are_refused(split, says):
     with pytest.raises(ValueError, match=says):
         slice_of(labelled(10), split)
+
+
+def test_folders_of_splits_are_fit_for_shells_and_urls():
+    names = ["dev", "dev[:50%]", "dev[50%:]", "dev[:50]", "dev[50:]", "dev[5:50]", "mtnt1.1/test"]
+    found = [splits.folder_name(name) for name in names]
+    assert found[:3] == ["dev", "dev-0-50pc", "dev-50pc-end"]
+    assert len(set(found)) == len(names)
+    assert all(re.fullmatch(r"[\w.-]+", name) for name in found)

@@ -25,6 +25,7 @@ from hp_jax.config import (
     TranslationExperiment,
 )
 from hp_jax.data import tables
+from hp_jax.data.splits import folder_name
 from hp_jax.experiment import corpus, pruning, scoring, training
 from hp_jax.formats import model
 from hp_jax.formats.huggingface import bert
@@ -116,7 +117,7 @@ def test_a_grid_on_two_splits_is_two_grids_side_by_side(finished, config, tmp_pa
     experiment.ablate(experiment.load(other))
     experiment.prune_orders(experiment.load(other))
     assert not (tmp_path / "pruning/oracle/select").exists()
-    stores = [open_store(tmp_path / f"ablation/{half}/one_off") for half in halves]
+    stores = [open_store(tmp_path / f"ablation/{folder_name(half)}/one_off") for half in halves]
     assert [store.manifest["splits"]["test"] for store in stores] == list(halves)
     whole = open_store(finished / "ablation/validation/one_off")
     whole_MN, place_N = whole.read("prediction"), np.argsort(whole.read("origin"))

@@ -180,10 +180,10 @@ def test_two_processes_that_slurm_starts_give_what_one_gives(config, alone, tmp_
         ["bash", SCRIPTS / "slurm.sbatch", *arguments], env=environ, check=True, timeout=120
     )
     check_same(tmp_path / "out", alone / "ablate")
-    assert "ablation/validation[:50%]/one_off: 9/9 masks" in (tmp_path / "said.0").read_text()
+    assert "ablation/validation-0-50pc/one_off: 9/9 masks" in (tmp_path / "said.0").read_text()
     assert "masks" not in (tmp_path / "said.1").read_text()
     assert (
-        open_store(tmp_path / "out/ablation/validation[:50%]/one_off").manifest["devices"]
+        open_store(tmp_path / "out/ablation/validation-0-50pc/one_off").manifest["devices"]
         == ["cpu"] * 4
     )
 
@@ -227,9 +227,11 @@ def test_whoever_is_killed_the_others_end_and_nothing_that_was_finished_is_done_
 def finished(out):
     """When the chunk of each finished mask was written."""
     with contextlib.suppress(OSError):
-        store = open_store(out / "ablation/validation[:50%]/pairs")
+        store = open_store(out / "ablation/validation-0-50pc/pairs")
         return {
-            int(mask): (out / f"ablation/validation[:50%]/pairs/loss/c/{mask}/0").stat().st_mtime_ns
+            int(mask): (out / f"ablation/validation-0-50pc/pairs/loss/c/{mask}/0")
+            .stat()
+            .st_mtime_ns
             for mask in np.flatnonzero(store.done())
         }
     return {}

@@ -76,11 +76,11 @@ def test_best_per_row_has_the_highest_metric_then_the_lowest_loss(tmp_path):
 
 def test_grid_table_has_a_dash_for_heads_that_are_not_there_and_stars(one_off):
     comparison = dataclasses.replace(
-        compare(one_off), mcnemar_M=np.array([1, 0.5, 0.001, 0.5, 0.5, 0.5])
+        compare(one_off), mcnemar_M=np.array([1, 0.5, 0.001, 0.005, 0.5, 0.5])
     )
     first, second = tables.grid_table(comparison)
-    assert first["1"].endswith("*")
-    assert not first["0"].endswith("*")
+    assert [first[head][-1] for head in "12"] == ["†", "*"]  # 5 * 0.001; 4 * 0.005
+    assert first["0"][-1].isdigit()
     assert second["2"] == "–"
 
 
@@ -113,7 +113,7 @@ def test_curve_counts_the_heads_that_are_gone_and_finds_the_first_drop(tmp_path)
     assert (last["removed"], drop) == (5, None)
     gone_AH = tables.removal_shares(comparison)
     np.testing.assert_allclose(gone_AH[FULL_AH], [20, 60, 60, 100, 100])
-    stays = dataclasses.replace(comparison, masks_MAH=comparison.masks_MAH[:3])
+    stays = compare(grid(tmp_path / "stays", CURVE_MAH[:3]))
     assert np.isinf(tables.removal_shares(stays)[1, 1])
 
 
@@ -265,7 +265,7 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     assert f"In the one_shot order {last['removed']} of 5 heads" in text
     with open(path.parent / "one_off.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    comparison = compare(results.stores_below(tmp_path)["ablation/one_off"])
+    comparison = compare(results.stores_below(tmp_path)["ablation/validation/one_off"])
     assert [float(row["metric"]) for row in rows] == [
         row["metric"] for row in tables.head_table(comparison)
     ]

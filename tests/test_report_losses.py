@@ -65,7 +65,10 @@ def test_the_report_names_the_heads_that_are_missed(tmp_path, metric):
     assert [word.partition(" (")[0] for word in named.split("), ")] == [
         name.replace("<", "&lt;").replace(">", "&gt;") for name in MISSED
     ]
-    assert "4 of 5 changes are significant at p &lt; 0.01, 2 of them rises" in text
+    assert (
+        "4 of 5 changes are significant at p &lt; 0.01 after Westfall and Young&#x27;s correction "
+        "for 5 tests, 2 of them rises (bootstrap)" in text
+    )
     assert f"the greatest rise of {SCALES[metric].name} first" in text
     assert "red is worse" in text
     assert "drop" not in re.sub("(?s)<pre>.*?</pre>", "", text)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+import statsmodels.stats.multitest
 
 from hp_jax import metrics, stats
 
@@ -184,3 +185,71 @@ def test_split_half_reliability_is_what_the_model_of_it_says():
     assert found == pytest.approx(spread / (spread + noise**2 / 400), abs=0.06)
     statistics_MNS[..., 0] = 5 + effects_M[:, None]
     assert stats.split_half(statistics_MNS, base_NS, metric, count=2) == pytest.approx(1)
+
+
+# --- many tests ----------------------------------------------------------------------------------
+
+
+def test_holm_is_statsmodels():
+    p_M = RANDOM.random(40) ** 4
+    expected = statsmodels.stats.multitest.multipletests(p_M, method="holm")[1]
+    np.testing.assert_allclose(stats.holm(p_M), expected)
+    assert stats.holm(np.zeros(0)).shape == (0,)
+
+
+def test_max_t_is_the_algorithm_written_down():
+    """Westfall and Young 1993, algorithm 4.1, in loops."""
+    random = np.random.default_rng(4)
+    difference_M = np.array([0.0, 2.5, -1.0, 0.4])
+    difference_MR = difference_M[:, None] + random.normal(size=(4, 200)) * [[1], [1], [0.4], [1]]
+    spread_M = difference_MR.std(1)
+    t_M = abs(difference_M / spread_M)
+    order, wanted, before = np.argsort(-t_M), np.ones(4), 0.0
+    for rank, mask in enumerate(order):
+        hits = 0
+        for r in range(200):
+            null = [abs(difference_MR[m, r] - difference_M[m]) / spread_M[m] for m in order[rank:]]
+            hits += max(null) >= t_M[mask]
+        before = max(before, (1 + hits) / 201)
+        wanted[mask] = before
+    np.testing.assert_allclose(stats.max_t(difference_M, difference_MR), wanted)
+
+
+def test_masks_that_are_alike_count_as_one_and_those_that_change_nothing_as_none():
+    random = np.random.default_rng(5)
+    change_R = 1.0 + 0.5 * random.normal(size=999)
+    one = stats.max_t(np.array([1.0]), change_R[None])
+    many = stats.max_t(np.array([1.0] * 50 + [0]), np.stack([change_R] * 50 + [change_R * 0]))
+    np.testing.assert_allclose(many[:50], one[0])
+    assert many[50] == 1
+
+
+def test_no_more_than_the_level_of_families_without_an_effect_have_a_finding():
+    """40 masks that differ from the base by noise alone: with each p by itself most families have
+    one below 0.05."""
+    random = np.random.default_rng(6)
+    found, alone, metric = [], [], metrics.MeanLoss()
+    for _ in range(200):
+        loss_MN = random.normal(size=(41, 80))
+        values = stats.paired_bootstrap(
+            metric.statistics({"loss": loss_MN[1:]}),
+            metric.statistics({"loss": loss_MN[:1]})[0],
+            metric,
+            count=400,
+        )
+        found.append(values.adjusted.min() < 0.05)
+        alone.append(values.p.min() < 0.05)
+    assert 1 <= sum(found) <= 20
+    assert sum(alone) > 100
+
+
+def test_blocks_of_resamples_and_of_masks_do_not_change_a_number(monkeypatch):
+    loss_MN = RANDOM.normal(size=(9, 30))
+    metric = metrics.MeanLoss()
+    statistics_MNS = metric.statistics({"loss": loss_MN})
+    whole = stats.paired_bootstrap(statistics_MNS, statistics_MNS[0], metric, count=50)
+    monkeypatch.setattr(stats, "BLOCK", 7)
+    monkeypatch.setattr(stats, "COLUMNS", 5)
+    parts = stats.paired_bootstrap(statistics_MNS, statistics_MNS[0], metric, count=50)
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-12)

@@ -95,9 +95,9 @@ CURVE_MAH = np.stack(
 
 def everything(folder):
     importance(folder / "importance")
-    grid(folder / "ablation/one_off", with_full(heads.one_off(FULL_AH)))
-    grid(folder / "ablation/one_on", with_full(heads.one_on(FULL_AH)))
-    grid(folder / "ablation/pairs", with_full(heads.pairs(FULL_AH)))
+    grid(folder / "ablation/validation/one_off", with_full(heads.one_off(FULL_AH)))
+    grid(folder / "ablation/validation/one_on", with_full(heads.one_on(FULL_AH)))
+    grid(folder / "ablation/validation/pairs", with_full(heads.pairs(FULL_AH)))
     grid(folder / "pruning/one_shot/test", CURVE_MAH, split="validation[50%:]")
     grid(folder / "pruning/oracle/test", CURVE_MAH, split="validation[50%:]")
     (folder / "model").mkdir()

@@ -48,6 +48,14 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     return name, start, stop
 
 
+def folder_name(split: str) -> str:
+    """The name of a folder for a split, fit for shells and URLs: `validation[:50%]` is
+    `validation-0-50pc`, `train[5000:]` is `train-5000-end`.  ValueError as in `parse_split`."""
+    name, start, stop = parse_split(split)
+    slice_name = "" if start is None and stop is None else f"-{start or 0}-{stop or 'end'}"
+    return name.replace("/", "-") + slice_name.replace("%", "pc")
+
+
 def take(examples: T, start: str | None, stop: str | None) -> T:
     """The examples between two positions of one fixed pseudo-random order of the whole split, back
     in the order of the file.

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.stats
 
 from hp_jax import heads
-from hp_jax.data.splits import overlap
+from hp_jax.data.splits import folder_name, overlap
 from hp_jax.experiment.mask_sets import masks_of
 from hp_jax.experiment.recovery import Recovery
 from hp_jax.experiment.results import Results, open_results
@@ -48,7 +48,7 @@ class GridRequest:
 def ablation_folder(split: str, masks: str, rows: Sequence[str] = ()) -> str:
     """The place, below the experiment's folder, of a set of masks on a split; `rows` as in the
     settings of ablations."""
-    return f"ablation/{split.replace('/', '-')}/{masks}" + f".{'+'.join(rows)}" * bool(rows)
+    return f"ablation/{folder_name(split)}/{masks}" + f".{'+'.join(rows)}" * bool(rows)
 
 
 def fill(setup: Setup, request: GridRequest) -> Store:

@@ -15,10 +15,12 @@ from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, rows_named
 from hp_jax.metrics import LabelMetric, Metric, Values, metric_of, scores, totals, worth
 from hp_jax.report.row_types import described
-from hp_jax.report.scale import SCALES, Scale
-from hp_jax.stats import Bootstrap, mcnemar, paired_bootstrap
+from hp_jax.report.scale import SCALES, SIGNIFICANT, Scale
+from hp_jax.stats import Bootstrap, holm, mcnemar, paired_bootstrap
 from hp_jax.storage.store import Store
 
+RESAMPLED = 3_000_000
+"""Resamples of all masks of a grid together."""
 OTHERS = {"bleu": "bleu", "chrf": "chrf", "token_accuracy": "correct"}
 """Metrics that are shown beside the one that decides, where a grid has the array that they need."""
 
@@ -42,6 +44,8 @@ class Comparison:
     """Mean over examples, in nats."""
     change: Bootstrap
     """Change of the metric, in the scale's unit."""
+    resamples: int
+    """From how many its intervals and p-values are."""
     mcnemar_M: np.ndarray | None
     """None where examples are not simply right or wrong."""
     constant: float
@@ -120,6 +124,36 @@ class Comparison:
             return self.mcnemar_M
         return self.change.p
 
+    @functools.cached_property
+    def adjusted_M(self) -> np.ndarray:
+        """The p-values of that test, adjusted for the number of masks that lack a head."""
+        if self.mcnemar_M is None or self.test != "McNemar" or self.full is None:
+            return self.change.adjusted
+        others = np.arange(len(self.masks_MAH)) != self.full
+        adjusted_M = np.ones(len(self.masks_MAH))
+        adjusted_M[others] = holm(self.mcnemar_M[others])
+        return adjusted_M
+
+    @property
+    def correction(self) -> str:
+        """By whose method they are adjusted."""
+        return "Holm's" if self.test == "McNemar" else "Westfall and Young's"
+
+    @property
+    def stars(self) -> str:
+        """What marks of significance say, for a caption."""
+        tests = len(self.masks_MAH) - (self.full is not None)
+        return (
+            f"* p < {SIGNIFICANT} ({self.test}), uncorrected as in the paper; † also after "
+            f"{self.correction} correction for {tests} tests"
+        )
+
+    def star(self, mask: int) -> str:
+        """The mark of a mask, `*`, `†` or none."""
+        return "†" * bool(self.adjusted_M[mask] < SIGNIFICANT) or "*" * bool(
+            self.p_M[mask] < SIGNIFICANT
+        )
+
     # --- how it was measured ---
 
     @property
@@ -146,7 +180,8 @@ class Comparison:
 
 
 def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
-    """Every mask of a finished grid against its full model, with 1,000 paired resamples.
+    """Every mask of a finished grid against its full model, with 10,000 paired resamples, fewer of
+    more than RESAMPLED / 10,000 masks, and at least 1,000.
 
     scope_AH: the heads in scope; default: those of all rows that some mask touches.
     """
@@ -156,11 +191,12 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
     nothing_M = np.full(len(masks_MAH), np.nan)
     complete = np.flatnonzero(masks_MAH.sum((1, 2)) == present(manifest).sum())
     full = int(complete[0]) if len(complete) else None
-    change = Bootstrap(nothing_M, nothing_M, nothing_M, nothing_M)
+    change = Bootstrap(*[nothing_M] * 5)
+    count = int(np.clip(RESAMPLED // max(len(masks_MAH), 1), 1_000, 10_000))
     if full is not None:
-        difference, low, high, p = paired_bootstrap(statistics_MNS, statistics_MNS[full], metric)
-        factor = SCALES[metric.name].factor
-        change = Bootstrap(factor * difference, factor * low, factor * high, p)
+        found = paired_bootstrap(statistics_MNS, statistics_MNS[full], metric, count=count)
+        difference, low, high = (SCALES[metric.name].factor * part for part in found[:3])
+        change = Bootstrap(difference, low, high, *found[3:])
     return Comparison(
         manifest=manifest,
         masks_MAH=masks_MAH,
@@ -171,6 +207,7 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
         others=_others(manifest, values),
         loss_M=values["loss"].mean(1, dtype=np.float64) if "loss" in values else nothing_M,
         change=change,
+        resamples=count,
         mcnemar_M=_mcnemar(values, full) if "label" in values else None,
         constant=_best_constant(metric, values),
     )

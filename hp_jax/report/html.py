@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from hp_jax.report.scale import Scale
+from hp_jax.report.scale import SIGNIFICANT, Scale
 
 Rows = list[dict[str, Any]]
 
-SIGNIFICANT = 0.01
-"""The paper's level."""
 COLUMNS: dict[str, tuple[str, str]] = {
     "row": ("row", "s"),
     "head": ("head", "d"),
@@ -38,6 +36,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "high": ("to", ""),
     "p_bootstrap": ("p, bootstrap", ".3f"),
     "p_mcnemar": ("p, McNemar", ".3f"),
+    "p_corrected": ("p, corrected", ".3f"),
     "loss": ("mean loss (nats)", ".4f"),
     "loss_change": ("loss change (nats)", "+.4f"),
     "extra": ("extra loss (nats)", "+.4f"),
@@ -228,7 +227,7 @@ def _table(listing: Listing) -> str:
         for name, value in row.items():
             shown = _text(listing.cell(name, value))
             style = ' class="w long"' if len(shown) > 30 else left[name]
-            notable = shown.endswith("*") or (name.startswith("p_") and value < SIGNIFICANT)
+            notable = shown.endswith(("*", "†")) or (name.startswith("p_") and value < SIGNIFICANT)
             cells.append(f"<td{style}>{f'<b>{shown}</b>' if notable else shown}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(lines)

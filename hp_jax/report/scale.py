@@ -1,8 +1,11 @@
-"""How the report writes a metric and its changes."""
+"""How the report writes a metric and its changes, and when it calls one significant."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+SIGNIFICANT = 0.01
+"""The paper's level."""
 
 
 class Scale(NamedTuple):

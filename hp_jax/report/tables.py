@@ -16,9 +16,10 @@ from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, removed
 from hp_jax.metrics import worth
 from hp_jax.report.comparison import Comparison, present, signatures
-from hp_jax.report.html import SIGNIFICANT, Listing, Rows, heading
+from hp_jax.report.html import Listing, Rows, heading
 from hp_jax.report.results import importance_scores
 from hp_jax.report.row_types import NAMES, by_type, sorted_by_type
+from hp_jax.report.scale import SIGNIFICANT
 from hp_jax.stats import pearson, spearman
 from hp_jax.storage.store import Store
 
@@ -58,6 +59,7 @@ def mask_row(comparison: Comparison, mask: int) -> dict[str, float]:
         "high": comparison.change.high,
         "p_bootstrap": comparison.change.p,
         "p_mcnemar": comparison.mcnemar_M,
+        "p_corrected": comparison.adjusted_M,
         **comparison.others,
     }
     if comparison.metric.name != "loss":
@@ -120,17 +122,23 @@ def best_per_row(comparison: Comparison) -> Rows:
     return [best[comparison.rows[index]] for index in sorted_by_type(comparison.rows)]
 
 
+def star(row: Mapping[str, Any], comparison: Comparison) -> str:
+    """The mark of a row of numbers, as in `Comparison.star`."""
+    if row["p_corrected"] < SIGNIFICANT:
+        return "†"
+    return "*" * bool(row[p_name(comparison)] < SIGNIFICANT)
+
+
 def layer_table(comparison: Comparison) -> Rows:
     """The change of the metric with the best head of each row, laid out as Table 2: a line a layer,
     a column a type.
 
-    * marks p < 0.01; – a row that is not there.
+    Marks as in `Comparison.star`; – a row that is not there.
     """
     best = {row["row"]: row for row in best_per_row(comparison)}
     words = {
         name: (
-            f"head {row['head']}: {comparison.scale.signed(row['change'])}"
-            f"{'*' * (row[p_name(comparison)] < SIGNIFICANT)}"
+            f"head {row['head']}: {comparison.scale.signed(row['change'])}{star(row, comparison)}"
         )
         for name, row in best.items()
     }
@@ -143,27 +151,27 @@ def layer_table(comparison: Comparison) -> Rows:
 
 
 def grid_table(comparison: Comparison) -> Rows:
-    """The change of the metric of each head, laid out as Table 1; * marks p < 0.01, – a head that
-    is not there."""
-    change_AH = comparison.spread(comparison.change.difference[1:])
-    star_AH = comparison.spread(comparison.p_M[1:]) < SIGNIFICANT
+    """The change of the metric of each head, laid out as Table 1; marks as in `Comparison.star`, –
+    a head that is not there."""
+    mask_AH = comparison.spread(np.arange(1.0, len(comparison.masks_MAH)))
 
-    def cell(change: float, star: bool) -> str:
-        return "–" if math.isnan(change) else comparison.scale.signed(change) + "*" * bool(star)
+    def cell(mask: float) -> str:
+        if math.isnan(mask):
+            return "–"
+        change = comparison.change.difference[int(mask)]
+        return comparison.scale.signed(change) + comparison.star(int(mask))
 
     return [
         {"row": comparison.rows[row]}
-        | {
-            str(head): cell(*values)
-            for head, values in enumerate(zip(change_AH[row], star_AH[row], strict=True))
-        }
+        | {str(head): cell(mask) for head, mask in enumerate(mask_AH[row])}
         for row in sorted_by_type(comparison.rows)
     ]
 
 
 def greatest_drops(comparison: Comparison) -> Rows:
-    """The heads without which the metric is significantly worse, the greatest drop first."""
-    drop, p = comparison.drop_M[1:], comparison.p_M[1:]
+    """The heads without which the metric is significantly worse, corrected for their number, the
+    greatest drop first."""
+    drop, p = comparison.drop_M[1:], comparison.adjusted_M[1:]
     found = [
         index
         for index in np.argsort(-drop, kind="stable")

@@ -7,10 +7,11 @@ import numpy as np
 
 from hp_jax.report import interactions, results, tables
 from hp_jax.report.comparison import Comparison
-from hp_jax.report.html import SIGNIFICANT, Item, Listing, Picture
+from hp_jax.report.html import Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import by_type
+from hp_jax.report.scale import SIGNIFICANT
 from hp_jax.report.tables import listing
 from hp_jax.storage.store import Store
 
@@ -54,14 +55,18 @@ def importance(store: Store) -> list[Item]:
 
 def count(comparison: Comparison) -> str:
     """How many heads change the metric significantly, as a sentence."""
-    p = comparison.p_M[1:]
-    found = p < SIGNIFICANT
-    worse = (found & (comparison.drop_M[1:] > 0)).sum()
-    drops = f", {worse} of them {comparison.drop_word}s" if found.any() else ""
+    p, adjusted = comparison.p_M[1:], comparison.adjusted_M[1:]
+
+    def drops(found: np.ndarray) -> str:
+        worse = (found & (comparison.drop_M[1:] > 0)).sum()
+        return f", {worse} of them {comparison.drop_word}s" if found.any() else ""
+
+    found, alone = adjusted < SIGNIFICANT, p < SIGNIFICANT
     return (
-        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT}{drops} "
-        f"({comparison.test}, not corrected for multiple tests; chance alone gives at most "
-        f"{SIGNIFICANT * len(p):.1f})."
+        f"{found.sum()} of {len(p)} changes are significant at p < {SIGNIFICANT} after "
+        f"{comparison.correction} correction for {len(p)} tests{drops(found)} ({comparison.test}). "
+        f"Uncorrected, as in the paper, it is {alone.sum()}{drops(alone)}; chance alone gives at "
+        f"most {SIGNIFICANT * len(p):.1f}."
     )
 
 
@@ -94,8 +99,12 @@ def one_off(comparison: Comparison) -> list[Item]:
     histogram = plots.histogram(
         comparison.metric_M[1:], float(comparison.metric_M[0]), metric, step
     )
-    resampled = int((comparison.change.p[1:] < SIGNIFICANT).sum())
-    also = f" By the paired bootstrap it is {resampled}." if comparison.test == "McNemar" else ""
+    resampled = int((comparison.change.adjusted[1:] < SIGNIFICANT).sum())
+    also = (
+        f" By the paired bootstrap, after Westfall and Young's correction, it is {resampled}."
+        if comparison.test == "McNemar"
+        else ""
+    )
     tests = (
         " McNemar's exact test compares which predictions are right."
         if comparison.mcnemar_M is not None
@@ -115,15 +124,14 @@ def one_off(comparison: Comparison) -> list[Item]:
             comparison,
             "one_off_grid",
             tables.grid_table(comparison),
-            f"Change of {metric} in {unit}, laid out as the paper's Table 1; * p < {SIGNIFICANT} "
-            f"({comparison.test}).",
+            f"Change of {metric} in {unit}, laid out as the paper's Table 1; {comparison.stars}.",
         ),
         listing(
             comparison,
             "one_off",
             tables.head_table(comparison),
             f"Every head removed alone, the greatest {comparison.drop_word} of {metric} first; "
-            "95 % intervals and p from 1,000 paired resamples." + tests,
+            f"95 % intervals and p from {comparison.resamples:,} paired resamples.{tests}",
             folded=True,
         ),
         tables.masks_file(comparison, "one_off"),
@@ -170,7 +178,7 @@ def _by_layer(comparison: Comparison, remark: str) -> Listing:
     caption = (
         f"Change of {comparison.scale.name} in {comparison.scale.unit} when a row keeps only its "
         "best head, laid out as the paper's Table 2; "
-        f"* p < {SIGNIFICANT} ({comparison.test}). {remark}"
+        f"{comparison.stars}. {remark}"
     )
     return listing(comparison, "one_on_layers", tables.layer_table(comparison), caption)
 

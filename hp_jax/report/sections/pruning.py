@@ -10,10 +10,11 @@ from typing import get_args
 from hp_jax.config import Order
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, scope_of
-from hp_jax.report.html import CHANGES, SIGNIFICANT, Item, Listing, Picture
+from hp_jax.report.html import CHANGES, Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import NAMES
+from hp_jax.report.scale import SIGNIFICANT
 from hp_jax.report.tables import listing
 from hp_jax.storage.store import Store
 

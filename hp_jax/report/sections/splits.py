@@ -12,7 +12,7 @@ import numpy as np
 from hp_jax.metrics import Metric, metric_of
 from hp_jax.report import tables
 from hp_jax.report.ablations import Measured
-from hp_jax.report.html import SIGNIFICANT, Item, Listing, Rows, Section
+from hp_jax.report.html import Item, Listing, Rows, Section
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.tables import listing
@@ -88,7 +88,7 @@ def _effects(first: Measured, second: Measured) -> list[Item]:
             f"two_splits_heads{suffix}",
             _each_head(first, second),
             f"Change of {one.scale.name} in {one.scale.unit} without each head, with its 95 % "
-            f"interval; * p < {SIGNIFICANT} ({one.test}, not corrected for multiple tests).",
+            f"interval; {one.stars}.",
             folded=True,
         ),
     ]
@@ -125,7 +125,7 @@ def _each_head(first: Measured, second: Measured) -> Rows:
         comparison = measured.comparison
         scale, change = comparison.scale, comparison.change
         value, low, high = (scale.signed(float(part[mask])) for part in change[:3])
-        return f"{value} ({low} to {high}){'*' * bool(comparison.p_M[mask] < SIGNIFICANT)}"
+        return f"{value} ({low} to {high}){comparison.star(mask)}"
 
     rows = first.comparison.manifest["rows"]
     return [
@@ -159,5 +159,5 @@ def _chosen(chosen: Measured, tested: Measured) -> Listing:
         f"The best single head of each row, chosen on {chosen.split} and measured on "
         f"{tested.split}, as in the paper's Tables 5 and 6: the change of {scale.name} in "
         f"{scale.unit} where it was chosen, which is optimistic, and then, with 95 % interval and "
-        f"p, where it was not; p is not corrected for the {len(rows)} rows.",
+        "p, where it was not; corrected for all heads that were measured.",
     )

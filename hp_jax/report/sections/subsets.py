@@ -15,10 +15,11 @@ from hp_jax.descriptors import format_descriptor
 from hp_jax.metrics import worth
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison
-from hp_jax.report.html import SIGNIFICANT, Item, Rows
+from hp_jax.report.html import Item, Rows
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import sorted_by_type
+from hp_jax.report.scale import SIGNIFICANT
 from hp_jax.report.sections import pruning
 from hp_jax.report.sections.heads import count
 from hp_jax.report.tables import listing
@@ -54,7 +55,8 @@ def rows_off(comparison: Comparison) -> list[Item]:
             comparison,
             "rows_off",
             rows,
-            "Every row removed alone; 95 % intervals and p from 1,000 paired resamples.",
+            f"Every row removed alone; 95 % intervals and p from {comparison.resamples:,} paired "
+            "resamples.",
         ),
         tables.masks_file(comparison, "rows_off"),
     ]
