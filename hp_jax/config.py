@@ -229,6 +229,10 @@ class Experiment(Checked):
     all the same."""
     kernel: Literal["xla", "cudnn"] = "xla"
     """The kernel of attention; cudnn needs an NVIDIA GPU and bfloat16."""
+    margin: Amount = 0.0
+    """How much worse the metric may be and still count as no harm when the report says how many
+    heads can go, in the unit in which it writes changes; 0: 0.5 points of accuracy, F1, Matthews
+    correlation or token accuracy, 0.2 of BLEU or chrF, 0.01 nats, or 0.05 of perplexity."""
     train: Train
     """How the model is trained."""
     importance: Importance = Importance()

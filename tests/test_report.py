@@ -105,16 +105,23 @@ def test_curve_counts_the_heads_that_are_gone_and_finds_the_first_drop(tmp_path)
     assert [row["removed"] for row in rows] == [0, 1, 3, 5]
     assert [row["share"] for row in rows] == pytest.approx([0, 20, 60, 100])
     assert (rows[0]["change"], rows[0]["p_mcnemar"]) == (0, 1)
-    last, drop = tables.removable(
-        dataclasses.replace(comparison, mcnemar_M=np.array([1, 0.5, 0.001, 0.5]))
-    )
-    assert (last["removed"], drop["removed"]) == (1, 3)
-    last, drop = tables.removable(dataclasses.replace(comparison, mcnemar_M=np.ones(4)))
-    assert (last["removed"], drop) == (5, None)
+    assert removable(comparison, [0, -0.4, -0.6, -0.4]) == (1, 3)
+    assert removable(comparison, [0, -0.5, -0.1, 0.3]) == (0, 1)  # a loss of the margin is one
+    assert removable(comparison, [0, -0.4, 0.3, 2]) == (5, None)
+    assert removable(comparison, [0, -0.4, -0.6, -0.4], margin=0.7) == (5, None)
     gone_AH = tables.removal_shares(comparison)
     np.testing.assert_allclose(gone_AH[FULL_AH], [20, 60, 60, 100, 100])
     stays = compare(grid(tmp_path / "stays", CURVE_MAH[:3]))
     assert np.isinf(tables.removal_shares(stays)[1, 1])
+
+
+def removable(comparison, low, margin=0.0):
+    """Heads that can go where the intervals begin at `low`, and those at the first step that
+    cannot."""
+    manifest = comparison.manifest | {"experiment": {"margin": margin}}
+    change = comparison.change._replace(low=np.array(low))
+    last, then = tables.removable(dataclasses.replace(comparison, manifest=manifest, change=change))
+    return last["removed"], then and then["removed"]
 
 
 def test_without_a_full_model_there_is_a_metric_but_no_change(tmp_path):
@@ -262,7 +269,7 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     for splits in ("train[:&lt;9]", "validation[50%:]", "on validation (60 examples)"):
         assert splits in text
     last, _ = tables.removable(compare(results.stores_below(tmp_path)["pruning/one_shot/test"]))
-    assert f"In the one_shot order {last['removed']} of 5 heads" in text
+    assert f"In the one_shot order {last['removed'] or 'no'}" in text
     with open(path.parent / "one_off.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     comparison = compare(results.stores_below(tmp_path)["ablation/validation/one_off"])

@@ -60,6 +60,7 @@ def findings(folder: Path) -> list[str]:
         f"The whole model has BLEU {one_off.metric_M[0]:.1f} {one_off.where}, and "
         f"{(drop < 1).sum()} of its {len(drop)} "
         "heads can each be removed alone for less than one point.",
-        f"{len(drops)} heads are missed significantly (p < 0.01), most of all {named}.",
+        f"{len(drops)} heads are missed significantly (p < 0.01 after {one_off.correction} "
+        f"correction), most of all {named}.",
         *pruning.how_far(pruning.read_curves({"pruning/one_shot/test": test})),
     ]

@@ -106,6 +106,18 @@ class Comparison:
         return "drop" if self.metric.larger_is_better else "rise"
 
     @property
+    def margin(self) -> float:
+        """How much worse the metric may be and still count as no harm, in the scale's unit."""
+        return self.manifest.get("experiment", {}).get("margin") or self.scale.margin
+
+    @property
+    def harmless_M(self) -> np.ndarray:
+        """Whether each mask is shown to do no harm: the interval of the change, whose end is a
+        one-sided test at 2.5 %, excludes a loss of the margin (non-inferiority)."""
+        better = self.metric.larger_is_better
+        return (self.change.low if better else -self.change.high) > -self.margin
+
+    @property
     def loss_change_M(self) -> np.ndarray:
         """Change of the mean loss against the full model, in nats."""
         return self.loss_M - (math.nan if self.full is None else self.loss_M[self.full])

@@ -18,6 +18,8 @@ class Scale(NamedTuple):
     unit: str = "points"
     decimals: int = 2
     """Of a change."""
+    margin: float = 0.5
+    """How much worse still counts as no harm, in `unit`, where the experiment says nothing else."""
 
     def signed(self, change: float) -> str:
         """A change as people read it, with its sign; 0 has none."""
@@ -29,9 +31,9 @@ SCALES = {
     "f1": Scale("F1", 100),
     "matthews": Scale("Matthews correlation", 100),
     "token_accuracy": Scale("token accuracy", 100),
-    "bleu": Scale("BLEU"),
-    "chrf": Scale("chrF"),
-    "loss": Scale("mean loss", unit="nats", decimals=3),
-    "perplexity": Scale("perplexity"),
+    "bleu": Scale("BLEU", margin=0.2),
+    "chrf": Scale("chrF", margin=0.2),
+    "loss": Scale("mean loss", unit="nats", decimals=3, margin=0.01),
+    "perplexity": Scale("perplexity", margin=0.05),
 }
 """By the metric's name in a config."""

@@ -196,11 +196,15 @@ def curve_table(comparison: Comparison) -> Rows:
 
 
 def removable(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The curve's last row before the metric is significantly worse, and the row where it is, if
-    there is one."""
-    rows = curve_table(comparison)
-    worse_M = (comparison.p_M < SIGNIFICANT) & (comparison.drop_M > 0)
-    first = int(worse_M.argmax()) if worse_M.any() else len(rows)
+    """The curve's last row up to which all are shown to do no harm, and the first that is not, if
+    there is one.
+
+    So no point is tested after one that failed, and the chance of a false claim about any point
+    is that of one test (a fixed sequence: Maurer, Hothorn and Lehmacher 1995).
+    """
+    rows, harmless_M = curve_table(comparison), comparison.harmless_M.copy()
+    harmless_M[0] = True  # the full model
+    first = len(rows) if harmless_M.all() else int(harmless_M.argmin())
     return rows[first - 1], rows[first] if first < len(rows) else None
 
 

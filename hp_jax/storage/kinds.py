@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from hp_jax.storage.store import Store
-from hp_jax.typed import Natural, Number, decode
+from hp_jax.typed import Amount, Natural, Number, decode
 
 
 class _Importance(TypedDict):
@@ -29,8 +29,13 @@ class _Scored(_Common):
     experiment: _Scoring
 
 
+class _Judged(TypedDict):
+    margin: NotRequired[Amount]
+
+
 class _Measured(_Common):
     metric: str
+    experiment: NotRequired[_Judged]
 
 
 class _Labelled(_Measured):

@@ -14,7 +14,6 @@ from hp_jax.report.html import CHANGES, Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import NAMES
-from hp_jax.report.scale import SIGNIFICANT
 from hp_jax.report.tables import listing
 from hp_jax.storage.store import Store
 
@@ -54,8 +53,8 @@ def compare_in(store: Store, scope: str) -> Comparison:
 
 
 def how_far(curves: Curves) -> list[str]:
-    """How many heads are removed in each order before the metric is significantly worse, and by
-    how much it has changed there, as sentences."""
+    """How many heads can go in each order without harm, and how the metric changes there, as
+    sentences."""
     sentences = []
     for order, scopes in curves.items():
         complete = {
@@ -70,27 +69,31 @@ def how_far(curves: Curves) -> list[str]:
                 for scope, comparison in complete.items()
             ]
             sentences.append(
-                f"Heads of one type alone that are removed before that in the {order} order: "
+                f"Heads of one type alone that can go in the {order} order by the same margin: "
                 f"{', '.join(counts)}."
             )
     return sentences
 
 
 def _how_far(order: str, comparison: Comparison) -> str:
-    last, drop = tables.removable(comparison)
-    then = f"the next step, {drop['removed']} heads, is one" if drop else "no step is one"
-    examples = f"{comparison.examples} {comparison.example_word}s"
-    sentence = (
-        f"In the {order} order {last['removed']} of {len(comparison.heads)} heads "
-        f"({last['share']:.0f} %) are removed before the first significant "
-        f"{comparison.drop_word} of {comparison.scale.name} (p < {SIGNIFICANT}, "
-        f"{comparison.test}, {examples}; {then})."
+    last, then = tables.removable(comparison)
+    total, scale, some = len(comparison.heads), comparison.scale, last["removed"] > 0
+    row = last if some or then is None else then
+    change, low, high = (scale.signed(row[name]) for name in CHANGES)
+    count = f"{last['removed']} of {total} heads ({last['share']:.0f} %)" if some else "no heads"
+    fails = (
+        f"the next step, {then['removed']} heads, is not"
+        if some and then
+        else f"the first step, {row['removed']} heads, fails"
+        if then
+        else "no step fails"
     )
-    if not last["removed"]:
-        return sentence
-    change, low, high = (comparison.scale.signed(last[name]) for name in CHANGES)
-    unit = comparison.scale.unit
-    return f"{sentence} There it changes by {change} {unit}, 95 % interval {low} to {high}."
+    return (
+        f"In the {order} order {count} can go: {scale.name} is {'' if some else 'not '}shown to be "
+        f"less than {comparison.margin:g} {scale.unit} worse. It changes by {change} {scale.unit}, "
+        f"95 % interval {low} to {high} ({comparison.examples} {comparison.example_word}s; "
+        f"non-inferiority, one-sided 2.5 %, step by step: {fails})."
+    )
 
 
 def named(scope: str) -> str:

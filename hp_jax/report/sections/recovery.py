@@ -39,8 +39,7 @@ def read(finished: Mapping[str, Store], curves: pruning.Curves) -> Recovered:
 
 
 def how_far(recovered: Recovered) -> list[str]:
-    """How many heads are removed before the recovered model is significantly worse, as
-    sentences."""
+    """How many heads of the recovered model can go without harm, as sentences."""
     return [
         sentence
         for (order, scope), lines in recovered.items()
