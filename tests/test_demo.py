@@ -29,7 +29,7 @@ def test_its_sentences_are_good_for_a_comparison(config):
 
 @pytest.mark.slow
 def test_its_steps_end_in_three_sentences(config):
-    few = dataclasses.replace(config.ablation, split="dev[:8]", masks_at_once=33)
+    few = dataclasses.replace(config.ablation, splits=("dev[:8]",), masks_at_once=33)
     pruning = Pruning(select="dev[:8]", test="test[:8]", orders=("one_shot",), shares=(0.0, 0.5))
     data = dataclasses.replace(config.data, buckets=(24,), batch=8)
     importance = dataclasses.replace(config.importance, split="dev[:8]")
@@ -44,7 +44,7 @@ def test_its_steps_end_in_three_sentences(config):
     assert "on dev[:8] (8 sentences)" in whole
     assert "of its 64 heads" in whole
     assert "heads are missed significantly" in missed
-    assert "of 64 heads" in pruned
+    assert "heads can go: BLEU is not shown to be less than 0.2 points worse" in pruned
 
 
 def test_without_the_model_one_sentence_says_what_to_install(monkeypatch, capsys):

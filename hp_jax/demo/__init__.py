@@ -8,10 +8,10 @@ from pathlib import Path
 
 from hp_jax.architecture import Decoding
 from hp_jax.config import Ablation, Importance, ParallelData, Pruning, TranslationExperiment
-from hp_jax.report.comparison import compare
+from hp_jax.report.ablations import read_ablations
+from hp_jax.report.results import stores_below
 from hp_jax.report.sections import pruning
 from hp_jax.report.tables import greatest_drops
-from hp_jax.storage.store import open_store
 
 MOST = 5
 """Heads that are named."""
@@ -52,15 +52,16 @@ def config(out: str) -> TranslationExperiment:
 
 def findings(folder: Path) -> list[str]:
     """What the demo found, in three sentences."""
-    one_off = compare(open_store(folder / "ablation/dev/one_off"))
+    stores = stores_below(folder)
+    one_off = read_ablations(stores)["one_off"][0].comparison
     drop, drops = one_off.drop_M[1:], greatest_drops(one_off)
     named = ", ".join(f"{drop['head']} ({drop['change']:+.1f})" for drop in drops[:MOST]) or "none"
-    test = open_store(folder / "pruning/one_shot/test")
+    one_shot = {name: store for name, store in stores.items() if name == "pruning/one_shot/test"}
     return [
         f"The whole model has BLEU {one_off.metric_M[0]:.1f} {one_off.where}, and "
         f"{(drop < 1).sum()} of its {len(drop)} "
         "heads can each be removed alone for less than one point.",
         f"{len(drops)} heads are missed significantly (p < 0.01 after {one_off.correction} "
         f"correction), most of all {named}.",
-        *pruning.how_far(pruning.read_curves({"pruning/one_shot/test": test})),
+        *pruning.how_far(pruning.read_curves(one_shot)),
     ]
