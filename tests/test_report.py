@@ -278,6 +278,14 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     ]
 
 
+def test_a_grid_that_says_nothing_of_its_experiment_is_reported(tmp_path, one_off):
+    path = tmp_path / "ablation/one_off/manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["experiment"]
+    path.write_text(json.dumps(manifest))
+    assert "Without one head" in write_report(tmp_path).read_text()
+
+
 def test_unfinished_and_missing_results_are_said(tmp_path):
     grid(tmp_path / "ablation/one_off", with_full(heads.one_off(FULL_AH)), finished=False)
     text = write_report(tmp_path).read_text()

@@ -54,13 +54,13 @@ def findings(folder: Path) -> list[str]:
     """What the demo found, in three sentences."""
     stores = stores_below(folder)
     one_off = read_ablations(stores)["one_off"][0].comparison
-    drop, drops = one_off.drop_M[1:], greatest_drops(one_off)
+    drops_M, drops = one_off.drop_M[1:], greatest_drops(one_off)
     named = ", ".join(f"{drop['head']} ({drop['change']:+.1f})" for drop in drops[:MOST]) or "none"
     one_shot = {name: store for name, store in stores.items() if name == "pruning/one_shot/test"}
     return [
         f"The whole model has BLEU {one_off.metric_M[0]:.1f} {one_off.where}, and "
-        f"{(drop < 1).sum()} of its {len(drop)} "
-        "heads can each be removed alone for less than one point.",
+        f"{(one_off.change.low[1:] > -1).sum()} of its {len(drops_M)} heads are each shown to cost "
+        "less than one point when removed alone (95 % intervals, each by itself).",
         f"{len(drops)} heads are missed significantly (p < 0.01 after {one_off.correction} "
         f"correction), most of all {named}.",
         *pruning.how_far(pruning.read_curves(one_shot)),

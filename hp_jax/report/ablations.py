@@ -13,7 +13,7 @@ from hp_jax.storage.store import Store
 def in_scope(store: Store) -> Comparison:
     """With the heads in scope that its settings name, though its masks may not touch every row of
     them."""
-    rows = store.manifest["experiment"]["ablation"]["rows"]
+    rows = store.manifest.get("experiment", {}).get("ablation", {}).get("rows", ())
     return compare(store, scope_of(store.manifest, rows))
 
 
@@ -60,7 +60,8 @@ class Measured(NamedTuple):
 def _begun(store: Store) -> tuple[str, int]:
     """When a grid was begun, to the second, and its number among those of one command."""
     split = store.manifest["splits"].get("test")
-    asked = list(store.manifest["experiment"]["ablation"].get("splits", ()))
+    settings = store.manifest.get("experiment", {}).get("ablation", {})
+    asked = list(settings.get("splits", ()))
     number = asked.index(split) if split in asked else 0
     return str(store.manifest.get("created", "")), number
 

@@ -29,8 +29,14 @@ class _Scored(_Common):
     experiment: _Scoring
 
 
+class _Asked(TypedDict):
+    splits: NotRequired[tuple[str, ...]]
+    rows: NotRequired[tuple[str, ...]]
+
+
 class _Judged(TypedDict):
     margin: NotRequired[Amount]
+    ablation: NotRequired[_Asked]
 
 
 class _Measured(_Common):

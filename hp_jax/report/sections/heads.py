@@ -86,7 +86,7 @@ def _effects(name: str, comparison: Comparison, when: str) -> Picture:
     )
     caption = (
         f"Change of {scale.name} in {scale.unit} when {when}; white is no effect, red is worse, "
-        f"framed: p < {SIGNIFICANT} ({comparison.test}). "
+        f"framed: p < {SIGNIFICANT} ({comparison.test}, uncorrected). "
         "Colours end where the scale has an arrow; the numbers go on."
     )
     return picture(name, figure, caption)

@@ -49,7 +49,8 @@ def rows_off(comparison: Comparison) -> list[Item]:
             "rows_off",
             figure,
             f"Change of {metric} in {unit} when a whole row is removed and the others stay; bars: "
-            f"95 % paired-bootstrap interval; filled: p < {SIGNIFICANT} ({comparison.test}).",
+            f"95 % paired-bootstrap interval; filled: p < {SIGNIFICANT} ({comparison.test}, "
+            "uncorrected).",
         ),
         listing(
             comparison,
