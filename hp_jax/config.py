@@ -14,6 +14,7 @@ Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
 Order = Literal["one_shot", "re_estimated", "oracle"]
 MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
+PaperSetting = Literal["", "wmt", "mnli", "sst2", "cola", "mrpc", "iwslt"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,6 +202,9 @@ class Pruning(Checked, section="pruning"):
     rows: tuple[str, ...] = ("all",)
     """From which heads is removed: `all`, or those of one type of attention (`enc`, `dec`,
     `cross`); each has its own curves (Figure 4)."""
+    per: tuple[Reduction, ...] = ()
+    """Other values of `importance.per`, each of which has curves of its own in the orders of
+    importance, from all heads; none: that of `importance.per` alone."""
     calibrate: Natural = 0
     """Examples of `importance.split` on which a scale is fitted for every head that is left, for
     another curve (whole batches of `train.batch`, which the seed chooses); 0: no such curve."""
@@ -210,6 +214,21 @@ class Pruning(Checked, section="pruning"):
     retrain_rate: Amount = 5e-5
     """The highest learning rate of those steps of training: up from 0 in a tenth of them, then down
     to 0; `train` has the rest of the recipe."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper(Checked, section="paper"):
+    """What `hp-jax reproduce` needs to know besides."""
+
+    setting: PaperSetting = ""
+    """The setting of the paper's that this is, whose published values stand beside what is measured
+    here; empty: none of them."""
+    epochs: tuple[Count, ...] = ()
+    """The epochs whose models are pruned, of those that `train.keep_epochs` kept (Figure 5); none:
+    all of them."""
+    seeds: tuple[Natural, ...] = ()
+    """Other seeds with which a model is trained and pruned too, each in a folder of `seeds` in
+    `out`; the report then has the spread over seeds."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -242,6 +261,8 @@ class Experiment(Checked):
     """Which masks the model is measured under, and on what."""
     pruning: Pruning = Pruning()
     """In which orders heads are removed step by step, and where the curves are measured."""
+    paper: Paper = Paper()
+    """The paper's tables and figures."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -98,7 +98,7 @@ def test_the_help_of_all_lists_every_command(capsys):
     [
         (["abalte", "sst2"], "there is no command abalte; perhaps you meant ablate"),
         (["zzz"], "there is no command zzz (see hp-jax --help)"),
-        ([], "expected a command: demo, run, train"),
+        ([], "expected a command: demo, run, reproduce, train"),
         (["grid", "stauts"], "hp-jax grid expects status, but got stauts"),
         (["ablate"], "hp-jax ablate expects a config before all flags: a Python file, or one of"),
         (["ablate", "--multihost", "sst2"], "expects a config before all flags"),

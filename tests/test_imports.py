@@ -17,6 +17,7 @@ FLOORS = (
         "config_data",
         "config_files",
         "descriptors",
+        "exhibits",
         "function_task",
         "heads",
         "task",
@@ -29,7 +30,7 @@ FLOORS = (
     {"text", "data", "models", "grid", "importance", "train", "calibration"},
     {"formats"},
     {"experiment", "shrink", "report"},
-    {"demo"},
+    {"demo", "paper"},
     {"cli"},
 )
 """Rooms, the ground floor first; a room may use its own floor and those below."""

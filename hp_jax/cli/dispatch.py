@@ -20,6 +20,7 @@ log = logging.getLogger("hp_jax")
 COMMANDS: dict[str, type[Command]] = {
     "demo": folders.Demo,
     "run": steps.Run,
+    "reproduce": steps.Reproduce,
     "train": steps.Train,
     "importance": steps.Importance,
     "ablate": steps.Ablate,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
+from hp_jax.exhibits import Exhibit
 
 if TYPE_CHECKING:
     from hp_jax.config import Experiment, TranslationExperiment
@@ -192,6 +193,28 @@ class Run(Step):
             return
         say("\n".join(line for name in names for line in found_by(experiment.out, name)))
         say(page)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reproduce(Step):
+    """Make the paper's tables and figures of a model: train it unless it is trained, measure what
+    each needs, and write one report in the paper's order."""
+
+    names: ClassVar = STEPS
+
+    only: tuple[Exhibit, ...] = ()
+    """The only tables and figures that are measured; empty: all for which the experiment has what
+    they need."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Measures them, writes the report, says what was found and where it is."""
+        from hp_jax import paper
+
+        paper.reproduce(experiment, self.only)
+        if self.multihost and not is_first():
+            return
+        page = write_report(experiment.out)
+        self.answer({"out": experiment.out, "report": page}, page)
 
 
 def write_report(out: str) -> str:

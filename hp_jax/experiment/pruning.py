@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.config import Order
+from hp_jax.config import Order, Reduction
 from hp_jax.experiment.grids import (
     GridRequest,
     ablation_folder,
@@ -36,17 +36,20 @@ from hp_jax.task import Params
 
 def prune_orders(setup: Setup) -> None:
     """Prunes in every order of `config.pruning.orders`, from each scope of `config.pruning.rows`,
-    and measures each curve on `config.pruning.test`, into out/pruning; and each once more with
-    every recovery that is asked for."""
+    and measures each curve on `config.pruning.test`, into out/pruning; each once more with every
+    recovery that is asked for, and those of importance with each of `config.pruning.per`."""
     settings = setup.config.pruning
     _check(setup)
     for order, rows in itertools.product(settings.orders, settings.rows):
         curve = Curve(setup, order, rows)
-        scorer = scorer_of(setup, order)
-        masks_MAH = curve.rank(curve.folder, scorer)
-        curve.measure(curve.folder, masks_MAH, scorer.splits)
+        scorer, masks_MAH = curve.follow()
         for method in _methods(setup):
             curve.recover(method, masks_MAH, scorer)
+    scored = setup.config.importance
+    for per, order in itertools.product(settings.per, settings.orders):
+        if per != scored.per and order != "oracle":
+            other = setup.having(importance=dataclasses.replace(scored, per=per))
+            Curve(other, order, "all", per).follow()
 
 
 def _methods(setup: Setup) -> list[Method]:
@@ -82,17 +85,22 @@ class Scorer(NamedTuple):
 
 
 def scorer_of(
-    setup: Setup, order: Order, model: Callable[[np.ndarray], Params] | None = None
+    setup: Setup,
+    order: Order,
+    *,
+    model: Callable[[np.ndarray], Params] | None = None,
+    folder: str = "importance",
 ) -> Scorer:
     """What an order goes by.
 
     model: the parameters of which the re-estimated order asks at a mask; default: the setup's.
+    folder: where the one-shot order's importance is kept.
     """
     if order == "oracle":
         return _fixed(_oracle(setup), {"select": setup.config.pruning.select})
     splits = {"score": setup.config.importance.split}
     if order == "one_shot":
-        return _fixed(importance(setup), splits)
+        return _fixed(importance(setup, folder), splits)
     examples = setup.examples(splits["score"])
     scored, estimator = setup.batches_of(examples), estimator_of(setup)
     norm = setup.config.importance.norm
@@ -139,11 +147,23 @@ class Curve:
     order: Order
     rows: str
     """`all`, or a type of attention or a row."""
+    per: Reduction | None = None
+    """The reduction of importance, where it is one of `config.pruning.per`."""
 
     @property
     def folder(self) -> str:
         """Where it is kept, below the experiment's folder."""
-        return f"pruning/{self.order}" + f".{self.rows}" * (self.rows != "all")
+        own = f"-{self.per}" if self.per else ""
+        return f"pruning/{self.order}{own}" + f".{self.rows}" * (self.rows != "all")
+
+    def follow(self) -> tuple[Scorer, np.ndarray]:
+        """Ranks the heads and measures the curve; what the order goes by, and the masks of all
+        points."""
+        scores = f"pruning/importance-{self.per}" if self.per else "importance"
+        scorer = scorer_of(self.setup, self.order, folder=scores)
+        masks_MAH = self.rank(self.folder, scorer)
+        self.measure(self.folder, masks_MAH, scorer.splits)
+        return scorer, masks_MAH
 
     @property
     def scope_AH(self) -> np.ndarray:
@@ -216,6 +236,7 @@ class Curve:
         recovery = Recovery(method, self.setup, f"{self.folder}/{method}")
         splits = scorer.splits | {method: recovery.split}
         if method == "retrain" and self.order == "re_estimated":
-            own = scorer_of(self.setup, self.order, recovery.model)._replace(splits=splits)
+            own = scorer_of(self.setup, self.order, model=recovery.model)
+            own = own._replace(splits=splits)
             masks_MAH = self.rank(recovery.where, own, recovery.inputs)
         self.measure(recovery.where, masks_MAH, splits, recovery)

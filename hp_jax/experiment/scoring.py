@@ -29,9 +29,9 @@ AXES = {1: ("part", "row"), 2: ("part", "row", "head")}
 """Names of the axes of an estimator's sums, by how many they have."""
 
 
-def importance(setup: Setup) -> np.ndarray:
+def importance(setup: Setup, folder: str = "importance") -> np.ndarray:
     """Head importance `[A, H]` on `config.importance.split`, row-normalised as configured; kept in
-    out/importance."""
+    out/`folder`."""
     settings, estimator = setup.config.importance, estimator_of(setup)
     examples = setup.examples(settings.split)
     scored = setup.batches_of(examples)
@@ -48,7 +48,7 @@ def importance(setup: Setup) -> np.ndarray:
         for name, sums in shapes.items()
     }
     results = Results(
-        folder="importance",
+        folder=folder,
         kind="importance",
         splits={"score": settings.split},
         inputs=importance_inputs(setup, examples),
@@ -61,7 +61,7 @@ def importance(setup: Setup) -> np.ndarray:
     counts = [len(scored[start : start + BATCHES]) for start in starts]
     progress = track(
         todo,
-        "importance",
+        folder,
         total=len(scored),
         done=len(scored) - sum(counts[part] for part in todo),
         unit="batches",

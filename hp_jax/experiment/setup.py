@@ -123,6 +123,10 @@ class Setup:
         """The same with other parameters."""
         return dataclasses.replace(self, model=dataclasses.replace(self.model, params=params))
 
+    def having(self, **changes: Any) -> Setup:
+        """The same model and text with other values in some fields of the config."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+
     @property
     def options(self) -> Options:
         """How this experiment reads models."""
@@ -132,15 +136,31 @@ class Setup:
 def load(config: Experiment) -> Setup:
     """The experiment with the model that was trained in it, or with `config.model` if none was."""
     reach(config.out)
-    trained = Path(config.out) / "model"
     check_named(config)
-    if not is_model(trained) and not config.model:
+    model = model_of(config)
+    log.info("the model is %s", model)
+    return load_setup(config, model)
+
+
+def model_of(config: Experiment) -> str:
+    """The model that was trained in the experiment, or `config.model`; FileNotFoundError for
+    neither."""
+    trained = Path(config.out) / "model"
+    if is_model(trained):
+        return str(trained)
+    if not config.model:
         raise FileNotFoundError(
             f"there is no model yet: {trained} is not there, and no --model was given"
         )
-    model = str(trained) if is_model(trained) else config.model
-    log.info("the model is %s", model)
-    return load_setup(config, model)
+    return config.model
+
+
+def trained_from(config: Experiment) -> str:
+    """The model from which the experiment's own was trained; empty for nothing."""
+    if config.model:
+        return config.model
+    made = read_json(Path(config.out) / "model" / "config.json", _Made).experiment
+    return made.model if made else ""
 
 
 def check_named(config: Experiment) -> None:

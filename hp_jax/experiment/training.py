@@ -63,7 +63,7 @@ def train_model(config: Experiment, setup: Setup | None = None) -> Setup:
         described = read_json(out / "model" / "config.json")
         check_same(described.get("training", {}).get("inputs", {}), inputs, out / "model")
         log.info("%s is already trained", out / "model")
-        return _as_saved(setup, out / "model")
+        return as_saved(setup, out / "model")
     measure = _measurement(setup, held_out)
 
     def evaluate(epoch: int, params: Params) -> dict[str, float]:
@@ -94,7 +94,13 @@ def _save(setup: Setup, folder: Path, params: Params, about: dict[str, object]) 
     setup.with_params(params).model.save(folder, provenance(setup.config) | about)
 
 
-def _as_saved(setup: Setup, folder: Path) -> Setup:
+def kept_epochs(config: Experiment) -> dict[int, Path]:
+    """The folders of the models of the epochs that were kept, in their order."""
+    found = sorted((Path(config.out) / "epochs").glob("[0-9]*"), key=lambda path: int(path.name))
+    return {int(path.name): path for path in found if is_model(path)}
+
+
+def as_saved(setup: Setup, folder: Path) -> Setup:
     """The setup with the parameters in a folder of the same model."""
     abstract = jax.eval_shape(lambda: setup.params)
     return setup.with_params(load_params(folder, read_json(folder / "config.json"), abstract))
@@ -125,5 +131,5 @@ def _final(setup: Setup, last: Params, history: Sequence[dict[str, float]]) -> P
         chosen = range(int(best["epoch"]), int(best["epoch"]) + 1)
     log.info("the model is that of epoch %s", ", ".join(map(str, chosen)))
     folders = [Path(setup.config.out) / "epochs" / f"{epoch:02d}" for epoch in chosen]
-    models = [_as_saved(setup, folder).params for folder in folders]
+    models = [as_saved(setup, folder).params for folder in folders]
     return jax.tree.map(lambda *parts: sum(parts) / len(parts), *models)
