@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sacrebleu
 from tiny import config_file
+from translation_files import write_parallel
 
 from hp_jax import experiment
 from hp_jax.architecture import Decoding, Seq2SeqConfig
@@ -38,21 +39,6 @@ SMALL = {
     "cross_heads": 4,
 }
 WIDTHS = {"width": 16, "encoder_ffn": 16, "decoder_ffn": 16}
-
-
-def write_parallel(folder, **counts):
-    """Sentences of letters, translated letter by letter into words."""
-    words = dict(
-        zip("abcdefgh", ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"], strict=True)
-    )
-    random = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    for split, count in counts.items():
-        lines = [random.choice(list(words), random.integers(2, 6)) for _ in range(count)]
-        (folder / f"{split}.xx").write_text("".join(" ".join(line) + "\n" for line in lines))
-        (folder / f"{split}.yy").write_text(
-            "".join(" ".join(words[c] for c in line) + "\n" for line in lines)
-        )
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,7 @@ def test_the_report_depends_on_results_only():
     assert used - {"report"} == {
         "config",
         "descriptors",
+        "exhibits",
         "heads",
         "importance",
         "metrics",

@@ -163,7 +163,7 @@ def test_two_splits_stand_side_by_side_unless_they_share_examples(tmp_path):
     assert "Without one head, on dev and test<" in text
     assert "Without one head, on dev and test[:10]<" in text
     assert "on test and test[:10]" not in text  # it cannot be told that they share none
-    assert "Without one head, on test[:10]<" in text
+    assert "Without one head (Table 1, Figure 1), on test[:10]<" in text
     grids = ablations.read_ablations(results.stores_below(tmp_path))
     dev, test, _ = grids["one_off"]
     (row, loss) = _read_csv(tmp_path / "report/two_splits-dev-test.csv")

@@ -320,7 +320,9 @@ def test_numbers_of_bleu_carry_their_signature(tmp_path):
         for part in re.findall("(?s)<section.*?</section>", text)
     }
     told = ("Summary", "Without one head", "One head alone in its row", "Pruning")
-    assert all(BLEU.signature() in sections[name] for name in told)
+    for name in told:
+        (section,) = (part for title, part in sections.items() if title.startswith(name))
+        assert BLEU.signature() in section
     assert BLEU.signature().rpartition(":")[0] + ":0.0.1" in sections["Training"]
     assert "20.00" in sections["Training"]
     for block in (tmp_path / "report/tables.txt").read_text().split("\n\n\n"):

@@ -116,3 +116,18 @@ def write_fairseq(path):
 
     change()
     return change
+
+
+def write_parallel(folder, **counts):
+    """Sentences of letters, translated letter by letter into words."""
+    words = dict(
+        zip("abcdefgh", ["ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen"], strict=True)
+    )
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for split, count in counts.items():
+        lines = [random.choice(list(words), random.integers(2, 6)) for _ in range(count)]
+        (folder / f"{split}.xx").write_text("".join(" ".join(line) + "\n" for line in lines))
+        (folder / f"{split}.yy").write_text(
+            "".join(" ".join(words[c] for c in line) + "\n" for line in lines)
+        )

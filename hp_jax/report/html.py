@@ -120,6 +120,16 @@ else."""
 Section = tuple[str, Sequence[Item]]
 
 
+def renamed(items: Sequence[Item], suffix: str) -> list[Item]:
+    """The same, the names of their files with a suffix."""
+    return [
+        dataclasses.replace(item, name=f"{item.name}{suffix}")
+        if isinstance(item, Picture | Listing)
+        else item
+        for item in items
+    ]
+
+
 def heading(column: str) -> str:
     """A column's heading with its unit."""
     return COLUMNS[column][0] if column in COLUMNS else column

@@ -3,7 +3,6 @@ beside it."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import shlex
@@ -11,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hp_jax.exhibits import Exhibit
 from hp_jax.report import results, tables
 from hp_jax.report.ablations import Measured, read_ablations
 from hp_jax.report.comparison import Comparison, present, signatures
@@ -23,11 +23,13 @@ from hp_jax.report.html import (
     as_csv,
     as_text,
     heading,
+    renamed,
     to_html,
 )
 from hp_jax.report.row_types import NAMES, by_type
-from hp_jax.report.sections import heads, pruning, recovery, splits, subsets
-from hp_jax.storage.files import write_whole
+from hp_jax.report.sections import heads, models, paper, pruning, recovery, splits, subsets
+from hp_jax.report.sections import speed as speed_section
+from hp_jax.storage.files import read_json, write_whole
 from hp_jax.storage.store import Store
 
 log = logging.getLogger("hp_jax")
@@ -56,17 +58,21 @@ def write_report(folder: Path) -> Path:
             "model is below it"
         )
     others = sorted({root for name in stores if (root := results.root(name)) != ""})
-    if others and len(stores) == sum(results.root(name) != "" for name in stores):
+    strangers = [root for root in others if not models.is_part(root)]
+    if strangers and all(results.root(name) in strangers for name in stores):
         raise ValueError(
-            f"{folder} holds no results itself, but of {len(others)} experiments below it: report "
-            f"one of {', '.join(str(folder / name) for name in others)}"
+            f"{folder} holds no results itself, but of {len(strangers)} experiments below it: "
+            f"report one of {', '.join(str(folder / name) for name in strangers)}"
         )
-    stores = {name: store for name, store in stores.items() if results.root(name) == ""}
-    if others:
-        log.warning("%s: left out are other experiments below it: %s", folder, ", ".join(others))
+    stores = {name: store for name, store in stores.items() if results.root(name) not in strangers}
+    if strangers:
+        log.warning("%s: left out are other experiments below it: %s", folder, ", ".join(strangers))
     progress = {name: results.progress(store) for name, store in stores.items()}
     finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
-    sections = [*_sections(finished, model), ("How this was made", _provenance(stores, progress))]
+    sections = [
+        *_sections(finished, model, _speed(folder)),
+        ("How this was made", _provenance(stores, progress)),
+    ]
     report = folder / "report"
     report.mkdir(exist_ok=True)
     text = []
@@ -94,21 +100,31 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
         for name, (done, total) in progress.items()
         if done < total
     ]
-    if len({store.manifest["fingerprint"].get("model") for store in stores.values()}) > 1:
+    own = [store for name, store in stores.items() if results.root(name) == ""]
+    if len({store.manifest["fingerprint"].get("model") for store in own}) > 1:
         lines.append(
             "These results come from different models: they must not be compared with each other."
         )
     return lines
 
 
-def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[Section]:
-    """All sections for which there are results, the summary first."""
+def _speed(folder: Path) -> Mapping[str, Any]:
+    """What `hp-jax reproduce` has of the model's speed; nothing if it did not measure it."""
+    file = folder / "speed" / "speed.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _sections(
+    finished: Mapping[str, Store], model: Mapping[str, Any], speed: Mapping[str, Any]
+) -> list[Section]:
+    """All sections for which there are results: the summary, what the paper has in its order, and
+    what it has not."""
     grids, curves = read_ablations(finished), pruning.read_curves(finished)
     importance = finished.get("importance")
 
     def each(name: str, title: str, section: Callable[[Measured], Sequence[Item]]) -> list[Section]:
         return [
-            (f"{title}{measured.where}", _renamed(section(measured), measured.suffix))
+            (f"{title}{measured.where}", renamed(section(measured), measured.suffix))
             for measured in grids[name]
         ]
 
@@ -123,16 +139,19 @@ def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[S
         ordered = [o.comparison for o in grids["prefixes"] if o.split == measured.split]
         return subsets.random(measured.comparison, curves, next(iter(ordered), None))
 
-    recovered = recovery.read(finished, curves)
+    recovered, epochs = recovery.read(finished, curves), models.epochs(finished)
     sections: list[Section] = [
+        *each("one_off", "Without one head (Table 1, Figure 1)", _without),
+        *each("one_on", "One head alone in its row (Tables 2 and 3)", _alone),
+        *splits.effects(grids),
+        *([("Pruning (Figures 3, 4 and 6)", _pruning(curves))] if curves else []),
+        *_timed(finished, speed),
+        *([("Epochs (Figure 5)", models.epochs_section(epochs))] if epochs else []),
+        *splits.choices(grids),
         *([("Importance", heads.importance(importance))] if importance else []),
-        *each("one_off", "Without one head", lambda one: heads.one_off(one.comparison)),
-        *each("one_on", "One head alone in its row", lambda one: heads.one_on(one.comparison)),
-        *splits.sections(grids),
         *(each("one_off", "Does importance foretell the damage?", foretold) if importance else []),
         *each("pairs", "Pairs of heads", together),
         *each("rows_off", "Without a whole row", lambda one: subsets.rows_off(one.comparison)),
-        *([("Pruning", pruning.section(curves))] if curves else []),
         *([("Recovery", recovery.section(recovered))] if recovered else []),
         *each("prefixes", "Heads in one order", lambda one: subsets.prefixes(one.comparison)),
         *each("random", "Random subsets", drawn),
@@ -143,14 +162,31 @@ def _sections(finished: Mapping[str, Store], model: Mapping[str, Any]) -> list[S
     return [("Summary", summary), *sections] if summary else sections
 
 
-def _renamed(items: Sequence[Item], suffix: str) -> list[Item]:
-    """The same, its files' names with a suffix."""
-    return [
-        dataclasses.replace(item, name=f"{item.name}{suffix}")
-        if isinstance(item, Picture | Listing)
-        else item
-        for item in items
-    ]
+def _without(one: Measured) -> list[Item]:
+    return [*heads.one_off(one.comparison), *paper.one_off(one.comparison)]
+
+
+def _alone(one: Measured) -> list[Item]:
+    return [*heads.one_on(one.comparison), *paper.one_on(one.comparison)]
+
+
+def _pruning(curves: pruning.Curves) -> list[Item]:
+    items = pruning.section(curves)
+    for scopes in list(curves.values())[:1]:
+        figure3: list[Exhibit] = ["figure3", "figure6"]
+        items += [paper.curve(scopes[pruning.ALL], figure3)] if pruning.ALL in scopes else []
+        of_type = scopes.get("cross")
+        items += [paper.curve(of_type, ["figure4"])] if of_type else []
+    return items
+
+
+def _timed(finished: Mapping[str, Store], speed: Mapping[str, Any]) -> list[Section]:
+    grids = [store for store in finished.values() if store.manifest["kind"] == "grid"]
+    if not speed or not grids:
+        return []
+    rows, device = speed["rows"], speed["device"]
+    items = speed_section.section(rows, device) + paper.speed(grids[0].manifest, rows, device)
+    return [("Speed (Table 4)", items)]
 
 
 def _summary(grids: Mapping[str, Sequence[Measured]], curves: pruning.Curves) -> list[Item]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from hp_jax.report.pictures.style import INK, STYLES, WIDTH, styled, to_png, to_svg
+from hp_jax.report.html import Item, Listing
+from hp_jax.report.pictures.style import INK, STYLES, WIDTH, picture, styled, to_png, to_svg
 from hp_jax.storage.files import write_whole
 
 Rows = list[dict[str, Any]]
@@ -22,6 +23,38 @@ def write(rows: Rows, folder: Path, device: str) -> str:
     write_whole(folder / "speed.png", to_png(figure))
     write_whole(folder / "speed.svg", to_svg(figure))
     return "\n".join(tables(rows, device))
+
+
+def section(rows: Rows, device: str) -> list[Item]:
+    """The same for the page of an experiment: how fast the model is without half of its heads
+    (Table 4)."""
+    first = rows[0]
+    lines = [
+        {
+            "mode": row["mode"],
+            "batch": row["batch"],
+            "tokens": row["length"],
+            "side": row["side"],
+            "heads": row["heads"],
+            "per second": row["per_second"],
+            "times as fast": row["ratio"]["median"],
+            "95 % from": row["ratio"]["low"],
+            "to": row["ratio"]["high"],
+            "FLOP bound": math.nan if row["bound"] is None else row["bound"],
+        }
+        for row in rows
+    ]
+    words = (
+        f"Examples or sentences a second on {device}, medians of "
+        f"{len(first['per_second_rounds'])} rounds, and how many times as fast as the original in "
+        "the same round, laid out after the paper's Table 4; random tokens, none of them padding."
+    )
+    return [
+        f"Half of the heads are really removed, the least important first: {lines[-1]['heads']} of "
+        f"{first['heads']} are left.",
+        picture("speed", plot(rows), "Speed against the share of heads removed."),
+        Listing("speed", lines, words),
+    ]
 
 
 def tables(rows: Rows, device: str) -> list[str]:
