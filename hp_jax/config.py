@@ -8,7 +8,7 @@ from typing import Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.config_data import Data, ParallelData
-from hp_jax.typed import Amount, Checked, Count, Dropout, Natural, Share, check_place
+from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
@@ -226,6 +226,8 @@ class Paper(Checked, section="paper"):
     epochs: tuple[Count, ...] = ()
     """The epochs whose models are pruned, of those that `train.keep_epochs` kept (Figure 5); none:
     all of them."""
+    batch: Counts = (1, 4, 16, 64)
+    """Examples in a batch when the model without half of its heads is timed (Table 4)."""
     seeds: tuple[Natural, ...] = ()
     """Other seeds with which a model is trained and pruned too, each in a folder of `seeds` in
     `out`; the report then has the spread over seeds."""

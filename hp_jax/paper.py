@@ -145,7 +145,13 @@ def _speed(setup: Setup) -> None:
     if not is_model(half):
         remove(model_of(config), half, budget=Budget(str(out / "importance"), "heads", 1 - SHARE))
     if not (folder / "speed.json").is_file():
-        setting = speed.Setting(model=model_of(config), removed=str(half), dtype=config.dtype)
+        setting = speed.Setting(
+            model=model_of(config),
+            removed=str(half),
+            batch=config.paper.batch,
+            beam=(1,),
+            dtype=config.dtype,
+        )
         speed.speed(setting, folder)
 
 

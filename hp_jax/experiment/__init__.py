@@ -15,6 +15,11 @@
     out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them
                                     on another split
 
+    out/pruning/ORDER-PER/          the same for each reduction of importance in `pruning.per`
+    out/epochs/NN/pruning/          curves of the model of an epoch              (`hp_jax.paper`)
+    out/seeds/N/                    the same experiment with another seed
+    out/half/, out/speed/           the model without half of its heads, and how fast that is
+
 With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as
 `one_shot.cross`; so it is with SET, such as `one_off.cross`.
 
@@ -22,15 +27,17 @@ All but models and training states are stores (`hp_jax.storage.store`).  A step 
 not done again; one that was interrupted goes on; one whose input has changed is refused.
 """
 
-from hp_jax.experiment.ablation import ablate
-from hp_jax.experiment.pruning import prune_orders
+from hp_jax.experiment.ablation import ablate, ablation
+from hp_jax.experiment.pruning import Curve, prune_orders
 from hp_jax.experiment.scoring import importance
 from hp_jax.experiment.setup import Setup, load
 from hp_jax.experiment.training import train_if_needed, train_model
 
 __all__ = [
+    "Curve",
     "Setup",
     "ablate",
+    "ablation",
     "importance",
     "load",
     "prune_orders",

@@ -30,6 +30,7 @@ from hp_jax.pruning import oracle_scores, prune
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.files import local_folder
+from hp_jax.storage.store import Store
 from hp_jax.storage.zarr import Items
 from hp_jax.task import Params
 
@@ -42,14 +43,16 @@ def prune_orders(setup: Setup) -> None:
     _check(setup)
     for order, rows in itertools.product(settings.orders, settings.rows):
         curve = Curve(setup, order, rows)
-        scorer, masks_MAH = curve.follow()
+        scorer = curve.scorer
+        masks_MAH = curve.rank(curve.folder, scorer)
+        curve.measure(curve.folder, masks_MAH, scorer.splits)
         for method in _methods(setup):
             curve.recover(method, masks_MAH, scorer)
     scored = setup.config.importance
     for per, order in itertools.product(settings.per, settings.orders):
         if per != scored.per and order != "oracle":
             other = setup.having(importance=dataclasses.replace(scored, per=per))
-            Curve(other, order, "all", per).follow()
+            Curve(other, order, per=per).follow()
 
 
 def _methods(setup: Setup) -> list[Method]:
@@ -145,7 +148,7 @@ class Curve:
 
     setup: Setup
     order: Order
-    rows: str
+    rows: str = "all"
     """`all`, or a type of attention or a row."""
     per: Reduction | None = None
     """The reduction of importance, where it is one of `config.pruning.per`."""
@@ -156,14 +159,16 @@ class Curve:
         own = f"-{self.per}" if self.per else ""
         return f"pruning/{self.order}{own}" + f".{self.rows}" * (self.rows != "all")
 
-    def follow(self) -> tuple[Scorer, np.ndarray]:
-        """Ranks the heads and measures the curve; what the order goes by, and the masks of all
-        points."""
-        scores = f"pruning/importance-{self.per}" if self.per else "importance"
-        scorer = scorer_of(self.setup, self.order, folder=scores)
-        masks_MAH = self.rank(self.folder, scorer)
-        self.measure(self.folder, masks_MAH, scorer.splits)
-        return scorer, masks_MAH
+    @property
+    def scorer(self) -> Scorer:
+        """What the order goes by."""
+        folder = f"pruning/importance-{self.per}" if self.per else "importance"
+        return scorer_of(self.setup, self.order, folder=folder)
+
+    def follow(self) -> Store:
+        """Ranks the heads and measures the curve: the grid of all its points."""
+        scorer = self.scorer
+        return self.measure(self.folder, self.rank(self.folder, scorer), scorer.splits)
 
     @property
     def scope_AH(self) -> np.ndarray:
@@ -224,11 +229,11 @@ class Curve:
         masks_MAH: np.ndarray,
         splits: Mapping[str, str],
         recovery: Recovery | None = None,
-    ) -> None:
+    ) -> Store:
         """Evaluates the masks on `config.pruning.test`; `splits` were looked at before."""
         splits = dict(splits) | {"test": self.setup.config.pruning.test}
         request = GridRequest(f"{folder}/test", "pruning", masks_MAH, splits, recovery=recovery)
-        fill(self.setup, request)
+        return fill(self.setup, request)
 
     def recover(self, method: Method, masks_MAH: np.ndarray, scorer: Scorer) -> None:
         """Measures the curve of recovered models; where these decide the re-estimated order, it is

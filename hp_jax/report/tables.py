@@ -115,11 +115,15 @@ def head_table(comparison: Comparison) -> Rows:
     ]
 
 
-def best_per_row(comparison: Comparison) -> Rows:
-    """The best single head of each row (Tables 2 and 3), by type; of equal metrics the lower
-    loss."""
-    best = {row["row"]: row for row in head_table(comparison)}
-    return [best[comparison.rows[index]] for index in sorted_by_type(comparison.rows)]
+def best_per_row(comparison: Comparison, chosen: Comparison | None = None) -> Rows:
+    """The best single head of each row, by type; of equal metrics the lower loss.
+
+    chosen: the grid of the same masks that says which head is best (Tables 5 and 6); default: the
+    same grid (Tables 2 and 3).
+    """
+    best = {row["row"]: row["head"] for row in head_table(chosen or comparison)}
+    found = {row["row"]: row for row in head_table(comparison) if row["head"] == best[row["row"]]}
+    return [found[comparison.rows[index]] for index in sorted_by_type(comparison.rows)]
 
 
 def star(row: Mapping[str, Any], comparison: Comparison) -> str:
@@ -129,13 +133,13 @@ def star(row: Mapping[str, Any], comparison: Comparison) -> str:
     return "*" * bool(row[p_name(comparison)] < SIGNIFICANT)
 
 
-def layer_table(comparison: Comparison) -> Rows:
-    """The change of the metric with the best head of each row, laid out as Table 2: a line a layer,
-    a column a type.
+def layer_table(comparison: Comparison, chosen: Comparison | None = None) -> Rows:
+    """The change of the metric with the best head of each row, see `best_per_row`, laid out as the
+    paper's Tables 2 and 5: a line a layer, a column a type.
 
     Marks as in `Comparison.star`; – a row that is not there.
     """
-    best = {row["row"]: row for row in best_per_row(comparison)}
+    best = {row["row"]: row for row in best_per_row(comparison, chosen)}
     words = {
         name: (
             f"head {row['head']}: {comparison.scale.signed(row['change'])}{star(row, comparison)}"

@@ -153,47 +153,53 @@ def _choices(first: Measured, second: Measured) -> list[Item]:
 
 
 def _chosen(chosen: Measured, tested: Measured) -> list[Item]:
-    masks = {name: mask for mask, name in enumerate(tested.comparison.names, 1)}
-    elsewhere = tables.best_per_row(chosen.comparison)
-    here = tables.best_per_row(tested.comparison)
-    honest = [masks[f"{best['row']}.{best['head']}"] for best in elsewhere]
-    naive = [masks[f"{best['row']}.{best['head']}"] for best in here]
+    one, other = chosen.comparison, tested.comparison
+    here, where = tables.best_per_row(other), tables.best_per_row(one)
+    best = tables.best_per_row(other, one)
     rows = [
-        {name: best[name] for name in ("row", "head")}
-        | {"chosen": best["change"]}
-        | tables.mask_row(tested.comparison, mask)
-        | {"best there": own["head"], "its change": tested.comparison.scale.signed(own["change"])}
-        for best, own, mask in zip(elsewhere, here, honest, strict=True)
+        {name: row[name] for name in ("row", "head")}
+        | {"chosen": there["change"]}
+        | {name: value for name, value in row.items() if name not in ("row", "head")}
+        | {"best there": own["head"], "its change": other.scale.signed(own["change"])}
+        for row, there, own in zip(best, where, here, strict=True)
     ]
-    scale = tested.comparison.scale
-    suffix = f"-{chosen.place}-{tested.place}"
-    return [
-        _optimism(chosen, tested, naive, honest),
+    scale = other.scale
+    suffix, layout = f"-{chosen.place}-{tested.place}", tables.layer_table(other, one)
+    words = (
+        f"The best single head of each row, chosen on {chosen.split} and measured on {tested.split}"
+    )
+    items: list[Item] = [_optimism(chosen, tested, here, best)]
+    if len(layout[0]) > 2:
+        caption = f"{words}: change of {scale.name} in {scale.unit}, laid out as the paper's Table "
+        items.append(
+            listing(other, f"one_on_layers{suffix}", layout, f"{caption}5; {other.stars}.")
+        )
+    items.append(
         listing(
-            tested.comparison,
+            other,
             f"one_on_chosen{suffix}",
             rows,
-            f"The best single head of each row, chosen on {chosen.split} and measured on "
-            f"{tested.split}, as in the paper's Tables 5 and 6: the change of {scale.name} in "
+            f"{words}, as in the paper's Tables 5 and 6: the change of {scale.name} in "
             f"{scale.unit} where it was chosen, which is optimistic, and then, with 95 % interval "
             "and p, where it was not; corrected for all heads that were measured. Last, the head "
             f"that is best on {tested.split} itself, as in Tables 2 and 3.",
-        ),
-        *renamed(paper.chosen(tested.comparison, rows, chosen.split), suffix),
-    ]
+        )
+    )
+    return [*items, *renamed(paper.chosen(other, rows, chosen.split), suffix)]
 
 
-def _optimism(
-    chosen: Measured, tested: Measured, naive: Sequence[int], honest: Sequence[int]
-) -> str:
-    """How much better heads look on the split that chose them, as a sentence."""
+def _optimism(chosen: Measured, tested: Measured, here: Rows, best: Rows) -> str:
+    """How much better heads look on the split that chose them, as a sentence; `here` are those that
+    the split itself chose, `best` the others."""
     comparison, scale = tested.comparison, tested.comparison.scale
-    worse_M = comparison.drop_M
-    mean = float(np.mean(worse_M[list(honest)] - worse_M[list(naive)]))
-    other = sum(a != b for a, b in zip(naive, honest, strict=True))
+    better = 1 if comparison.metric.larger_is_better else -1
+    gap = [
+        better * (own["change"] - other["change"]) for own, other in zip(here, best, strict=True)
+    ]
+    differ = sum(own["head"] != other["head"] for own, other in zip(here, best, strict=True))
     return (
         f"On {tested.split}, the best heads by {tested.split} itself look "
-        f"{mean:.{scale.decimals}f} {scale.unit} better on average over {len(naive)} rows than "
-        f"those that {chosen.split} chose; {other} of the choices differ. So much of Tables 2 and "
-        "3 is optimism, and what else differs between the splits."
+        f"{np.mean(gap):.{scale.decimals}f} {scale.unit} better on average over {len(here)} rows "
+        f"than those that {chosen.split} chose; {differ} of the choices differ. So much of Tables "
+        "2 and 3 is optimism, and what else differs between the splits."
     )

@@ -1,0 +1,20 @@
+"""Table 4: how many more examples a second the model takes without half of its heads.
+
+The least important heads are really removed; both models are timed in turns.
+
+python scripts/paper/table4.py CONFIG [flags]
+"""
+
+import json
+from pathlib import Path
+
+from common import experiment
+
+from hp_jax.experiment import load
+from hp_jax.paper import NEEDS
+from hp_jax.report.sections.speed import tables
+
+config = experiment()
+NEEDS["table4"].measure(load(config))
+found = json.loads((Path(config.out) / "speed" / "speed.json").read_text())
+print("\n".join(tables(found["rows"], found["device"])))
