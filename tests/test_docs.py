@@ -19,9 +19,9 @@ import sys
 
 import jax
 import pytest
-from test_experiment_translation import write_parallel
 from tiny import write_hf_folder, write_sst2
 from tiny_marian import VARIANTS, make_tensors, make_vocabulary, write_npz
+from translation_files import write_parallel
 
 import hp_jax
 from hp_jax.cli import main
@@ -69,6 +69,7 @@ STEPS = (
     "hp_jax.experiment.ablate",
     "hp_jax.experiment.prune_orders",
     "hp_jax.experiment.setup.vocabulary",
+    "hp_jax.paper.reproduce",
     "hp_jax.experiment.translation.translate",
     "hp_jax.formats.model.convert",
     "hp_jax.shrink.remove.remove",

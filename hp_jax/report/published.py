@@ -78,6 +78,7 @@ SPLITS: Mapping[str, str] = {
     "validation_matched": "MNLI matched",
     "validation_mismatched": "MNLI mismatched",
     "train": "all of training",
+    "train[:5000]": "5,000 random examples of training",
     "valid": "IWSLT valid",
 }
 """What the paper's splits are called below, by their names here."""
