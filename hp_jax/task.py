@@ -3,8 +3,8 @@
 Letters, in names, einsums and docstrings: B batch, T query position, S key
 position, D width, H heads, K head width, F feed-forward width, V vocabulary, C classes, L layers,
 A mask rows, M masks in a grid, N examples, W beam, U states that masks share, G masks that share
-one (M = U * G), P parts of a store.  In statistics S is sufficient statistics and R resamples; in
-beam search R is masks times sentences.
+one (M = U * G), P parts of a store.  In statistics S is sufficient statistics, R resamples and J
+models; in beam search R is masks times sentences.
 """
 
 from __future__ import annotations

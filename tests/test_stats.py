@@ -212,14 +212,16 @@ def test_max_t_is_the_algorithm_written_down():
             hits += max(null) >= t_M[mask]
         before = max(before, (1 + hits) / 201)
         wanted[mask] = before
-    np.testing.assert_allclose(stats.max_t(difference_M, difference_MR), wanted)
+    np.testing.assert_allclose(stats.max_t(stats.Differences(difference_M, difference_MR)), wanted)
 
 
 def test_masks_that_are_alike_count_as_one_and_those_that_change_nothing_as_none():
     random = np.random.default_rng(5)
     change_R = 1.0 + 0.5 * random.normal(size=999)
-    one = stats.max_t(np.array([1.0]), change_R[None])
-    many = stats.max_t(np.array([1.0] * 50 + [0]), np.stack([change_R] * 50 + [change_R * 0]))
+    one = stats.max_t(stats.Differences(np.array([1.0]), change_R[None]))
+    many = stats.max_t(
+        stats.Differences(np.array([1.0] * 50 + [0]), np.stack([change_R] * 50 + [change_R * 0]))
+    )
     np.testing.assert_allclose(many[:50], one[0])
     assert many[50] == 1
 
@@ -248,8 +250,8 @@ def test_blocks_of_resamples_and_of_masks_do_not_change_a_number(monkeypatch):
     metric = metrics.MeanLoss()
     statistics_MNS = metric.statistics({"loss": loss_MN})
     whole = stats.paired_bootstrap(statistics_MNS, statistics_MNS[0], metric, count=50)
-    monkeypatch.setattr(stats, "BLOCK", 7)
-    monkeypatch.setattr(stats, "COLUMNS", 5)
+    monkeypatch.setattr(stats.bootstrap, "BLOCK", 7)
+    monkeypatch.setattr(stats.bootstrap, "COLUMNS", 5)
     parts = stats.paired_bootstrap(statistics_MNS, statistics_MNS[0], metric, count=50)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
