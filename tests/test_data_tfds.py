@@ -84,7 +84,7 @@ def test_the_newest_version_is_read(data_dir, tmp_path):
         folder.mkdir(parents=True)
         for file in (data_dir / "glue" / "mrpc" / "2.0.0").iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
-    assert "/10.0.0/" in read(tmp_path).source
+    assert "/10.0.0/" in read(tmp_path).file
 
 
 def test_a_set_that_is_not_in_glue_is_read_by_its_columns(data_dir):

@@ -14,42 +14,25 @@ from hp_jax.config import Data
 from hp_jax.data import tfds
 from hp_jax.data.columns import Columns, FindColumns, find_columns
 from hp_jax.data.glue import TaskSpec, spec
-from hp_jax.data.splits import parse_split, read_split
+from hp_jax.data.splits import FromSplit, parse_split, read_split
 from hp_jax.data.tables import EXTENSIONS, Table, read_table
 from hp_jax.storage.files import local
 
 log = logging.getLogger("hp_jax")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Labelled:
-    """N examples of one or two texts each, with a label, and where each of them comes from."""
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Labelled(FromSplit):
+    """N examples of one or two texts each, with a label."""
 
     name: str
     """The task."""
-    split: str
-    """The split of which these are some or all, without a slice."""
     text: tuple[tuple[str, ...], ...]
     label: tuple[str, ...]
     """Names, not indices."""
-    source: str
-    """The file (or prepared folder and split) that was read."""
-    line_N: np.ndarray
-    """1-based line in the file on which each example starts; int64."""
-    origin_N: np.ndarray
-    """0-based place of each example in its whole split, ascending; int64."""
 
     def __len__(self) -> int:
         return len(self.label)
-
-    @property
-    def file(self) -> str:
-        """The same as `source`."""
-        return self.source
-
-    def where(self, index: int) -> str:
-        """`file:line` of one example."""
-        return f"{self.source}:{self.line_N[index]}"
 
 
 def label_name(
@@ -74,8 +57,8 @@ def label_name(
 
 
 def read(data: Data, split: str) -> Labelled:
-    """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or
-    tensorflow-datasets.
+    """The examples of a split such as `train`, `train[:5000]` or `train[:50%]+validation`, from
+    files or tensorflow-datasets.
 
     A slice is a random sample (see `splits.take`); examples keep the order of the file.  MNLI's
     `validation` is its matched one. FileNotFoundError or ValueError, with file and line, for
@@ -93,15 +76,17 @@ def read_whole(data: Data, name: str) -> Labelled:
 
 
 def labels_in(data: Data, split: str) -> tuple[str, ...]:
-    """The labels that a split (or a slice of it) has, sorted, numbers as numbers.  ValueError if
-    they are not at least two, or as many as examples."""
+    """The labels that a split has, or those of which it is a slice, sorted, numbers as numbers.
+    ValueError if they are not at least two, or as many as examples."""
     own = spec(data)
-    table = _table(data, parse_split(split)[0], own)
-    found = {row[-1].strip() for row in table.rows}
-    if not 1 < len(found) < max(len(table.rows), 3):
+    names = dict.fromkeys(part.name for part in parse_split(split))
+    tables = [_table(data, name, own) for name in names]
+    rows = sum(len(table.rows) for table in tables)
+    found = {row[-1].strip() for table in tables for row in table.rows}
+    if not 1 < len(found) < max(rows, 3):
         raise ValueError(
-            f"{table.file}: expected labels, but the column has {len(found)} different values in "
-            f"{len(table.rows)} rows, such as {min(found)!r}; name the labels with --data.labels"
+            f"{tables[0].file}: expected labels, but the column has {len(found)} different values "
+            f"in {rows} rows, such as {min(found)!r}; name the labels with --data.labels"
         )
     numbers = all(label.isdecimal() for label in found)
     return tuple(sorted(found, key=(lambda label: (int(label), label)) if numbers else str))
@@ -131,7 +116,6 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
         )
     return Labelled(
         name=task,
-        split=split,
         text=tuple(table.rows[i][:-1] for i in kept),
         label=tuple(
             label_name(
@@ -142,7 +126,7 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
             )
             for i in kept
         ),
-        source=table.file,
+        files={split: table.file},
         line_N=np.array([table.lines[i] for i in kept], np.int64),
         origin_N=np.arange(len(kept)),
     )
