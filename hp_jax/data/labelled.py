@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from hp_jax.config import Data
 from hp_jax.data import tfds
 from hp_jax.data.columns import Columns, FindColumns, find_columns
 from hp_jax.data.glue import TaskSpec, spec
+from hp_jax.data.parquet import read_parquet, shards
 from hp_jax.data.splits import FromSplit, parse_split, read_split
-from hp_jax.data.tables import EXTENSIONS, Table, read_table
+from hp_jax.data.tables import TEXT_EXTENSIONS, Table, read_table
 from hp_jax.storage.files import local
+
+EXTENSIONS = (*TEXT_EXTENSIONS, "parquet")
 
 log = logging.getLogger("hp_jax")
 
@@ -69,7 +73,7 @@ def read(data: Data, split: str) -> Labelled:
 
 def read_whole(data: Data, name: str) -> Labelled:
     """The examples of a whole split; see `read`."""
-    if data.task == "mnli" and name == "validation" and name not in _files(data)[1]:
+    if data.task == "mnli" and name == "validation" and name not in _named(data)[1]:
         name = "validation_matched"
     own = spec(data)
     return _labelled(_table(data, name, own), data.task, name, own)
@@ -99,9 +103,10 @@ def _table(data: Data, split: str, own: TaskSpec) -> Table:
         columns = functools.partial(find_columns, own.text, own.label)
     if data.format == "tfds":
         return tfds.read_table(data.path, own.builder, split, columns)
-    return read_table(
-        _file(data, split, own), columns, header=own.header, drop_short=own.drop_short
-    )
+    first, *more = files = _files(data, split, own)
+    if first.suffix == ".parquet" or more:
+        return read_parquet(files, columns)
+    return read_table(first, columns, header=own.header, drop_short=own.drop_short)
 
 
 def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
@@ -132,7 +137,7 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
     )
 
 
-def _files(data: Data) -> tuple[Path, dict[str, str]]:
+def _named(data: Data) -> tuple[Path, dict[str, str]]:
     """The folder, and the file of each split that `data` names; a file as `data.path` is the split
     `validation`."""
     path = local(data.path, "data.path")
@@ -144,12 +149,13 @@ def _files(data: Data) -> tuple[Path, dict[str, str]]:
     return (path.parent, {"validation": path.name}) if path.is_file() else (path, dict(data.files))
 
 
-def _file(data: Data, split: str, own: TaskSpec) -> Path:
+def _files(data: Data, split: str, own: TaskSpec) -> list[Path]:
     """The file of a split: the one that `data` names, else the first that exists of the known
-    names."""
-    folder, files = _files(data)
+    names, in the folder or in the task's own folder in it; or all the parquet files of which it
+    consists."""
+    folder, files = _named(data)
     if split in files:
-        return folder / files[split]
+        return [folder / files[split]]
     if local(data.path, "data.path").is_file():
         raise ValueError(
             f"data.path is the one file {data.path}, which is the split validation (slices of it "
@@ -159,22 +165,36 @@ def _file(data: Data, split: str, own: TaskSpec) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder or file {folder} with the data of {data.task}")
     names = (*own.files.get(split, ()), *(f"{split}.{extension}" for extension in EXTENSIONS))
-    for name in (name + gz for name in names for gz in ("", ".gz")):
-        if (folder / name).is_file():
-            return folder / name
+    for place in (folder, folder / data.task):
+        for name in (name + gz for name in names for gz in ("", ".gz")):
+            if (place / name).is_file():
+                return [place / name]
+        if found := shards(place, split):
+            return found
+    raise _no_file(data.task, split, folder, (*names, f"{split}-00000-of-N.parquet"), files, own)
+
+
+def _no_file(
+    task: str,
+    split: str,
+    folder: Path,
+    names: Sequence[str],
+    files: Mapping[str, str],
+    own: TaskSpec,
+) -> Exception:
+    """What is wrong where no file was found for a split: its name, or that there is no file."""
     known = {**files, **own.files}
-    if split not in known:
-        found = {
-            path.name.split(".")[0]
-            for path in folder.iterdir()
-            if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}
-        }
-        there = sorted(known) if known else sorted(found)
-        raise ValueError(
-            f"data.task {data.task!r} has no split {split!r} in {folder}; the splits are "
-            f"{', '.join(there) or 'none'}"
+    if split in known:
+        return FileNotFoundError(
+            f"{folder} has no file for the split {split!r} of {task}: looked for {', '.join(names)}"
         )
-    raise FileNotFoundError(
-        f"{folder} has no file for the split {split!r} of {data.task}: looked for "
-        f"{', '.join(names)}"
+    found = {
+        re.sub(r"-\d+-of-\d+$", "", path.name.split(".")[0])
+        for path in folder.iterdir()
+        if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}
+    }
+    there = sorted(known) if known else sorted(found)
+    return ValueError(
+        f"data.task {task!r} has no split {split!r} in {folder}; the splits are "
+        f"{', '.join(there) or 'none'}"
     )
