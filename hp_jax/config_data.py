@@ -16,8 +16,9 @@ class Data(Checked, section="data"):
     """The GLUE task (sst2, cola, mrpc, mnli, rte, qnli, qqp or wnli), or any name for data of your
     own."""
     path: str = ""
-    """The folder with the task's files, or one file (.tsv, .csv or .jsonl), which is the split
-    `validation`; or a prepared tensorflow-datasets folder (or the data_dir to prepare one in)."""
+    """The folder with the task's files, or one that has it by the task's name, or one file (.tsv,
+    .csv, .jsonl or .parquet), which is the split `validation`; or a prepared tensorflow-datasets
+    folder (or the data_dir to prepare one in)."""
     format: Literal["files", "tfds"] = "files"
     """What is in `path`: the task's own files, or tensorflow-datasets."""
     files: tuple[tuple[str, str], ...] = ()

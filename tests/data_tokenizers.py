@@ -66,7 +66,14 @@ def labelled(*texts: tuple[str, ...]) -> Labelled:
     """Examples with alternating labels `no` and `yes`."""
     n = len(texts)
     label = tuple(("no", "yes")[i % 2] for i in range(n))
-    return Labelled("task", "train", texts, label, "f.tsv", np.arange(2, n + 2), np.arange(n))
+    return Labelled(
+        name="task",
+        text=texts,
+        label=label,
+        files={"train": "f.tsv"},
+        line_N=np.arange(2, n + 2),
+        origin_N=np.arange(n),
+    )
 
 
 def real_sentences() -> tuple[str, ...]:

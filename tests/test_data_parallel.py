@@ -252,13 +252,23 @@ class Words:
     encode_target = encode_source
 
 
-def parallel_of(lengths, split="train"):
+def pairs_from(source, target):
+    place_N = np.arange(len(source))
+    return Parallel(
+        name="de-en",
+        source=source,
+        target=target,
+        files={"train": "f"},
+        line_N=place_N + 1,
+        origin_N=place_N,
+    )
+
+
+def parallel_of(lengths):
     source, target = (
         tuple(" ".join(["www"] * length) for length in side) for side in zip(*lengths, strict=True)
     )
-    return Parallel(
-        "de-en", split, source, target, "f", np.arange(len(lengths)) + 1, np.arange(len(lengths))
-    )
+    return pairs_from(source, target)
 
 
 LENGTHS = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=20)
@@ -327,10 +337,7 @@ def test_every_pair_once_and_unchanged(lengths, seed):
 
 def test_fingerprints_differ_with_what_a_model_is_given_or_compared_with():
     def fingerprint(source, target, padding=0):
-        parallel = Parallel(
-            "a", "b", source, target, "f", np.arange(len(source)), np.arange(len(source))
-        )
-        return encode_pairs(Words(), parallel, 9, drop=False).fingerprint()
+        return encode_pairs(Words(), pairs_from(source, target), 9, drop=False).fingerprint()
 
     assert fingerprint(("a b", "c"), ("d", "e")) == fingerprint(("x y", "z"), ("d", "e"))
     assert len({fingerprint(*sides) for sides in [

@@ -184,22 +184,20 @@ def test_labels_are_names_or_indices():
 # --- slices --------------------------------------------------------------------------------------
 
 
-def labelled(n, source="f.tsv"):
+def labelled(n, file="f.tsv", split="train"):
     rows = tuple(str(i) for i in range(n))
     return Labelled(
-        "task",
-        "train",
-        tuple((row,) for row in rows),
-        rows,
-        source,
-        np.arange(1, n + 1),
-        np.arange(n),
+        name="task",
+        text=tuple((row,) for row in rows),
+        label=rows,
+        files={split: file},
+        line_N=np.arange(1, n + 1),
+        origin_N=np.arange(n),
     )
 
 
 def slice_of(whole, split):
-    _, start, stop = splits.parse_split(split)
-    return splits.take(whole, start, stop)
+    return splits.read_split(split, lambda name: whole)
 
 
 @given(st.integers(1, 50), st.lists(st.integers(0, 50), min_size=4, max_size=4))
@@ -258,7 +256,10 @@ def test_other_sources_have_nothing_in_common():
         "train[1]",
         "train[a:]",
         "train[:5]x",
-        "train+test",
+        "train+",
+        "+train",
+        "train + test",
+        "train++test",
         "train[::2]",
         "train[:1.5%]",
     ],
@@ -279,7 +280,78 @@ def test_slices_of_nothing_are_refused(split, says):
 
 def test_folders_of_splits_are_fit_for_shells_and_urls():
     names = ["dev", "dev[:50%]", "dev[50%:]", "dev[:50]", "dev[50:]", "dev[5:50]", "mtnt1.1/test"]
+    names += ["dev+dev2", "dev[:50]+dev2", "dev[:50]+dev2[50%:]", "wmt14/full+mtnt1.1/test[:5]"]
     found = [splits.folder_name(name) for name in names]
     assert found[:3] == ["dev", "dev-0-50pc", "dev-50pc-end"]
+    assert found[-2:] == ["dev-0-50+dev2-50pc-end", "wmt14-full+mtnt1.1-test-0-5"]
     assert len(set(found)) == len(names)
-    assert all(re.fullmatch(r"[\w.-]+", name) for name in found)
+    assert all(re.fullmatch(r"[\w.+-]+", name) for name in found)
+
+
+# --- several splits joined -----------------------------------------------------------------------
+
+
+WHOLE = {name: labelled(n, f"{name}.tsv", name) for name, n in (("a", 10), ("b", 7), ("c", 3))}
+WHOLE["again"] = labelled(10, "a.tsv", "again")
+
+
+def joined(split):
+    return splits.read_split(split, WHOLE.__getitem__)
+
+
+def test_several_splits_are_joined_one_after_the_other():
+    found = joined("b+a[:4]+c")
+    assert (found.split, found.file) == ("b+a+c", "b.tsv, a.tsv, c.tsv")
+    assert found.label == WHOLE["b"].label + joined("a[:4]").label + WHOLE["c"].label
+    assert list(found.line_N) == [int(label) + 1 for label in found.label]
+    assert len(set(found.origin_N)) == len(found) == 14
+    assert list(found.origin_N) == sorted(found.origin_N)
+    assert [found.where(n) for n in (0, 7, 13)] == [
+        "b.tsv:1",
+        f"a.tsv:{int(found.label[7]) + 1}",
+        "c.tsv:3",
+    ]
+
+
+def test_origins_are_those_of_the_whole_splits_joined():
+    """So a part is found in the whole by its origins, and stays where it is."""
+    whole, part = joined("a+b"), joined("a[50%:]+b[:3]")
+    assert whole.split == part.split
+    kept = np.isin(whole.origin_N, part.origin_N)
+    assert tuple(np.array(whole.label)[kept]) == part.label
+
+
+def test_slices_of_one_split_are_joined_to_a_slice_of_it():
+    back = joined("a[5:]+a[:5]")
+    assert (back.label, back.split) == (WHOLE["a"].label, "a")
+    assert list(joined("a[:3]+a[3:6]").origin_N) == list(joined("a[:6]").origin_N)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True), st.data())
+def test_what_joined_splits_have_in_common_is_what_their_parts_have(names, data):
+    """In whatever order they are joined."""
+    others = data.draw(st.permutations("abc"))[: data.draw(st.integers(1, 3))]
+    sizes = {name: len(WHOLE[name]) for name in "abc"}
+    first, second = (
+        {name: data.draw(st.integers(1, sizes[name])) for name in chosen}
+        for chosen in (names, others)
+    )
+    found = [
+        joined("+".join(f"{name}[:{count}]" for name, count in counts.items()))
+        for counts in (first, second)
+    ]
+    expected = sum(min(count, second.get(name, 0)) for name, count in first.items())
+    assert splits.overlap(*found) == splits.overlap(*found[::-1]) == expected
+
+
+def test_another_name_of_a_file_is_no_other_split():
+    assert splits.overlap(joined("a+b"), joined("c+again[:4]")) == 4
+    both = joined("again[4:]+c+a[:4]")
+    assert splits.overlap(both, WHOLE["a"]) == 10
+
+
+@pytest.mark.parametrize("split", ["a+a", "a[:5]+b+a[4:]", "a[:1]+again"])
+def test_an_example_that_would_count_twice_is_refused(split):
+    twice = 10 if split == "a+a" else 1
+    with pytest.raises(ValueError, match=f"has {twice} examples of a.tsv twice"):
+        joined(split)

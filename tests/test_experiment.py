@@ -25,7 +25,7 @@ from hp_jax.config import (
     TranslationExperiment,
 )
 from hp_jax.data import tables
-from hp_jax.data.splits import folder_name
+from hp_jax.data.splits import folder_name, overlap
 from hp_jax.experiment import corpus, pruning, scoring, training
 from hp_jax.formats import model
 from hp_jax.formats.huggingface import bert
@@ -229,6 +229,22 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
     found = open_store(tmp_path / "out/pruning/re_estimated/test").read("masks")
     np.testing.assert_array_equal(
         found, open_store(finished / "pruning/re_estimated/test").read("masks")
+    )
+
+
+def test_splits_that_are_joined_are_encoded_as_each_is(finished, config):
+    """Whatever was encoded before; and what they share with another split is told."""
+    setup = experiment.load(config)
+    parts = [setup.examples(split) for split in ("train[:10]", "validation")]
+    for split in ("train[:10]+validation", "train+validation", "train[:10]+validation"):
+        found = setup.examples(split)
+        assert found.split == "train+validation"
+    for name in ("tokens", "types", "label_N"):
+        whole = [row for part in parts for row in getattr(part, name)]
+        assert all(map(np.array_equal, getattr(found, name), whole))
+    assert len(found) == len(whole) == 34
+    assert (
+        overlap(setup.text("train[:20]+validation[:3]"), setup.text("validation+train[5:]")) == 18
     )
 
 

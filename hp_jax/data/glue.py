@@ -26,7 +26,7 @@ class TaskSpec:
     """File names of each split, the preferred one first."""
     header: tuple[str, ...] = ()
     """Column names, if files have none."""
-    unlabelled: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ("-1",)
     """What stands for a label where there is none; such examples are dropped."""
     drop_short: bool = False
     """Rows with too few fields are dropped, as in TFDS."""
@@ -74,7 +74,7 @@ TASKS: Mapping[str, TaskSpec] = {
             "validation_matched": ("dev_matched.tsv",),
             "validation_mismatched": ("dev_mismatched.tsv",),
         },
-        unlabelled=("-",),
+        unlabelled=("-", "-1"),
     ),
     "rte": TaskSpec((("sentence1",), ("sentence2",)), ("label",), _ENTAILMENT, files=_TRAIN_DEV),
     "qnli": TaskSpec((("question",), ("sentence",)), ("label",), _ENTAILMENT, files=_TRAIN_DEV),
@@ -106,7 +106,7 @@ def spec(data: Data) -> TaskSpec:
     elif (meant := re.sub(r"[^a-z0-9]", "", data.task.lower())) in TASKS:
         raise ValueError(f"there is no task {data.task!r} in GLUE: expected {meant!r}")
     else:
-        base = TaskSpec((), (), (), builder=data.task)
+        base = TaskSpec((), (), (), unlabelled=(), builder=data.task)
     reordered = set(data.labels) == set(base.labels)
     own = dataclasses.replace(
         base,
@@ -115,6 +115,7 @@ def spec(data: Data) -> TaskSpec:
         labels=data.labels or base.labels,
         numbered=base.labels if reordered else data.labels,
         metric=data.metric or base.metric,
+        unlabelled=tuple(value for value in base.unlabelled if value not in data.labels),
     )
     if len(own.text) > 2:
         raise ValueError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +15,28 @@ from hp_jax.config import Data
 from hp_jax.data import tfds
 from hp_jax.data.columns import Columns, FindColumns, find_columns
 from hp_jax.data.glue import TaskSpec, spec
-from hp_jax.data.splits import parse_split, read_split
-from hp_jax.data.tables import EXTENSIONS, Table, read_table
+from hp_jax.data.parquet import read_parquet, shards
+from hp_jax.data.splits import FromSplit, parse_split, read_split
+from hp_jax.data.tables import TEXT_EXTENSIONS, Table, read_table
 from hp_jax.storage.files import local
+
+EXTENSIONS = (*TEXT_EXTENSIONS, "parquet")
 
 log = logging.getLogger("hp_jax")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Labelled:
-    """N examples of one or two texts each, with a label, and where each of them comes from."""
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Labelled(FromSplit):
+    """N examples of one or two texts each, with a label."""
 
     name: str
     """The task."""
-    split: str
-    """The split of which these are some or all, without a slice."""
     text: tuple[tuple[str, ...], ...]
     label: tuple[str, ...]
     """Names, not indices."""
-    source: str
-    """The file (or prepared folder and split) that was read."""
-    line_N: np.ndarray
-    """1-based line in the file on which each example starts; int64."""
-    origin_N: np.ndarray
-    """0-based place of each example in its whole split, ascending; int64."""
 
     def __len__(self) -> int:
         return len(self.label)
-
-    @property
-    def file(self) -> str:
-        """The same as `source`."""
-        return self.source
-
-    def where(self, index: int) -> str:
-        """`file:line` of one example."""
-        return f"{self.source}:{self.line_N[index]}"
 
 
 def label_name(
@@ -74,8 +61,8 @@ def label_name(
 
 
 def read(data: Data, split: str) -> Labelled:
-    """The examples of a split such as `train`, `train[:5000]` or `validation[50%:]`, from files or
-    tensorflow-datasets.
+    """The examples of a split such as `train`, `train[:5000]` or `train[:50%]+validation`, from
+    files or tensorflow-datasets.
 
     A slice is a random sample (see `splits.take`); examples keep the order of the file.  MNLI's
     `validation` is its matched one. FileNotFoundError or ValueError, with file and line, for
@@ -86,22 +73,24 @@ def read(data: Data, split: str) -> Labelled:
 
 def read_whole(data: Data, name: str) -> Labelled:
     """The examples of a whole split; see `read`."""
-    if data.task == "mnli" and name == "validation" and name not in _files(data)[1]:
+    if data.task == "mnli" and name == "validation" and name not in _named(data)[1]:
         name = "validation_matched"
     own = spec(data)
     return _labelled(_table(data, name, own), data.task, name, own)
 
 
 def labels_in(data: Data, split: str) -> tuple[str, ...]:
-    """The labels that a split (or a slice of it) has, sorted, numbers as numbers.  ValueError if
-    they are not at least two, or as many as examples."""
+    """The labels that a split has, or those of which it is a slice, sorted, numbers as numbers.
+    ValueError if they are not at least two, or as many as examples."""
     own = spec(data)
-    table = _table(data, parse_split(split)[0], own)
-    found = {row[-1].strip() for row in table.rows}
-    if not 1 < len(found) < max(len(table.rows), 3):
+    names = dict.fromkeys(part.name for part in parse_split(split))
+    tables = [_table(data, name, own) for name in names]
+    rows = sum(len(table.rows) for table in tables)
+    found = {row[-1].strip() for table in tables for row in table.rows}
+    if not 1 < len(found) < max(rows, 3):
         raise ValueError(
-            f"{table.file}: expected labels, but the column has {len(found)} different values in "
-            f"{len(table.rows)} rows, such as {min(found)!r}; name the labels with --data.labels"
+            f"{tables[0].file}: expected labels, but the column has {len(found)} different values "
+            f"in {rows} rows, such as {min(found)!r}; name the labels with --data.labels"
         )
     numbers = all(label.isdecimal() for label in found)
     return tuple(sorted(found, key=(lambda label: (int(label), label)) if numbers else str))
@@ -114,9 +103,10 @@ def _table(data: Data, split: str, own: TaskSpec) -> Table:
         columns = functools.partial(find_columns, own.text, own.label)
     if data.format == "tfds":
         return tfds.read_table(data.path, own.builder, split, columns)
-    return read_table(
-        _file(data, split, own), columns, header=own.header, drop_short=own.drop_short
-    )
+    first, *more = files = _files(data, split, own)
+    if first.suffix == ".parquet" or more:
+        return read_parquet(files, columns)
+    return read_table(first, columns, header=own.header, drop_short=own.drop_short)
 
 
 def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
@@ -131,7 +121,6 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
         )
     return Labelled(
         name=task,
-        split=split,
         text=tuple(table.rows[i][:-1] for i in kept),
         label=tuple(
             label_name(
@@ -142,13 +131,13 @@ def _labelled(table: Table, task: str, split: str, own: TaskSpec) -> Labelled:
             )
             for i in kept
         ),
-        source=table.file,
+        files={split: table.file},
         line_N=np.array([table.lines[i] for i in kept], np.int64),
         origin_N=np.arange(len(kept)),
     )
 
 
-def _files(data: Data) -> tuple[Path, dict[str, str]]:
+def _named(data: Data) -> tuple[Path, dict[str, str]]:
     """The folder, and the file of each split that `data` names; a file as `data.path` is the split
     `validation`."""
     path = local(data.path, "data.path")
@@ -160,12 +149,13 @@ def _files(data: Data) -> tuple[Path, dict[str, str]]:
     return (path.parent, {"validation": path.name}) if path.is_file() else (path, dict(data.files))
 
 
-def _file(data: Data, split: str, own: TaskSpec) -> Path:
+def _files(data: Data, split: str, own: TaskSpec) -> list[Path]:
     """The file of a split: the one that `data` names, else the first that exists of the known
-    names."""
-    folder, files = _files(data)
+    names, in the folder or in the task's own folder in it; or all the parquet files of which it
+    consists."""
+    folder, files = _named(data)
     if split in files:
-        return folder / files[split]
+        return [folder / files[split]]
     if local(data.path, "data.path").is_file():
         raise ValueError(
             f"data.path is the one file {data.path}, which is the split validation (slices of it "
@@ -175,22 +165,36 @@ def _file(data: Data, split: str, own: TaskSpec) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder or file {folder} with the data of {data.task}")
     names = (*own.files.get(split, ()), *(f"{split}.{extension}" for extension in EXTENSIONS))
-    for name in (name + gz for name in names for gz in ("", ".gz")):
-        if (folder / name).is_file():
-            return folder / name
+    for place in (folder, folder / data.task):
+        for name in (name + gz for name in names for gz in ("", ".gz")):
+            if (place / name).is_file():
+                return [place / name]
+        if found := shards(place, split):
+            return found
+    raise _no_file(data.task, split, folder, (*names, f"{split}-00000-of-N.parquet"), files, own)
+
+
+def _no_file(
+    task: str,
+    split: str,
+    folder: Path,
+    names: Sequence[str],
+    files: Mapping[str, str],
+    own: TaskSpec,
+) -> Exception:
+    """What is wrong where no file was found for a split: its name, or that there is no file."""
     known = {**files, **own.files}
-    if split not in known:
-        found = {
-            path.name.split(".")[0]
-            for path in folder.iterdir()
-            if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}
-        }
-        there = sorted(known) if known else sorted(found)
-        raise ValueError(
-            f"data.task {data.task!r} has no split {split!r} in {folder}; the splits are "
-            f"{', '.join(there) or 'none'}"
+    if split in known:
+        return FileNotFoundError(
+            f"{folder} has no file for the split {split!r} of {task}: looked for {', '.join(names)}"
         )
-    raise FileNotFoundError(
-        f"{folder} has no file for the split {split!r} of {data.task}: looked for "
-        f"{', '.join(names)}"
+    found = {
+        re.sub(r"-\d+-of-\d+$", "", path.name.split(".")[0])
+        for path in folder.iterdir()
+        if set(path.suffixes[:1]) & {f".{e}" for e in EXTENSIONS}
+    }
+    there = sorted(known) if known else sorted(found)
+    return ValueError(
+        f"data.task {task!r} has no split {split!r} in {folder}; the splits are "
+        f"{', '.join(there) or 'none'}"
     )

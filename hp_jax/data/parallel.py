@@ -12,40 +12,29 @@ import numpy as np
 
 from hp_jax.config import ParallelData
 from hp_jax.data import tfds
-from hp_jax.data.splits import read_split
+from hp_jax.data.splits import FromSplit, read_split
 from hp_jax.data.tables import Table, read_table, read_text
 from hp_jax.storage.files import local
 
 log = logging.getLogger("hp_jax")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Parallel:
-    """N sentences with their translations, and where each pair comes from."""
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Parallel(FromSplit):
+    """N sentences with their translations."""
 
     name: str
     """The data."""
-    split: str
-    """The split of which these are some or all, without a slice."""
     source: tuple[str, ...]
     target: tuple[str, ...]
-    file: str
-    """What was read: a file, two files, or a prepared folder and split."""
-    line_N: np.ndarray
-    """1-based line in the file on which each pair stands; int64."""
-    origin_N: np.ndarray
-    """0-based place of each pair in its whole split, ascending; int64."""
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def where(self, index: int) -> str:
-        """`file:line` of one pair."""
-        return f"{self.file}:{self.line_N[index]}"
-
 
 def read_parallel(data: ParallelData, split: str) -> Parallel:
-    """The pairs of a split such as `train`, `train[:5000]` or, of sacrebleu, `wmt14/full`.
+    """The pairs of a split such as `train`, `train[:5000]` or, of sacrebleu, `wmt14/full` or
+    `wmt09+wmt10`.
 
     A slice is a random sample (see `splits.take`); pairs keep the order of the file.  Those with an
     empty side are dropped, and their number is in a warning.
@@ -81,10 +70,9 @@ def _parallel(table: Table, name: str, split: str) -> Parallel:
         raise ValueError(f"{table.file}: expected pairs of sentences, but there are none")
     return Parallel(
         name=name,
-        split=split,
         source=tuple(table.rows[n][0] for n in kept),
         target=tuple(table.rows[n][1] for n in kept),
-        file=table.file,
+        files={split: table.file},
         line_N=np.array([table.lines[n] for n in kept], np.int64),
         origin_N=np.arange(len(kept)),
     )

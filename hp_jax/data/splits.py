@@ -1,59 +1,93 @@
-"""Splits and their slices: random samples in one fixed order."""
+"""Splits, their slices (random samples in one fixed order), and several of them joined."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+APART = 2**32
+"""Of splits that are joined, origins in the n-th begin at n times this, n from 0."""
 
-class Sliceable(Protocol):
-    """Examples of a split that know where they come from: `Labelled` and `Parallel`."""
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class FromSplit:
+    """N examples of a split, or of several that are joined, and where each of them comes from."""
+
+    files: Mapping[str, str]
+    """What was read (a file, two files, or a prepared folder and split), by the name of each whole
+    split."""
+    line_N: np.ndarray
+    """1-based line in its file on which each example starts; int64."""
+    origin_N: np.ndarray
+    """0-based place of each example in its whole split, ascending, plus `APART` times the split's
+    number among those that are joined; int64."""
 
     @property
     def split(self) -> str:
-        """The split of which these are some or all."""
+        """The split of which these are some or all, without a slice; `a+b` of several."""
+        return "+".join(self.files)
 
     @property
     def file(self) -> str:
         """What was read."""
+        return ", ".join(self.files.values())
 
-    @property
-    def origin_N(self) -> np.ndarray:
-        """0-based place of each example in its whole split, ascending."""
+    def where(self, index: int) -> str:
+        """`file:line` of one example."""
+        file = list(self.files.values())[self.origin_N[index] // APART]
+        return f"{file}:{self.line_N[index]}"
 
-    def __len__(self) -> int: ...
+    def places(self, file: str) -> np.ndarray:
+        """The places of the examples that come from a file, each in its own split."""
+        number_N, place_N = np.divmod(self.origin_N, APART)
+        own = [number for number, name in enumerate(self.files.values()) if name == file]
+        return place_N[np.isin(number_N, own)]
 
 
-T = TypeVar("T", bound=Sliceable)
+T = TypeVar("T", bound=FromSplit)
 Columns = TypeVar("Columns", bound=Any)
 
 
-_SPLIT = re.compile(r"([\w./-]+)(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?")
+class Part(NamedTuple):
+    """A split, or a slice of it: `train[:50%]` is (`train`, None, `50%`)."""
+
+    name: str
+    start: str | None
+    stop: str | None
 
 
-def parse_split(split: str) -> tuple[str, str | None, str | None]:
-    """`train[:50%]` as (`train`, None, `50%`); a split without a slice has no bounds.  ValueError
-    for any other form."""
-    match = _SPLIT.fullmatch(split)
-    if not match:
+_PART = re.compile(r"([\w./-]+)(?:\[\s*(-?\d+%?)?\s*:\s*(-?\d+%?)?\s*\])?")
+
+
+def parse_split(split: str) -> tuple[Part, ...]:
+    """The parts of a split such as `train`, `train[:50%]` or, of several joined, `wmt09+wmt10[:5]`.
+    ValueError for any other form."""
+    found = [_PART.fullmatch(part) for part in split.split("+")]
+    parts = tuple(Part(*match.groups()) for match in found if match)
+    if len(parts) < len(found):
         raise ValueError(
-            f"cannot read the split {split!r}: expected a form such as train, train[:5000] or "
-            "validation[50%:]"
+            f"cannot read the split {split!r}: expected a form such as train, train[:5000], "
+            "validation[50%:] or wmt09+wmt10"
         )
-    name, start, stop = match.groups()
-    return name, start, stop
+    return parts
 
 
 def folder_name(split: str) -> str:
     """The name of a folder for a split, fit for shells and URLs: `validation[:50%]` is
-    `validation-0-50pc`, `train[5000:]` is `train-5000-end`.  ValueError as in `parse_split`."""
-    name, start, stop = parse_split(split)
-    slice_name = "" if start is None and stop is None else f"-{start or 0}-{stop or 'end'}"
-    return name.replace("/", "-") + slice_name.replace("%", "pc")
+    `validation-0-50pc`, `train[5000:]+test` is `train-5000-end+test`.  ValueError as in
+    `parse_split`."""
+    return "+".join(map(_part_name, parse_split(split)))
+
+
+def _part_name(part: Part) -> str:
+    whole = part.start is None and part.stop is None
+    bounds = "" if whole else f"-{part.start or 0}-{part.stop or 'end'}"
+    return part.name.replace("/", "-") + bounds.replace("%", "pc")
 
 
 def take(examples: T, start: str | None, stop: str | None) -> T:
@@ -65,7 +99,7 @@ def take(examples: T, start: str | None, stop: str | None) -> T:
     keeps frozen. Bounds are TFDS's: counts, or per cent rounded to the closest count, negative ones
     from the end; as in Python a count beyond the end means the end. ValueError for an empty slice.
     """
-    n = len(examples)
+    n = len(examples.origin_N)
     first, last, _ = slice(_position(start, n), _position(stop, n)).indices(n)
     if first >= last:
         raise ValueError(
@@ -76,24 +110,59 @@ def take(examples: T, start: str | None, stop: str | None) -> T:
 
 
 def read_split(split: str, whole: Callable[[str], T]) -> T:
-    """A split such as `train` or `train[:5000]`, of which `whole` reads the whole."""
-    name, start, stop = parse_split(split)
-    examples = whole(name)
-    return examples if start is None and stop is None else take(examples, start, stop)
+    """A split such as `train`, `train[:5000]` or `wmt09+wmt10`; `whole` reads a whole one by its
+    name.
+
+    Of several that are joined, the examples come split by split, each in the order of its file.
+    ValueError for parts that have examples in common: these would count twice.
+    """
+    parts = [
+        whole(name) if start is None and stop is None else take(whole(name), start, stop)
+        for name, start, stop in parse_split(split)
+    ]
+    for first, second in itertools.combinations(parts, 2):
+        if shared := overlap(first, second):
+            raise ValueError(
+                f"the split {split} has {shared} examples of {first.file} twice: expected parts "
+                "that share none"
+            )
+    return parts[0] if len(parts) == 1 else _join(parts)
+
+
+def _join(parts: list[T]) -> T:
+    files = {name: file for part in parts for name, file in part.files.items()}
+    numbers = {name: number for number, name in enumerate(files)}
+    moved = [
+        dataclasses.replace(part, origin_N=part.origin_N + numbers[part.split] * APART)
+        for part in parts
+    ]
+    columns: dict[str, Any] = {
+        name: np.concatenate(values)
+        if isinstance(values[0], np.ndarray)
+        else tuple(itertools.chain(*values))
+        for name in _columns(parts[0])
+        for values in [[getattr(part, name) for part in moved]]
+    }
+    joined = dataclasses.replace(parts[0], files=files, **columns)
+    return rows_of(joined, np.argsort(joined.origin_N))
 
 
 def rows_of(examples: Columns, chosen: np.ndarray) -> Columns:
     """Some examples, by their places: of every column (a tuple or an array) that it has."""
-    columns = {
+    changed = {
+        name: v[chosen] if isinstance(v, np.ndarray) else tuple(v[i] for i in chosen)
+        for name, v in _columns(examples).items()
+    }
+    return dataclasses.replace(examples, **changed)
+
+
+def _columns(examples: Any) -> dict[str, Any]:
+    """What it has of each example: tuples and arrays."""
+    return {
         name: value
         for name, value in vars(examples).items()
         if isinstance(value, tuple | np.ndarray)
     }
-    changed = {
-        name: v[chosen] if isinstance(v, np.ndarray) else tuple(v[i] for i in chosen)
-        for name, v in columns.items()
-    }
-    return dataclasses.replace(examples, **changed)
 
 
 def _position(bound: str | None, n: int) -> int | None:
@@ -105,6 +174,7 @@ def _position(bound: str | None, n: int) -> int | None:
     return round(percent * n / 100)
 
 
-def overlap(a: Sliceable, b: Sliceable) -> int:
+def overlap(a: FromSplit, b: FromSplit) -> int:
     """How many examples `a` and `b` have in common: same file, same place."""
-    return len(np.intersect1d(a.origin_N, b.origin_N)) if a.file == b.file else 0
+    files = set(a.files.values()) & set(b.files.values())
+    return sum(len(np.intersect1d(a.places(file), b.places(file))) for file in files)

@@ -17,7 +17,7 @@ from pathlib import Path
 from hp_jax.data.columns import Columns, FindColumns
 from hp_jax.storage.files import parse_json, read_bytes
 
-EXTENSIONS = ("tsv", "txt", "csv", "jsonl")
+TEXT_EXTENSIONS = ("tsv", "txt", "csv", "jsonl")
 _MARKS = ("\ufeff".encode(), "\ufeff".encode().decode("latin-1").encode())
 """The byte-order mark, and the same encoded twice, as at the start of MRPC's files."""
 
@@ -57,10 +57,10 @@ def read_table(
     """
     path = Path(path)
     suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower().lstrip(".")
-    if suffix not in EXTENSIONS:
+    if suffix not in TEXT_EXTENSIONS:
         raise ValueError(
-            f"{path}: expected a file name that ends in .{', .'.join(EXTENSIONS)}, each possibly "
-            "with .gz"
+            f"{path}: expected a file name that ends in .{', .'.join(TEXT_EXTENSIONS)}, each "
+            "possibly with .gz, or in .parquet"
         )
     text = read_text(path)
     if suffix == "jsonl":
@@ -152,7 +152,8 @@ def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
         yield number, value
 
 
-def _find(names: Sequence[str], there: Iterable[str], where: str) -> str:
+def find_column(names: Sequence[str], there: Iterable[str], where: str) -> str:
+    """The column that has one of these names.  ValueError for none, and for several of one name."""
     there = list(there)
     for name in names:
         if there.count(name) > 1:
@@ -186,7 +187,9 @@ def _select_fields(
         [name.strip() for name in first] if named else list(header),
         f"{path}:{line}",
     )
-    found = [_find(names, names_there, where) for names in _wanted(columns, names_there, where)]
+    found = [
+        find_column(names, names_there, where) for names in _wanted(columns, names_there, where)
+    ]
     places = [names_there.index(name) for name in found]
     short = 0
     for number, fields in records if named else itertools.chain([(line, first)], records):
@@ -208,11 +211,12 @@ def _select_keys(
     for number, found in records:
         where = f"{path}:{number}"
         columns = _wanted(columns, list(found), where)
-        keys = [_find(names, found, where) for names in columns]
-        yield number, tuple(_string(found[key], f"{where}: column {key!r}") for key in keys)
+        keys = [find_column(names, found, where) for names in columns]
+        yield number, tuple(text_of(found[key], f"{where}: column {key!r}") for key in keys)
 
 
-def _string(value: object, where: str) -> str:
+def text_of(value: object, where: str) -> str:
+    """A string, or an integer in digits.  ValueError for anything else."""
     if isinstance(value, str):
         return re.sub("[\ud800-\udfff]", "\ufffd", value)  # half of a surrogate pair is no text
     if isinstance(value, int):

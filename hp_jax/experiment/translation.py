@@ -39,9 +39,15 @@ def translate(setup: Setup, lines: Sequence[str], mask_AH: Array) -> list[list[H
     if not full:
         return found
     source, place_N = tuple(lines[n] for n in full), np.arange(len(full))
-    pairs = corpus.encode(
-        Parallel("text", "input", source, ("",) * len(full), "input", place_N + 1, place_N)
+    text = Parallel(
+        name="text",
+        source=source,
+        target=("",) * len(full),
+        files={"input": "input"},
+        line_N=place_N + 1,
+        origin_N=place_N,
     )
+    pairs = corpus.encode(text)
     said = np.array([len(tokens) > 1 for tokens in pairs.source])  # more than the end of a sentence
     run = jax.jit(functools.partial(task.translate, decoding=config.decoding))
     gates = heads.gates(heads.check_mask(mask_AH, task.present_AH), task.present_AH)

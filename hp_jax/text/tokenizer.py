@@ -110,9 +110,7 @@ def encode(
             kinds.append(np.array(encoding.type_ids, np.int32) * (types > 1))
             cut += bool(encoding.overflowing)
     if cut:
-        log.warning(
-            "%s: examples of more than %d tokens, cut: %d", labelled.source, max_length, cut
-        )
+        log.warning("%s: examples of more than %d tokens, cut: %d", labelled.file, max_length, cut)
     label_N = np.array([index[label] for label in labelled.label], np.int32)
     return Examples(
         labelled.name, labelled.split, tuple(tokens), tuple(kinds), label_N, labelled.origin_N
