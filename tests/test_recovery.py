@@ -382,7 +382,7 @@ def test_the_report_shows_each_recovery_beside_the_curve_without(tmp_path, monke
             seed=seed,
         )
     text = write_report(tmp_path).read_text()
-    assert text.count("<img ") == before.count("<img ") + 1
+    assert text.count("<svg ") == before.count("<svg ") + 1
     assert "In the retrained one_shot order" in text
     table = (tmp_path / "report/recovery_one_shot.csv").read_text().splitlines()
     assert table[0].startswith("removed,share,no recovery,calibrated,retrained,")

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_without_a_full_model_there_is_a_metric_but_no_change(tmp_path):
     ).all()
     text = write_report(tmp_path).read_text()
     assert "Summary" not in text
-    assert text.count("<img") == 2
+    assert text.count("<svg") == 2
 
 
 def test_correlations_are_scipys_and_nothing_where_nothing_varies(tmp_path, one_off):
@@ -227,17 +228,20 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.refers, self.tags = [], [], set()
+        self.open, self.refers, self.tags, self.scripts = [], [], set(), []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
-        self.refers += [value for name, value in attrs if name in ("src", "href")]
+        self.refers += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
         if tag not in ("meta", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.scripts += [data] if self.open[-1:] == ["script"] else []
 
 
 def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
@@ -247,11 +251,13 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     page = Page(text)
     assert path == tmp_path / "report/index.html"
     assert page.open == []
-    assert all(target.startswith(("#s", "data:image/png;base64,")) for target in page.refers)
-    assert not page.tags & {"script", "link", "iframe", "i", "dec"}
+    own = "#", "data:text/csv;charset=utf-8,", "data:image/png;base64,"
+    assert all(target.startswith(own) for target in page.refers)
+    assert not page.tags & {"link", "iframe", "img", "i", "dec"}
+    assert page.scripts == [resources.files("hp_jax.report").joinpath("page.js").read_text()]
     assert "&lt;script&gt;alert(1)" in text
     assert "&lt;dec&gt;.0" in text
-    assert "url(" not in text
+    assert all(target.startswith("#s") for target in re.findall(r"url\(([^)]*)", text))
     found = {file.name for file in path.parent.iterdir()}
     pictures = {
         "importance",
@@ -264,7 +270,7 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
         "pairs",
     }
     assert {f"{name}.{form}" for name in pictures for form in ("png", "svg")} <= found
-    assert text.count("<img ") == len(pictures)
+    assert text.count("<svg ") == len(pictures)
     assert not [name for name in found if name.startswith(".")]
     for splits in ("train[:&lt;9]", "validation[50%:]", "on validation (60 examples)"):
         assert splits in text
@@ -290,9 +296,9 @@ def test_unfinished_and_missing_results_are_said(tmp_path):
     grid(tmp_path / "ablation/one_off", with_full(heads.one_off(FULL_AH)), finished=False)
     text = write_report(tmp_path).read_text()
     assert "ablation/one_off is not finished and not shown: 2 of 6 masks done." in text
-    assert "<img" not in text
+    assert "<svg" not in text
     importance(tmp_path / "importance")
-    assert write_report(tmp_path).read_text().count("<img") == 1
+    assert write_report(tmp_path).read_text().count("<svg") == 1
     with pytest.raises(FileNotFoundError, match="holds no results to report"):
         write_report(tmp_path / "elsewhere")
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import base64
 import csv
 import dataclasses
+import hashlib
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
+from hp_jax.report.inline_svg import Spot, inline_svg
 from hp_jax.report.scale import SIGNIFICANT, Scale
 
 Rows = list[dict[str, Any]]
@@ -60,6 +63,8 @@ they are."""
 CHANGES = ("change", "low", "high")
 """Columns of a change of the metric, which its scale writes."""
 PLAIN = Scale("metric")
+MOST_EMBEDDED = 1_000_000
+"""Characters of a CSV that is embedded in the page."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +77,8 @@ class Picture:
     pixels: int
     """Width on the page."""
     caption: str
+    spots: Sequence[Spot] = ()
+    """Places that say what they show when one points at them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +154,24 @@ def show(column: str, value: Any, scale: Scale = PLAIN) -> str:
     return format(value, form.replace("+", "") if value == 0 else form)
 
 
+def judged(row: Mapping[str, Any], scale: Scale) -> str:
+    """The change of a row of numbers with its interval and its p-values, as far as it has them, in
+    words."""
+    known = {name: value for name, value in row.items() if value == value}  # NaN is not
+    parts = []
+    if "change" in known:
+        parts.append(f"change {show('change', row['change'], scale)} {scale.unit}")
+    if "change" in known and {"low", "high"} <= known.keys():
+        low, high = (show(name, row[name], scale) for name in ("low", "high"))
+        parts.append(f"95 % interval {low} to {high}")
+    parts += [
+        f"{heading(name)}: {show(name, value)}"
+        for name, value in known.items()
+        if name.startswith("p_")
+    ]
+    return "; ".join(parts)
+
+
 def as_csv(rows: Rows) -> str:
     """The rows in full precision."""
     text = io.StringIO()
@@ -171,26 +196,43 @@ def as_text(listing: Listing) -> str:
 
 
 def to_html(title: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
-    """The whole page, pictures embedded: it needs no other file, no network and no script."""
+    """The whole page, pictures and CSV embedded: it needs no other file and no network.
+
+    Without script it shows everything; the script adds sorting, copying, what places in pictures
+    say, and pictures in large.
+    """
     links = "".join(
         f'<a href="#s{number}">{_text(name)}</a>' for number, (name, _) in enumerate(sections)
     )
     notes = "".join(f'<p class="warning">{_text(warning)}</p>' for warning in warnings)
     body = "\n".join(
-        f'<section id="s{number}"><h2>{_text(name)}</h2>\n'
-        + "\n".join(map(_item, items))
+        f'<section id="s{number}" aria-labelledby="h{number}">'
+        f'<h2 id="h{number}">{_text(name)}</h2>\n'
+        + "\n".join(_item(item, f"s{number}-{place}") for place, item in enumerate(items))
         + "</section>"
         for number, (name, items) in enumerate(sections)
     )
-    style = resources.files("hp_jax.report").joinpath("page.css").read_text(encoding="utf-8")
+    style, script = (
+        resources.files("hp_jax.report").joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js")
+    )
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (  # this script and no other; nothing is fetched
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data: blob:"
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
-        f"<h1>{_text(title)}</h1>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>{_text(title)}</title>\n<style>\n{style}</style></head>\n<body>\n"
+        '<a class="skip" href="#results">Skip to the results</a>\n'
+        f"<header><h1>{_text(title)}</h1>\n"
         "<p class=note>Rows go by name and heads count from 0, as in the library; the paper "
         "counts both from 1.</p>\n"
-        f"<nav>{links}</nav>\n{notes}\n{body}\n</main></body></html>\n"
+        f'<nav aria-label="Sections">{links}</nav></header>\n'
+        f'<main id="results" tabindex="-1">\n{notes}\n{body}\n</main>\n'
+        f"<script>{script}</script></body></html>\n"
     )
 
 
@@ -198,29 +240,41 @@ def _text(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _item(item: Item) -> str:
+def _item(item: Item, key: str) -> str:
+    """`key` is the item's own on the page."""
     if isinstance(item, str):
         return f"<p>{_text(item)}</p>"
     if isinstance(item, Code):
-        return _folded(item.caption, f"<pre>{_text(item.text)}</pre>")
-    if isinstance(item, Listing) and not item.shown:
-        return f"<p class=note>{_text(f'{item.name}.csv: {item.caption}')}</p>"
-    if isinstance(item, Listing):
-        table, note = _table(item), f"<p class=note>{_text(item.note)}</p>" if item.note else ""
-        if item.folded:
-            return _folded(item.caption, note + table)
-        return _figure(table, f"{item.caption} {item.note}")
-    source = f"data:image/png;base64,{base64.b64encode(item.png).decode()}"
-    image = f'<img src="{source}" width="{item.pixels}" alt="{_text(item.caption)}">'
-    return _figure(f'<div class="card">{image}</div>', item.caption)
+        return _folded(item.caption, f'<pre tabindex="0">{_text(item.text)}</pre>')
+    if isinstance(item, Picture):
+        svg = inline_svg(item.svg, item.spots, key, item.pixels, item.caption)
+        card = f'<div class="card" role="group" tabindex="0" aria-label="Picture">{svg}</div>'
+        tools = f'<p class="tools" data-name="{_text(item.name)}"></p>'
+        return _figure(card + tools, item.caption, ' class="picture"')
+    if not item.shown:
+        return f"<p class=note>{_download(item)}: {_text(item.caption)}</p>"
+    tools = f'<p class="tools">{_download(item)}</p>'
+    if item.folded:
+        note = f"<p class=note>{_text(item.note)}</p>" if item.note else ""
+        return _folded(item.caption, note + _table(item) + tools)
+    return _figure(_table(item) + tools, f"{item.caption} {item.note}")
 
 
 def _folded(caption: str, body: str) -> str:
     return f"<details><summary>{_text(caption)}</summary>{body}</details>"
 
 
-def _figure(body: str, caption: str) -> str:
-    return f"<figure>{body}<figcaption>{_text(caption)}</figcaption></figure>"
+def _figure(body: str, caption: str, kind: str = "") -> str:
+    return f"<figure{kind}>{body}<figcaption>{_text(caption)}</figcaption></figure>"
+
+
+def _download(listing: Listing) -> str:
+    """A link to the CSV, which is in the link itself, or beside the page if it is large."""
+    text, name = as_csv(listing.rows), _text(f"{listing.name}.csv")
+    if len(text) > MOST_EMBEDDED:
+        return f'<a href="{quote(listing.name)}.csv">{name}</a> (beside this page)'
+    data = f"data:text/csv;charset=utf-8,{quote(text, safe=',:;+()[]/@=*')}"
+    return f'<a download="{name}" href="{data}">{name}</a>'
 
 
 def _table(listing: Listing) -> str:
@@ -228,18 +282,24 @@ def _table(listing: Listing) -> str:
     words = [name for name in rows[0] if isinstance(rows[0][name], str) and not name.isdigit()]
     left = {name: ' class="w"' if name in words else "" for name in rows[0]}
     head = "".join(
-        f"<th{left[name]}>{_text(words)}</th>"
+        f'<th scope="col" data-c="{_text(name)}"{left[name]}>{_text(words)}</th>'
         for name, words in zip(rows[0], listing.headings, strict=True)
     )
-    lines = []
-    for row in rows:
-        cells = []
-        for name, value in row.items():
-            shown = _text(listing.cell(name, value))
-            style = ' class="w long"' if len(shown) > 30 else left[name]
-            notable = shown.endswith(("*", "†")) or (name.startswith("p_") and value < SIGNIFICANT)
-            cells.append(f"<td{style}>{f'<b>{shown}</b>' if notable else shown}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    body = "\n".join(lines)
+    lines = ["".join(_cell(listing, row, name, left[name]) for name in row) for row in rows]
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
+    label = _text(listing.caption)
+    return f'<div class="wide" role="group" tabindex="0" aria-label="{label}">{table}</div>'
+
+
+def _cell(listing: Listing, row: Mapping[str, Any], name: str, style: str) -> str:
+    """A cell of a table: `data-v` has the CSV's value where it is shown otherwise, and a change
+    says its interval and its p when one points at it."""
+    value, shown = row[name], _text(listing.cell(name, row[name]))
+    raw = _text("" if value is None else str(value))
+    style = ' class="w long"' if len(shown) > 30 else style
+    style += f' data-v="{raw}"' if raw != shown else ""
+    words = judged(row, listing.scale) if name == "change" else ""
+    style += f' title="{_text(words)}"' if words else ""
+    notable = shown.endswith(("*", "†")) or (name.startswith("p_") and value < SIGNIFICANT)
+    return f"<td{style}>{f'<b>{shown}</b>' if notable else shown}</td>"

@@ -9,13 +9,15 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import ScalarFormatter
 
-from hp_jax.report.pictures.style import INK, WIDTH, styled
+from hp_jax.report.pictures.style import INK, ON_DARK, ON_LIGHT, WIDTH, Drawing, styled
 from hp_jax.report.row_types import NAMES, by_type, type_of
+
+MOST_SAID = 4000
+"""Cells of a large matrix that say their numbers; each is some 100 bytes of the page."""
 
 
 def centred_limit(values: np.ndarray) -> float:
@@ -38,9 +40,14 @@ def heatmap(
     marked_AH: np.ndarray | None = None,
     colours: str = "RdBu",
     decimals: int = 2,
-) -> Figure:
+    said: Mapping[str, str] | None = None,
+) -> Drawing:
     """One cell a head with its value, NaN hatched; `centred`: symmetric `colours` (matplotlib's)
-    around 0.  Marked cells are framed."""
+    around 0.  Marked cells are framed.
+
+    said: by a head's name (`enc.0.3`) what its cell says when one points at it; the value if it
+    is not given.
+    """
     figure = _figure(rows, 0.31)
     limit = centred_limit(values_AH) if centred else np.nanmax(values_AH) or 1.0
     norm = Normalize(-limit if centred else 0, limit)
@@ -52,6 +59,11 @@ def heatmap(
             norm,
             colours if centred else "YlGnBu",
         )
+        for line, head in np.argwhere(np.isfinite(values_AH[indices])):
+            name = f"{rows[indices[line]]}.{head}"
+            value = _number(values_AH[indices[line], head], centred, decimals if centred else 3)
+            text = said[name] if said else f"{label} {value}"
+            figure.say(axes, f"{name}: {text}", head - 0.5, line - 0.5, 1, 1)
         for line, head in (
             np.argwhere(np.isfinite(values_AH[indices])) if values_AH.shape[1] <= 16 else ()
         ):
@@ -60,7 +72,12 @@ def heatmap(
         for line, head in np.argwhere(marked_AH[indices]) if marked_AH is not None else ():
             axes.add_patch(
                 Rectangle(
-                    (head - 0.46, line - 0.46), 0.92, 0.92, fill=False, edgecolor=INK, linewidth=1.6
+                    (head - 0.46, line - 0.46),
+                    0.92,
+                    0.92,
+                    fill=False,
+                    edgecolor=_over(image, values_AH[indices[line], head]),
+                    linewidth=1.6,
                 )
             )
     axes.set_xlabel("head, counted from 0")
@@ -71,7 +88,7 @@ def heatmap(
 @styled
 def removals(
     share_OAH: Mapping[str, np.ndarray], rows: Sequence[str], present_AH: np.ndarray
-) -> Figure:
+) -> Drawing:
     """For each order, the share of heads removed (%) when a head goes; infinite for heads that stay
     throughout."""
     figure = _figure(rows, 0.22)
@@ -86,6 +103,11 @@ def removals(
                 "YlGnBu",
                 len(panels),
             )
+            for line, head in np.argwhere(np.isfinite(finite_AH)):
+                share = finite_AH[line, head]
+                goes = "stays" if share > 100 else f"goes with {share:.1f} % of the heads removed"
+                text = f"{rows[indices[line]]}.{head}: {goes}"
+                figure.say(axes, text, head - 0.5, line - 0.5, 1, 1)
     for axes in panels:
         axes.set_xlabel("head, counted from 0")
     figure.colorbar(
@@ -97,9 +119,12 @@ def removals(
 @styled
 def interactions(
     together: np.ndarray, heads: Sequence[tuple[int, int]], rows: Sequence[str], label: str
-) -> Figure:
-    """One cell a pair of heads, symmetric colours around 0; lines between rows."""
-    figure = Figure(figsize=(WIDTH, 0.8 * WIDTH), layout="constrained")
+) -> Drawing:
+    """One cell a pair of heads, symmetric colours around 0; lines between rows.
+
+    Of a large matrix the strongest pairs say their numbers when one points at them.
+    """
+    figure = Drawing(0.8 * WIDTH)
     axes = figure.add_subplot()
     axes.set_facecolor("#d9d9d9")
     limit = centred_limit(together)
@@ -132,18 +157,24 @@ def interactions(
     axes.tick_params(length=0)
     axes.set(xlabel="first head, by row", ylabel="second head, by row")
     axes.spines[:].set_visible(False)
+    shown = np.argwhere(np.isfinite(together))
+    strongest = np.argsort(-abs(together[tuple(shown.T)]), kind="stable")[:MOST_SAID]
+    for second, first in shown[np.sort(strongest)]:
+        pair = " and ".join(f"{rows[row]}.{head}" for row, head in (heads[second], heads[first]))
+        text = f"{pair}: {together[second, first]:+.4f} nats"
+        figure.say(axes, text, first - 0.5, second - 0.5, 1, 1)
     return figure
 
 
-def _figure(rows: Sequence[str], line: float) -> Figure:
+def _figure(rows: Sequence[str], line: float) -> Drawing:
     """As high as lines of `line` inches, the blocks' titles and the colour scale's label need."""
     blocks = len(by_type(rows))
     height = 1.2 + line * len(rows) + 0.3 * blocks * (blocks > 1)
-    return Figure(figsize=(WIDTH, max(height, 2.9)), layout="constrained")
+    return Drawing(max(height, 2.9))
 
 
 def _blocks(
-    figure: Figure, rows: Sequence[str], panels: Sequence[str]
+    figure: Drawing, rows: Sequence[str], panels: Sequence[str]
 ) -> list[tuple[Sequence[Axes], list[int]]]:
     """For each type of attention its panels, side by side, and the indices of its rows; titles say
     what is one of several."""
@@ -213,8 +244,17 @@ def _beyond(values: np.ndarray, norm: Normalize) -> str:
 def _write_value(
     axes: Axes, image: AxesImage, row: int, head: int, value: float, signed: bool, decimals: int
 ) -> None:
-    red, green, blue, _ = image.to_rgba(np.array(value))
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
     digits = decimals if abs(value) < 9.995 else decimals - 1
-    text = f"{value:{'+' if signed else ''}.{digits}f}" if value else "0"
-    axes.text(head, row, text, ha="center", va="center", fontsize=8, color="white" if dark else INK)
+    text = _number(value, signed, digits) if value else "0"
+    colour = _over(image, value)
+    axes.text(head, row, text, ha="center", va="center", fontsize=8, color=colour)
+
+
+def _over(image: AxesImage, value: float) -> str:
+    """The colour of what stands on a value's colour."""
+    red, green, blue, _ = image.to_rgba(np.array(value))
+    return ON_DARK if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else ON_LIGHT
+
+
+def _number(value: float, signed: bool, decimals: int) -> str:
+    return f"{value or 0.0:{'+' if signed and value else ''}.{decimals}f}"

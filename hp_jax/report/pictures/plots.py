@@ -7,18 +7,26 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hp_jax.report.html import Rows
+from hp_jax.report.html import Rows, judged, show
 from hp_jax.report.pictures.heatmaps import centred_limit
-from hp_jax.report.pictures.style import BEHIND, INK, PALE, RED, STYLES, WIDTH, styled
+from hp_jax.report.pictures.style import (
+    BEHIND,
+    INK,
+    PALE,
+    RED,
+    RED_WORDS,
+    STYLES,
+    Drawing,
+    styled,
+)
 from hp_jax.report.row_types import NAMES, by_type
 from hp_jax.report.scale import Scale
 
 
 @styled
-def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Figure:
+def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Drawing:
     """How many heads leave the metric where, each removed alone (Figure 1); a few far from the
     others are given in words.
 
@@ -32,10 +40,17 @@ def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Fig
         round((edge - full) / width)
         for edge in (min(shown_n.min(), full), max(shown_n.max(), full))
     )
-    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+    figure = Drawing(3.1)
     axes = figure.add_subplot()
     bins = [full + (edge - 0.5) * width for edge in range(low, high + 2)]
-    axes.hist(shown_n, bins=bins, color="#7fb3d5", edgecolor="white", linewidth=1)
+    count_n, edges, _ = axes.hist(
+        shown_n, bins=bins, color="#7fb3d5", edgecolor="white", linewidth=1
+    )
+    for number, left, right in zip(np.asarray(count_n), edges, edges[1:], strict=False):
+        if number:
+            some = "1 head" if number == 1 else f"{number:.0f} heads"
+            text = f"{some}: {label} {left:.4g} to {right:.4g}"
+            figure.say(axes, text, left, 0, right - left, number)
     for side, beyond_n in (
         ("left", metric_n[metric_n < full - limit]),
         ("right", metric_n[metric_n > full + limit]),
@@ -51,7 +66,7 @@ def histogram(metric_n: np.ndarray, full: float, label: str, step: float) -> Fig
         textcoords="offset points",
         ha="right",
         va="top",
-        color=RED,
+        color=RED_WORDS,
         bbox=BEHIND,
     )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
@@ -77,10 +92,14 @@ def scatter(
     titles: Sequence[str],
     names: Sequence[str],
     label: str,
-) -> Figure:
+    said: Sequence[str] | None = None,
+) -> Drawing:
     """Importance against each of the effects, one point a head (`names`: row.head); the heads that
-    stand out are named."""
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    stand out are named.
+
+    said: what each point says when one points at it; its numbers if it is not given.
+    """
+    figure = Drawing(3.9)
     panels, types = figure.subplots(1, len(effects), squeeze=False)[0], by_type(names)
     for axes, (effect, y), title in zip(panels, effects.items(), titles, strict=True):
         axes.axhline(0, color=PALE, linewidth=0.8)
@@ -97,6 +116,9 @@ def scatter(
             )
         axes.set(xlabel=label, ylabel=effect, title=title)
         axes.margins(0.09)
+        for head, name in enumerate(names):
+            text = said[head] if said else f"{label} {x[head]:.4g}; {effect} {y[head]:.4g}"
+            figure.say(axes, f"{name}: {text}", x[head], y[head])
         _name_outliers(axes, x, y, names)
     if len(types) > 1:
         figure.legend(
@@ -152,14 +174,14 @@ def curves(
     scale: Scale,
     total: int | None = None,
     cloud: Sequence[Mapping[str, Any]] = (),
-) -> Figure:
+) -> Drawing:
     """The metric against the share of heads removed, one panel a name, one curve an order or type
     (Figures 3, 4 and 6).
 
     Bands: the change's interval.  total: the number of heads that the share is of, if it is one for
     all curves.  cloud: what is shown as points behind the curves.
     """
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Drawing(4.6)
     for axes, (title, lines) in zip(
         figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
     ):
@@ -183,7 +205,11 @@ def curves(
             alpha=0.5,
             linewidth=0,
         )
+        for row in cloud:
+            figure.say(axes, _point("", row, scale), row["share"], row["metric"])
         for number, (name, rows) in enumerate(lines.items()):
+            for row in rows:
+                figure.say(axes, _point(name, row, scale), row["share"], row["metric"])
             style = {key: values[number % len(values)] for key, values in STYLES.items()}
             _curve(axes, name, rows, full, scale.factor, style)
         axes.set(xlabel="share of heads removed (%)", title=title, xlim=(-1, 101))
@@ -213,9 +239,13 @@ def dots(
     high: Sequence[float],
     filled: Sequence[bool],
     label: str,
-) -> Figure:
-    """A line a name: a dot at its change, filled or not, and a bar from `low` to `high`."""
-    figure = Figure(figsize=(WIDTH, max(1.0 + 0.26 * len(names), 1.8)), layout="constrained")
+    said: Sequence[str] | None = None,
+) -> Drawing:
+    """A line a name: a dot at its change, filled or not, and a bar from `low` to `high`.
+
+    said: what each dot says when one points at it; change and interval if it is not given.
+    """
+    figure = Drawing(max(1.0 + 0.26 * len(names), 1.8))
     axes = figure.add_subplot()
     axes.axvline(0, color=PALE, linewidth=1)
     for line, (middle, left, right, full) in enumerate(zip(change, low, high, filled, strict=True)):
@@ -224,6 +254,8 @@ def dots(
         axes.plot(
             middle, line, "o", color=blue, markerfacecolor=blue if full else "white", markersize=6
         )
+        numbers = f"{label} {middle:+.3g}, 95 % interval {left:+.3g} to {right:+.3g}"
+        figure.say(axes, f"{names[line]}: {said[line] if said else numbers}", middle, line)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
@@ -231,6 +263,14 @@ def dots(
     axes.set_axisbelow(True)
     axes.set_xlabel(label)
     return figure
+
+
+def _point(name: str, row: Mapping[str, Any], scale: Scale) -> str:
+    """What a point of a curve says."""
+    removed = f"{row['removed']} heads removed" if "removed" in row else ""
+    where = ", ".join(filter(None, [name, removed, f"{row['share']:.1f} %"]))
+    numbers = f"{scale.name} {show('metric', row['metric'])}"
+    return f"{where}: {'; '.join(filter(None, [numbers, judged(row, scale)]))}"
 
 
 def _curve(
