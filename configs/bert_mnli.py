@@ -27,7 +27,15 @@ float32), and compiling takes longer than that. Not run here.
 
 from dataclasses import replace
 
-from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
+from hp_jax.config import (
+    FINE_TUNING,
+    Ablation,
+    ClassificationExperiment,
+    Data,
+    Importance,
+    Paper,
+    Pruning,
+)
 
 config = ClassificationExperiment(
     out="runs/bert_mnli",
@@ -35,5 +43,8 @@ config = ClassificationExperiment(
     train=replace(FINE_TUNING, evaluate="validation_matched"),
     importance=Importance(split="train"),
     ablation=Ablation(splits=("validation_matched", "validation_mismatched", "train[:5000]")),
-    pruning=Pruning(select="train[:5000]", test="validation_matched", rounding="floor"),
+    pruning=Pruning(
+        per=("example", "batch"), select="train[:5000]", test="validation_matched", rounding="floor"
+    ),
+    paper=Paper(setting="mnli"),
 )

@@ -21,12 +21,13 @@ that is half a minute at 20 % of its 8 x 197 TFLOP/s (in bfloat16, in which a TP
 float32), and compiling takes longer than that. Not run here.
 """
 
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning
+from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Paper, Pruning
 
 config = ClassificationExperiment(
     out="runs/bert_mrpc",
     data=Data(task="mrpc"),
     importance=Importance(split="train"),
     ablation=Ablation(splits=("validation", "train")),
-    pruning=Pruning(select="train", test="validation", rounding="floor"),
+    pruning=Pruning(per=("example", "batch"), select="train", test="validation", rounding="floor"),
+    paper=Paper(setting="mrpc"),
 )

@@ -21,12 +21,15 @@ v5e-8 that is half a minute at 20 % of its 8 x 197 TFLOP/s (in bfloat16, in whic
 float32), and compiling takes longer than that. Not run here.
 """
 
-from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning
+from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Paper, Pruning
 
 config = ClassificationExperiment(
     out="runs/bert_sst2",
     data=Data(task="sst2"),
     importance=Importance(split="train"),
     ablation=Ablation(splits=("validation", "train[:5000]")),
-    pruning=Pruning(select="train[:5000]", test="validation", rounding="floor"),
+    pruning=Pruning(
+        per=("example", "batch"), select="train[:5000]", test="validation", rounding="floor"
+    ),
+    paper=Paper(setting="sst2"),
 )

@@ -18,5 +18,5 @@ config = ClassificationExperiment(
     data=Data(task="cola"),
     train=replace(FINE_TUNING, epochs=3, learning_rate=5e-5),
     ablation=Ablation(splits=("validation", "validation_out_of_domain", "train[:1000]")),
-    pruning=Pruning(select="train[:1000]", test="validation"),
+    pruning=Pruning(per=("example", "batch"), select="train[:1000]", test="validation"),
 )

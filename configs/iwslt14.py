@@ -26,6 +26,7 @@ from hp_jax.config import (
     FROM_SCRATCH,
     Ablation,
     Importance,
+    Paper,
     ParallelData,
     Pruning,
     TranslationExperiment,
@@ -66,10 +67,12 @@ config = TranslationExperiment(
     importance=Importance(split="train"),
     ablation=Ablation(splits=("valid", "test")),
     pruning=Pruning(
+        per=("example", "batch"),
         select="test",
         test="valid",
         shares=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         rounding="ceil",
         rows=("all", "enc", "dec", "cross"),
     ),
+    paper=Paper(setting="iwslt", epochs=(1, 2, 3, 5, 10, 20, 30, 40)),
 )

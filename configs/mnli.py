@@ -16,5 +16,7 @@ config = ClassificationExperiment(
     train=replace(FINE_TUNING, epochs=1, learning_rate=5e-5, evaluate="validation_matched[:2000]"),
     importance=Importance(split="train[:500]"),
     ablation=Ablation(splits=("validation_matched[:2000]", "train[:1000]")),
-    pruning=Pruning(select="train[:1000]", test="validation_matched[:2000]"),
+    pruning=Pruning(
+        per=("example", "batch"), select="train[:1000]", test="validation_matched[:2000]"
+    ),
 )

@@ -8,7 +8,15 @@ Heads are chosen, and the oracle order is, on examples of the training set, as i
 
 from dataclasses import replace
 
-from hp_jax.config import FINE_TUNING, Ablation, ClassificationExperiment, Data, Importance, Pruning
+from hp_jax.config import (
+    FINE_TUNING,
+    Ablation,
+    ClassificationExperiment,
+    Data,
+    Importance,
+    Paper,
+    Pruning,
+)
 
 config = ClassificationExperiment(
     out="runs/mrpc",
@@ -16,5 +24,6 @@ config = ClassificationExperiment(
     train=replace(FINE_TUNING, epochs=3, learning_rate=5e-5, evaluate="test"),
     importance=Importance(split="train[:500]"),
     ablation=Ablation(splits=("test", "train[:1000]")),
-    pruning=Pruning(select="train[:1000]", test="test"),
+    pruning=Pruning(per=("example", "batch"), select="train[:1000]", test="test"),
+    paper=Paper(seeds=(1, 2)),
 )

@@ -18,5 +18,5 @@ config = ClassificationExperiment(
     data=Data(task="sst2"),
     train=replace(FINE_TUNING, epochs=1, learning_rate=5e-5),
     ablation=Ablation(splits=("validation", "train[:1000]")),
-    pruning=Pruning(select="train[:1000]", test="validation"),
+    pruning=Pruning(per=("example", "batch"), select="train[:1000]", test="validation"),
 )

@@ -24,7 +24,7 @@ at 5 % of its 8 x 197 TFLOP/s, as beam search waits for memory. Not run here.
 """
 
 from hp_jax.architecture import Decoding
-from hp_jax.config import Ablation, Importance, ParallelData, Pruning, TranslationExperiment
+from hp_jax.config import Ablation, Importance, Paper, ParallelData, Pruning, TranslationExperiment
 
 config = TranslationExperiment(
     out="runs/wmt14_en_fr",
@@ -41,10 +41,12 @@ config = TranslationExperiment(
     importance=Importance(split="wmt09+wmt10+wmt11+wmt12"),
     ablation=Ablation(splits=("wmt13", "wmt14/full", "mtnt1.1/test")),
     pruning=Pruning(
+        per=("example", "batch"),
         select="wmt14/full",
         test="wmt13",
         shares=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         rounding="ceil",
         rows=("all", "enc", "dec", "cross"),
     ),
+    paper=Paper(setting="wmt"),
 )
