@@ -8,7 +8,7 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hp_jax.exhibits import Exhibit
 from hp_jax.report import results, tables
@@ -27,7 +27,7 @@ from hp_jax.report.html import (
     to_html,
 )
 from hp_jax.report.row_types import NAMES, by_type
-from hp_jax.report.sections import heads, models, paper, pruning, recovery, splits, subsets
+from hp_jax.report.sections import claims, heads, models, paper, pruning, recovery, splits, subsets
 from hp_jax.report.sections import speed as speed_section
 from hp_jax.storage.files import read_json, write_whole
 from hp_jax.storage.store import Store
@@ -38,9 +38,16 @@ MOST = 5
 """Heads that the summary names."""
 
 
-def write_report(folder: Path) -> Path:
-    """Writes folder/report: index.html, each picture as PNG and SVG, each table as CSV, and all
-    tables as text; its path.
+class Page(NamedTuple):
+    """What a page says."""
+
+    title: str
+    warnings: Sequence[str]
+    sections: Sequence[Section]
+
+
+def read_page(folder: Path) -> Page:
+    """The page about the results in an experiment's folder.
 
     FileNotFoundError if there are no results, ValueError if there are several experiments below
     and none in the folder itself; stores that are not finished are named and left out.
@@ -57,26 +64,37 @@ def write_report(folder: Path) -> Path:
             f"{folder} holds no results to report: no importance, ablation, pruning or trained "
             "model is below it"
         )
-    others = sorted({root for name in stores if (root := results.root(name)) != ""})
-    strangers = [root for root in others if not models.is_part(root)]
-    if strangers and all(results.root(name) in strangers for name in stores):
+    stores = _of_this(folder, stores)
+    progress = {name: results.progress(store) for name, store in stores.items()}
+    finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
+    sections = _sections(finished, model, _speed(folder))
+    made = ("How this was made", _provenance(stores, progress))
+    title = f"Attention heads: {folder.resolve().name}"
+    return Page(title, _warnings(stores, progress), [*sections, made])
+
+
+def _of_this(folder: Path, stores: Mapping[str, Store]) -> dict[str, Store]:
+    """The stores of the experiment in the folder itself, whose models of epochs and seeds belong to
+    it."""
+    roots = {name: results.root(name) for name in stores}
+    strangers = sorted({root for root in roots.values() if root and not models.is_part(root)})
+    if strangers and all(root in strangers for root in roots.values()):
         raise ValueError(
             f"{folder} holds no results itself, but of {len(strangers)} experiments below it: "
             f"report one of {', '.join(str(folder / name) for name in strangers)}"
         )
-    stores = {name: store for name, store in stores.items() if results.root(name) not in strangers}
     if strangers:
         log.warning("%s: left out are other experiments below it: %s", folder, ", ".join(strangers))
-    progress = {name: results.progress(store) for name, store in stores.items()}
-    finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
-    sections = [
-        *_sections(finished, model, _speed(folder)),
-        ("How this was made", _provenance(stores, progress)),
-    ]
-    report = folder / "report"
+    return {name: store for name, store in stores.items() if roots[name] not in strangers}
+
+
+def write_report(folder: Path) -> Path:
+    """Writes folder/report: index.html, each picture as PNG and SVG, each table as CSV, and all
+    tables as text; its path.  For errors see `read_page`."""
+    page, report = read_page(folder), Path(folder) / "report"
     report.mkdir(exist_ok=True)
     text = []
-    for _, items in sections:
+    for _, items in page.sections:
         for item in items:
             if isinstance(item, Picture):
                 write_whole(report / f"{item.name}.png", item.png)
@@ -85,10 +103,7 @@ def write_report(folder: Path) -> Path:
                 write_whole(report / f"{item.name}.csv", as_csv(item.rows).encode())
                 text += [as_text(item)] if item.shown else []
     write_whole(report / "tables.txt", "\n\n".join(text).encode())
-    page = to_html(
-        f"Attention heads: {folder.resolve().name}", _warnings(stores, progress), sections
-    )
-    write_whole(report / "index.html", page.encode())
+    write_whole(report / "index.html", to_html(*page).encode())
     return report / "index.html"
 
 
@@ -139,7 +154,8 @@ def _sections(
         ordered = [o.comparison for o in grids["prefixes"] if o.split == measured.split]
         return subsets.random(measured.comparison, curves, next(iter(ordered), None))
 
-    recovered, epochs = recovery.read(finished, curves), models.epochs(finished)
+    recovered = recovery.read(finished, curves)
+    epochs, seeds = models.epochs(finished), models.seeds(finished)
     sections: list[Section] = [
         *each("one_off", "Without one head (Table 1, Figure 1)", _without),
         *each("one_on", "One head alone in its row (Tables 2 and 3)", _alone),
@@ -147,6 +163,7 @@ def _sections(
         *([("Pruning (Figures 3, 4 and 6)", _pruning(curves))] if curves else []),
         *_timed(finished, speed),
         *([("Epochs (Figure 5)", models.epochs_section(epochs))] if epochs else []),
+        *([("Several seeds", models.seeds_section(seeds))] if seeds else []),
         *splits.choices(grids),
         *([("Importance", heads.importance(importance))] if importance else []),
         *(each("one_off", "Does importance foretell the damage?", foretold) if importance else []),
@@ -159,6 +176,7 @@ def _sections(
         *([("Training", _training(model))] if "training" in model else []),
     ]
     summary = _summary(grids, curves) + recovery.how_far(recovered)
+    summary += claims.listing(grids, curves, epochs, speed)
     return [("Summary", summary), *sections] if summary else sections
 
 

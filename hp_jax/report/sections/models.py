@@ -1,20 +1,25 @@
-"""Sections about several models of one experiment: those of its epochs (Figure 5), and of other
-seeds."""
+"""Sections about several models of one experiment: those of its epochs (Figure 5), and those of
+several seeds."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from hp_jax.report import results, tables
-from hp_jax.report.comparison import Comparison
-from hp_jax.report.html import CHANGES, Item, Listing
+from hp_jax.report.comparison import Comparison, present
+from hp_jax.report.html import CHANGES, Item, Listing, Rows
 from hp_jax.report.pictures import epochs as pictures
+from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.sections import paper, pruning
 from hp_jax.report.sections.pruning import full_metric
 from hp_jax.report.tables import listing
+from hp_jax.stats import Differences, area_between, bands, over_seeds
 from hp_jax.storage.store import Store
 
 ORDER = "one_shot"
@@ -101,3 +106,113 @@ def _early(curves: Mapping[int, Comparison]) -> str:
             f"{half['share']:.0f} % of them{rest}; {last['share']:.0f} % can go without harm"
         )
     return "; ".join(parts)
+
+
+# --- seeds ---------------------------------------------------------------------------------------
+
+class Seeds(NamedTuple):
+    """One order's curves of the models of several seeds, on the same examples."""
+
+    comparisons: Mapping[int, Comparison]
+    """By seed."""
+    mean: Differences
+    """Their mean change against the full models, in the scale's unit."""
+
+
+def seeds(finished: Mapping[str, Store]) -> dict[str, Seeds]:
+    """The curves of each order that there are of several seeds, from the stores of an experiment by
+    their path."""
+    found: dict[str, dict[int, Store]] = {}
+    for path, store in finished.items():
+        if match := re.fullmatch(r"(?:seeds/\d+/)?pruning/([a-z_]+)/test", path):
+            found.setdefault(match[1], {})[int(store.manifest.get("seed", 0))] = store
+    curves = {
+        order: {seed: pruning.compare_in(store, pruning.ALL) for seed, store in stores.items()}
+        for order, stores in found.items()
+        if len(stores) > 1 and _alike([*stores.values()])
+    }
+    return {
+        order: Seeds(of, over_seeds([comparison.differences for comparison in of.values()]))
+        for order, of in curves.items()
+    }
+
+
+def _alike(stores: Sequence[Store]) -> bool:
+    """Whether curves are measured on the same examples at the same points, from the full model
+    on."""
+    counts = [present(store.manifest).sum() - store.read("masks").sum((1, 2)) for store in stores]
+    return (
+        len({store.manifest["fingerprint"].get("data") for store in stores}) == 1
+        and all(np.array_equal(count, counts[0]) for count in counts)
+        and counts[0][0] == 0
+    )
+
+
+def seeds_section(curves: Mapping[str, Seeds]) -> list[Item]:
+    """Each order's curve over seeds, and the area between each two orders'."""
+    first = next(iter(next(iter(curves.values())).comparisons.values()))
+    scale, count = first.scale, len(next(iter(curves.values())).comparisons)
+    full = float(np.mean([full_metric(one) for one in _all(curves)]))
+    rows = {order: _over_seeds(found) for order, found in curves.items()}
+    areas = _areas(curves)
+    items: list[Item] = [
+        f"{count} models, each trained with its own seed, {first.where}. Intervals are of the "
+        f"mean over seeds, by {first.resamples:,} resamples of seeds and of examples (hierarchical "
+        f"bootstrap); of {count} seeds they are too narrow, as normal ones are beside Student's.",
+        picture(
+            "seeds",
+            plots.curves({"": rows}, full, first.constant, scale, len(first.heads)),
+            f"{scale.name} as heads are removed, mean of {count} seeds. Bands: 95 % simultaneous "
+            "bands of the change against the full models.",
+        ),
+    ]
+    for order, lines in rows.items():
+        caption = f"The {order} order over {count} seeds: change against each seed's full model."
+        items.append(listing(first, f"seeds_{order}", lines, caption, folded=True))
+    if areas:
+        caption = (
+            f"The mean difference of two orders' curves over the shares removed, in {scale.unit}, "
+            "with its 95 % interval over seeds and examples; positive: the first has the higher "
+            f"{scale.name}. Not corrected for the number of lines."
+        )
+        items.append(Listing("seeds_areas", areas, caption, scale=scale))
+    return items
+
+
+def _all(curves: Mapping[str, Seeds]) -> list[Comparison]:
+    return [one for found in curves.values() for one in found.comparisons.values()]
+
+
+def _over_seeds(found: Seeds) -> Rows:
+    """A row a point: the mean over seeds, its simultaneous band, and each seed's own metric."""
+    low_M, high_M = bands(found.mean)
+    tables_of = {seed: tables.curve_table(one) for seed, one in found.comparisons.items()}
+    return [
+        {name: row[name] for name in ("removed", "share")}
+        | {"metric": float(np.mean([table[point]["metric"] for table in tables_of.values()]))}
+        | {
+            "change": float(found.mean.measured_M[point]),
+            "low": float(low_M[point]),
+            "high": float(high_M[point]),
+        }
+        | {f"seed {seed}": table[point]["metric"] for seed, table in tables_of.items()}
+        for point, row in enumerate(next(iter(tables_of.values())))
+    ]
+
+
+def _areas(curves: Mapping[str, Seeds]) -> Rows:
+    rows = []
+    for (order, found), (other, beside) in itertools.combinations(curves.items(), 2):
+        at_M = np.array([row["share"] for row in _over_seeds(found)])
+        if found.mean.resampled_MR.shape == beside.mean.resampled_MR.shape and len(at_M) > 1:
+            area = area_between(found.mean, beside.mean, at_M)
+            rows.append(
+                {
+                    "orders": f"{order} - {other}",
+                    "change": area.value,
+                    "low": area.low,
+                    "high": area.high,
+                    "p_bootstrap": area.p,
+                }
+            )
+    return rows

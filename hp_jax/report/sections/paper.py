@@ -78,8 +78,8 @@ def beside(
     differ = [what for what, (theirs, ours) in facts.items() if theirs != ours]
     if own == name and _same_shape(manifest, setting):
         differ.remove("model")
-    rows = [{"": what, "paper": theirs, "here": ours} for what, (theirs, ours) in facts.items()]
-    rows.append({"": "result", "paper": finding.words, "here": result})
+    rows = [{"what": what, "paper": theirs, "here": ours} for what, (theirs, ours) in facts.items()]
+    rows.append({"what": "result", "paper": finding.words, "here": result})
     words = f"differs in {', '.join(differ)}" if differ else "the same setting"
     return Listing(
         f"paper_{exhibit}",

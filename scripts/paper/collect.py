@@ -1,0 +1,86 @@
+"""A page of what `hp-jax reproduce` found in some experiments, with its pictures beside it, as
+docs/results has them.
+
+python scripts/paper/collect.py docs/results runs/cola runs/pt_en
+
+A folder of its own for each experiment gets a page and pictures; index.md has what became of each
+claim of the paper's.
+"""
+
+import sys
+from pathlib import Path
+
+from hp_jax.report.html import Listing, Picture
+from hp_jax.report.page import read_page
+from hp_jax.storage.files import write_whole
+
+PICTURES = (
+    "one_off",
+    "one_off_histogram",
+    "two_splits",
+    "pruning",
+    "pruning_per",
+    "pruning_types",
+    "epochs",
+    "seeds",
+    "speed",
+)
+TABLES = (
+    "claims",
+    "one_off_grid",
+    "one_on_layers",
+    "one_on_best",
+    "one_on_chosen",
+    "two_splits",
+    "pruning_areas",
+    "epochs",
+    "seeds_areas",
+    "speed",
+)
+"""What is shown, by the name up to the first hyphen."""
+
+
+def markdown(listing: Listing) -> str:
+    """A table and its caption."""
+    lines = [listing.headings, ["---"] * len(listing.headings)]
+    lines += [[listing.cell(*cell) for cell in row.items()] for row in listing.shown]
+    table = "\n".join(
+        f"| {' | '.join(cell.replace('*', chr(92) + '*').replace('|', '/') for cell in line)} |"
+        for line in lines
+    )
+    note = f" {listing.note}" if listing.note else ""
+    return f"{listing.caption.replace('*', chr(92) + '*')}{note}\n\n{table}\n"
+
+
+def collect(folder: Path, out: Path) -> list[Listing]:
+    """Writes the page of one experiment; its claims."""
+    name, claims = folder.resolve().name, []
+    parts = [f"# {name}\n"]
+    for title, items in read_page(folder).sections:
+        shown: list[str] = []
+        for item in items:
+            if isinstance(item, Picture) and item.name.partition("-")[0] in PICTURES:
+                write_whole(out / name / f"{item.name}.png", item.png)
+                shown.append(f"![{item.caption}]({item.name}.png)\n\n{item.caption}\n")
+            elif isinstance(item, Listing) and item.name.partition("-")[0] in TABLES:
+                shown.append(markdown(item))
+                claims += [item] if item.name == "claims" else []
+            elif isinstance(item, str):
+                shown.append(f"{item}\n")
+        if any(text.startswith(("!", "|")) or "|" in text for text in shown) or title == "Summary":
+            parts += [f"## {title}\n", *shown]
+    write_whole(out / name / "index.md", "\n".join(parts).encode())
+    return claims
+
+
+def main(out: Path, folders: list[Path]) -> None:
+    """Writes all pages."""
+    for folder in folders:
+        (out / folder.resolve().name).mkdir(parents=True, exist_ok=True)
+        collect(folder, out)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit("expected a folder for the pages, and the folders of experiments")
+    main(Path(sys.argv[1]), list(map(Path, sys.argv[2:])))
