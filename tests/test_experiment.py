@@ -350,3 +350,9 @@ def test_a_split_and_the_model_are_read_once_a_command(config, tmp_path, monkeyp
         "model": 1,
         "config.json": 1,
     }
+
+
+def test_a_trained_model_need_not_be_named_again(config, finished):
+    """`hp-jax run` and `reproduce` go on without --model: it is known what it was trained from."""
+    again = experiment.train_if_needed(dataclasses.replace(config, model=""))
+    assert again.model.digest == experiment.load(config).model.digest

@@ -156,8 +156,9 @@ def model_of(config: Experiment) -> str:
 
 
 def trained_from(config: Experiment) -> str:
-    """The model from which the experiment's own was trained; empty for nothing."""
-    if config.model:
+    """`config.model`, or, if that is not named, the model from which out/model was trained; empty
+    for nothing."""
+    if config.model or not is_model(Path(config.out) / "model"):
         return config.model
     made = read_json(Path(config.out) / "model" / "config.json", _Made).experiment
     return made.model if made else ""

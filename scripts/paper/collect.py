@@ -73,11 +73,25 @@ def collect(folder: Path, out: Path) -> list[Listing]:
     return claims
 
 
+def index(claims: dict[str, list[Listing]]) -> str:
+    """Each claim, and what became of it in each experiment."""
+    found: dict[str, list[str]] = {}
+    for name, listings in claims.items():
+        for row in (row for listing in listings for row in listing.rows):
+            cells = [f"[{name}]({name}/index.md)", f"**{row['verdict']}**", row["here"]]
+            claim = f"{row['claim']} ({row['exhibit']})"
+            found.setdefault(claim, []).append(f"| {' | '.join([*cells, row['splits']])} |")
+    head = "| experiment | verdict | here | splits |\n|---|---|---|---|"
+    return "\n".join("\n".join([f"## {claim}\n", head, *rows, ""]) for claim, rows in found.items())
+
+
 def main(out: Path, folders: list[Path]) -> None:
     """Writes all pages."""
+    claims = {}
     for folder in folders:
         (out / folder.resolve().name).mkdir(parents=True, exist_ok=True)
-        collect(folder, out)
+        claims[folder.resolve().name] = collect(folder, out)
+    write_whole(out / "claims.md", index(claims).encode())
 
 
 if __name__ == "__main__":
