@@ -13,13 +13,16 @@ import pytest
 import scipy.stats
 from tiny_report import CURVE_MAH, FULL_AH, HEADS, ROWS, N, everything, grid, importance, with_full
 
-from hp_jax import heads
+from hp_jax import heads, stats
+from hp_jax.importance import stored_scores
 from hp_jax.report import ablations, interactions, results, tables
 from hp_jax.report.comparison import compare
 from hp_jax.report.html import Listing, as_csv, as_text, show
 from hp_jax.report.page import write_report
 from hp_jax.report.pictures import heatmaps, plots, style
 from hp_jax.report.scale import SCALES
+from hp_jax.report.sections import heads as section
+from hp_jax.report.sections import pruning
 
 
 @pytest.fixture(autouse=True)
@@ -106,23 +109,138 @@ def test_curve_counts_the_heads_that_are_gone_and_finds_the_first_drop(tmp_path)
     assert [row["removed"] for row in rows] == [0, 1, 3, 5]
     assert [row["share"] for row in rows] == pytest.approx([0, 20, 60, 100])
     assert (rows[0]["change"], rows[0]["p_mcnemar"]) == (0, 1)
-    assert removable(comparison, [0, -0.4, -0.6, -0.4]) == (1, 3)
-    assert removable(comparison, [0, -0.5, -0.1, 0.3]) == (0, 1)  # a loss of the margin is one
-    assert removable(comparison, [0, -0.4, 0.3, 2]) == (5, None)
-    assert removable(comparison, [0, -0.4, -0.6, -0.4], margin=0.7) == (5, None)
+    assert removable(comparison, [np.nan, 0.02, 0.03, 0.02]) == (1, 3)
+    assert removable(comparison, [np.nan, 0.026, 0.001, 0.001]) == (0, 1)
+    assert removable(comparison, [np.nan, 0.02, 0.025, 0.001]) == (5, None)
     gone_AH = tables.removal_shares(comparison)
     np.testing.assert_allclose(gone_AH[FULL_AH], [20, 60, 60, 100, 100])
     stays = compare(grid(tmp_path / "stays", CURVE_MAH[:3]))
     assert np.isinf(tables.removal_shares(stays)[1, 1])
 
 
-def removable(comparison, low, margin=0.0):
-    """Heads that can go where the intervals begin at `low`, and those at the first step that
+def removable(comparison, p):
+    """Heads that can go where the claims of no harm have these p, and those at the first step that
     cannot."""
-    manifest = comparison.manifest | {"experiment": {"margin": margin}}
-    change = comparison.change._replace(low=np.array(low))
-    last, then = tables.removable(dataclasses.replace(comparison, manifest=manifest, change=change))
+    changed = dataclasses.replace(comparison)
+    vars(changed)["no_harm"] = stats.Claim(np.array(p), np.ones(4))
+    last, then = tables.removable(changed)
     return last["removed"], then and then["removed"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1"])
+def test_no_harm_is_claimed_by_the_margin_of_the_experiment(tmp_path, metric):
+    """With the largest margin all can go, with the smallest none; the full model has no p."""
+    store = grid(tmp_path / "grid", with_full(heads.one_off(FULL_AH)), metric=metric)
+    right_MN = store.read("prediction") == store.read("label")
+    for margin, expected in ((60, 5), (1e-6, 0)):
+        comparison = compare(store)
+        comparison.manifest["experiment"]["margin"] = margin
+        assert comparison.harmless_M.sum() == expected
+        no_harm, free = comparison.no_harm, comparison.free
+        assert np.isnan([no_harm.p[0], no_harm.adjusted[0], free.p[0]]).all()
+        assert (free.p[1:] >= no_harm.p[1:]).all()
+        assert (no_harm.adjusted[1:] >= no_harm.p[1:]).all()
+        if metric == "accuracy":
+            theirs = stats.non_inferior_right(right_MN[1:], right_MN[0], margin / 100)
+            np.testing.assert_allclose(no_harm.adjusted[1:], theirs.adjusted)
+        else:
+            worse = stats.Differences(*(-part[1:] for part in comparison.differences))
+            np.testing.assert_allclose(no_harm.p[1:], stats.non_inferior(worse, margin).p)
+
+
+def test_what_the_section_says_of_no_harm_and_of_the_least_effect(one_off):
+    comparison = compare(one_off)
+    comparison.manifest["experiment"]["margin"] = 20
+    claims, least = section.no_harm(comparison)
+    harmless = (comparison.no_harm.adjusted[1:] <= 0.025).sum()
+    assert claims.startswith(f"{harmless} of 5 heads are each shown to do no harm")
+    assert f"uncorrected {comparison.harmless_M.sum()})" in claims
+    free = (comparison.free.adjusted[1:] <= 0.025).sum()
+    assert f"{free} are shown to be free: within 20 points" in claims
+    assert "neither that they can go nor that they cannot" in claims
+    error = comparison.differences.resampled_MR[1:].std(1)
+    effect = scipy.stats.norm.ppf([1 - 0.01 / 10, 0.8]).sum() * error
+    assert f"(at 0.01 / 5) {np.median(effect):.2f} points ({effect.min():.2f} to" in least
+
+
+def test_a_mask_file_has_the_other_tests_too(one_off):
+    comparison = compare(one_off)
+    right_MN = one_off.read("prediction") == one_off.read("label")
+    for row in tables.mask_table(comparison)[1:]:
+        right_N, base_N = right_MN[row["mask"]].astype(float), right_MN[0].astype(float)
+        assert row["p_paired_t"] == pytest.approx(scipy.stats.ttest_rel(right_N, base_N).pvalue)
+        assert row["p_unpaired_t"] == pytest.approx(scipy.stats.ttest_ind(right_N, base_N).pvalue)
+        assert row["p_mid"] < row["p_mcnemar"]
+        assert row["p_no_harm"] <= row["p_free"] <= row["p_free_corrected"]
+
+
+def test_ranks_begin_and_end_where_they_can(one_off):
+    rows = tables.head_table(compare(one_off))
+    for place, row in enumerate(rows, 1):
+        assert 1 <= row["rank_low"] <= row["rank_high"] <= 5
+        assert row["rank_low"] <= place <= row["rank_high"]
+
+
+def test_bands_hold_the_intervals_and_are_drawn(tmp_path):
+    comparison = compare(grid(tmp_path / "grid", CURVE_MAH))
+    rows = tables.curve_table(comparison)
+    assert rows[0]["band_low"] == rows[0]["band_high"] == 0
+    for row in rows[1:]:
+        assert row["band_low"] < row["low"] + 0.5
+        assert row["band_high"] > row["high"] - 0.5
+        assert row["band_low"] < row["change"] < row["band_high"]
+    figure = plots.curves(
+        {"": {"one_shot": tables.drawn_curve(comparison)}}, 0.9, np.nan, comparison.scale
+    )
+    (band,) = figure.axes[0].collections[1:]
+    drawn = band.get_datalim(figure.axes[0].transData)
+    assert drawn.y0 == pytest.approx(0.9 + min(row["band_low"] for row in rows) / 100)
+
+
+def test_the_area_between_orders_is_paired_and_claimed_only_if_it_is_there(tmp_path):
+    for order, seed in (("one_shot", 0), ("oracle", 1)):
+        grid(tmp_path / f"pruning/{order}/test", CURVE_MAH, seed=seed)
+    curves = pruning.read_curves(results.stores_below(tmp_path))
+    write_report(tmp_path)
+    (row,) = _read_csv(tmp_path / "report/pruning_areas.csv")
+    share_M = [line["share"] for line in tables.curve_table(curves["oracle"]["all"])]
+    one_M, other_M = (scopes["all"].change.difference for scopes in curves.values())
+    area = np.trapezoid(one_M - other_M, share_M) / 100
+    assert float(row["area"]) == pytest.approx(area)
+    assert float(row["low"]) <= area <= float(row["high"])
+    assert (row["order"], row["other"]) == ("one_shot", "oracle")
+    assert (
+        "That the one_shot and the oracle order differ is not shown:" in pruning.how_far(curves)[2]
+    )
+    one = curves["one_shot"]["all"]
+    better = one.differences._replace(
+        measured_M=one.differences.measured_M + 9, resampled_MR=one.differences.resampled_MR + 9
+    )
+    changed = {**curves, "oracle": {"all": dataclasses.replace(one, differences=better)}}
+    said = pruning.how_far(changed)[2]
+    assert said.startswith("The one_shot order is worse than the oracle order: -9.00 points")
+    # Other points, or another model: no area.
+    grid(tmp_path / "three/pruning/one_shot/test", CURVE_MAH[:3])
+    grid(tmp_path / "three/pruning/oracle/test", CURVE_MAH)
+    curves = pruning.read_curves(results.stores_below(tmp_path / "three"))
+    assert len(pruning.how_far(curves)) == 2
+
+
+def test_importance_says_how_reliable_it_is(tmp_path, monkeypatch):
+    store = importance(tmp_path / "importance")
+    halves = [
+        stored_scores(
+            {name: sums[[part]] for name, sums in store.read_items().items()}, FULL_AH, norm=2
+        )[1][FULL_AH]
+        for part in range(2)
+    ]
+    r = np.corrcoef(*halves)[0, 1]
+    assert tables.reliability(store) == pytest.approx(2 * r / (1 + r))
+    assert r < 0
+    assert "halves of the 2 parts do not agree on these scores" in section.importance(store)[1]
+    for found, said in ((0.87, "reliability of these scores: 0.870 ("), (np.nan, "cannot be told")):
+        monkeypatch.setattr(tables, "reliability", lambda store, found=found: found)
+        assert said in section.importance(store)[1]
 
 
 def test_without_a_full_model_there_is_a_metric_but_no_change(tmp_path):

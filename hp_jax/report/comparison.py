@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,22 @@ from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, rows_named
 from hp_jax.metrics import LabelMetric, Metric, Values, metric_of, scores, totals, worth
 from hp_jax.report.row_types import described
-from hp_jax.report.scale import SCALES, SIGNIFICANT, Scale
-from hp_jax.stats import Bootstrap, holm, mcnemar, paired_bootstrap
+from hp_jax.report.scale import ONE_SIDED, SCALES, SIGNIFICANT, Scale
+from hp_jax.stats import (
+    Bootstrap,
+    Claim,
+    Differences,
+    bootstrap_of,
+    differences,
+    equivalent,
+    equivalent_right,
+    holm,
+    mcnemar,
+    non_inferior,
+    non_inferior_right,
+    paired_t,
+    unpaired_t,
+)
 from hp_jax.storage.store import Store
 
 RESAMPLED = 3_000_000
@@ -44,10 +58,12 @@ class Comparison:
     """Mean over examples, in nats."""
     change: Bootstrap
     """Change of the metric, in the scale's unit."""
-    resamples: int
-    """From how many its intervals and p-values are."""
+    differences: Differences
+    """The same in each resample too; of none without a full model."""
+    right_MN: np.ndarray | None
+    """Which examples each mask has right; None where they are not simply right or wrong."""
     mcnemar_M: np.ndarray | None
-    """None where examples are not simply right or wrong."""
+    """The exact test's p-values; None as before."""
     constant: float
     """The metric of the best answer that is the same for all examples."""
 
@@ -112,10 +128,67 @@ class Comparison:
 
     @property
     def harmless_M(self) -> np.ndarray:
-        """Whether each mask is shown to do no harm: the interval of the change, whose end is a
-        one-sided test at 2.5 %, excludes a loss of the margin (non-inferiority)."""
-        better = self.metric.larger_is_better
-        return (self.change.low if better else -self.change.high) > -self.margin
+        """Whether each mask is shown to do no harm, at ONE_SIDED, not corrected for their
+        number."""
+        return self.no_harm.p <= ONE_SIDED
+
+    @functools.cached_property
+    def no_harm(self) -> Claim:
+        """That each mask is less than the margin worse (non-inferiority), by `harm_test`; adjusted
+        for the number of masks that lack a head."""
+        return self._claim(non_inferior_right, non_inferior)
+
+    @functools.cached_property
+    def free(self) -> Claim:
+        """That each mask is within the margin, neither worse nor better (equivalence)."""
+        return self._claim(equivalent_right, equivalent)
+
+    def _claim(
+        self,
+        of_answers: Callable[[np.ndarray, np.ndarray, float], Claim],
+        of_resamples: Callable[[Differences, float], Claim],
+    ) -> Claim:
+        claim = Claim(*np.full((2, len(self.masks_MAH)), np.nan))
+        if self.full is None:
+            return claim
+        others = np.arange(len(self.masks_MAH)) != self.full
+        if self.right_MN is not None and self.test == "McNemar":
+            share = self.margin / self.scale.factor
+            found = of_answers(self.right_MN[others], self.right_MN[self.full], share)
+        else:
+            worse = Differences(*(part[others] for part in self.worse))
+            found = of_resamples(worse, self.margin)
+        claim.p[others], claim.adjusted[others] = found
+        return claim
+
+    @property
+    def harm_test(self) -> tuple[str, str]:
+        """The test of these claims, and whose correction for their number."""
+        if self.test == "McNemar":
+            return "Tango's score test", "Holm's"
+        return "the bootstrap", "Westfall and Young's"
+
+    @property
+    def worse(self) -> Differences:
+        """`differences` so that larger is worse, whatever the metric."""
+        return Differences(*(-worth(self.metric, part) for part in self.differences))
+
+    @property
+    def resamples(self) -> int:
+        """How many the intervals and p-values are from."""
+        return self.differences.resampled_MR.shape[1]
+
+    @functools.cached_property
+    def tests(self) -> Mapping[str, np.ndarray]:
+        """p-values `[M]` of other tests of right and wrong answers, by their column."""
+        if self.right_MN is None or self.full is None:
+            return {}
+        base_N = self.right_MN[self.full]
+        return {
+            "p_mid": mcnemar(self.right_MN, base_N, mid=True),
+            "p_paired_t": paired_t(self.right_MN, base_N),
+            "p_unpaired_t": unpaired_t(self.right_MN, base_N),
+        }
 
     @property
     def loss_change_M(self) -> np.ndarray:
@@ -203,12 +276,13 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
     nothing_M = np.full(len(masks_MAH), np.nan)
     complete = np.flatnonzero(masks_MAH.sum((1, 2)) == present(manifest).sum())
     full = int(complete[0]) if len(complete) else None
-    change = Bootstrap(*[nothing_M] * 5)
+    change, found = Bootstrap(*[nothing_M] * 5), Differences(nothing_M, nothing_M[:, None])
     count = int(np.clip(RESAMPLED // max(len(masks_MAH), 1), 1_000, 10_000))
     if full is not None:
-        found = paired_bootstrap(statistics_MNS, statistics_MNS[full], metric, count=count)
-        difference, low, high = (SCALES[metric.name].factor * part for part in found[:3])
-        change = Bootstrap(difference, low, high, *found[3:])
+        found = differences(statistics_MNS, statistics_MNS[full], metric, count=count)
+        found = Differences(*(SCALES[metric.name].factor * part for part in found))
+        change = bootstrap_of(found)
+    right_MN = values["prediction"] == values["label"] if "label" in values else None
     return Comparison(
         manifest=manifest,
         masks_MAH=masks_MAH,
@@ -219,8 +293,9 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
         others=_others(manifest, values),
         loss_M=values["loss"].mean(1, dtype=np.float64) if "loss" in values else nothing_M,
         change=change,
-        resamples=count,
-        mcnemar_M=_mcnemar(values, full) if "label" in values else None,
+        differences=found,
+        right_MN=right_MN,
+        mcnemar_M=None if right_MN is None else _mcnemar(right_MN, full),
         constant=_best_constant(metric, values),
     )
 
@@ -232,8 +307,7 @@ def _others(manifest: Mapping[str, Any], values: Values) -> dict[str, np.ndarray
     return {name: scores(metric_of({**manifest, "metric": name}), values) for name in names}
 
 
-def _mcnemar(values: Values, full: int | None) -> np.ndarray:
-    right_MN = values["prediction"] == values["label"][None]
+def _mcnemar(right_MN: np.ndarray, full: int | None) -> np.ndarray:
     return np.full(len(right_MN), np.nan) if full is None else mcnemar(right_MN, right_MN[full])
 
 

@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 SIGNIFICANT = 0.01
 """The paper's level."""
+ONE_SIDED = 0.025
+"""The level of a claim of no harm: that of one end of an interval of 95 %."""
+POWER = 0.8
+"""With which the least effect that data show is found."""
 
 
 class Scale(NamedTuple):

@@ -14,13 +14,14 @@ import numpy as np
 
 from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, removed
+from hp_jax.importance import stored_scores
 from hp_jax.metrics import worth
 from hp_jax.report.comparison import Comparison, present, signatures
 from hp_jax.report.html import Listing, Rows, heading
 from hp_jax.report.results import importance_scores
 from hp_jax.report.row_types import NAMES, by_type, sorted_by_type
 from hp_jax.report.scale import SIGNIFICANT
-from hp_jax.stats import pearson, spearman
+from hp_jax.stats import Differences, bands, pearson, rank_interval, score_reliability, spearman
 from hp_jax.storage.store import Store
 
 
@@ -74,7 +75,15 @@ def p_name(comparison: Comparison) -> str:
 
 def mask_table(comparison: Comparison) -> Rows:
     """Every mask as the grid has them: how many heads it is without, and which
-    (`hp_jax.descriptors`)."""
+    (`hp_jax.descriptors`); with other tests beside those that decide, and the claims of no harm."""
+    no_harm, free = comparison.no_harm, comparison.free
+    tests = {
+        **comparison.tests,
+        "p_no_harm": no_harm.p,
+        "p_no_harm_corrected": no_harm.adjusted,
+        "p_free": free.p,
+        "p_free_corrected": free.adjusted,
+    }
     rows, present_AH = comparison.manifest["rows"], present(comparison.manifest)
     table = []
     for mask, mask_AH in enumerate(comparison.masks_MAH):
@@ -83,6 +92,7 @@ def mask_table(comparison: Comparison) -> Rows:
         table.append(
             {"mask": mask, "removed": count, "without": format_descriptor(gone)}
             | mask_row(comparison, mask)
+            | {name: float(p_M[mask]) for name, p_M in tests.items()}
         )
     return table
 
@@ -101,13 +111,32 @@ def importance_table(store: Store) -> Rows:
     ]
 
 
+def reliability(importance: Store) -> float:
+    """Split-half reliability of importance as the pruning orders take it, between random halves of
+    its parts; NaN where it cannot be told."""
+    norm, mask_AH = importance.manifest["experiment"]["importance"]["norm"], importance.read("mask")
+
+    def score(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        one_part = {name: values[None] for name, values in sums.items()}
+        return stored_scores(one_part, mask_AH, norm=norm)[1][mask_AH != 0]
+
+    return score_reliability(importance.read_items(), score)
+
+
 def head_table(comparison: Comparison) -> Rows:
     """What each head's own mask does (removed alone, or alone in its row), the greatest drop of the
-    metric first; of equal metrics the higher loss."""
+    metric first; of equal metrics the higher loss.  Its rank among all heads is given with 95 %."""
     good_M = worth(comparison.metric, comparison.metric_M)
     loss_M = np.nan_to_num(comparison.loss_M)
+    low_M, high_M = rank_interval(Differences(*(part[1:] for part in comparison.worse)))
+
+    def ranks(mask: int) -> dict[str, int]:
+        return {"rank_low": int(low_M[mask - 1]), "rank_high": int(high_M[mask - 1])}
+
     return [
-        _name(comparison.manifest, *comparison.heads[mask - 1]) | mask_row(comparison, mask)
+        _name(comparison.manifest, *comparison.heads[mask - 1])
+        | mask_row(comparison, mask)
+        | ranks(mask)
         for mask in sorted(
             range(1, len(comparison.heads) + 1),
             key=lambda mask: (good_M[mask], -loss_M[mask]),
@@ -190,12 +219,22 @@ def greatest_drops(comparison: Comparison) -> Rows:
 
 def curve_table(comparison: Comparison) -> Rows:
     """The pruning curve: one row a mask, with the number of heads that are really gone and their
-    share of those in scope."""
+    share of those in scope; the interval of each point, and the band of 95 % of all together."""
     total = int(comparison.scope_AH.sum())
     removed_M = (comparison.scope_AH & ~comparison.masks_MAH).sum((1, 2))
+    low_M, high_M = bands(comparison.differences)
     return [
-        {"removed": int(count), "share": 100 * int(count) / total} | mask_row(comparison, mask)
+        {"removed": int(count), "share": 100 * int(count) / total}
+        | mask_row(comparison, mask)
+        | {"band_low": float(low_M[mask]), "band_high": float(high_M[mask])}
         for mask, count in enumerate(removed_M)
+    ]
+
+
+def drawn_curve(comparison: Comparison) -> Rows:
+    """The pruning curve as it is drawn, between the ends of its band."""
+    return [
+        row | {"low": row["band_low"], "high": row["band_high"]} for row in curve_table(comparison)
     ]
 
 

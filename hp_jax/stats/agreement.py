@@ -67,8 +67,8 @@ def split_half(
     seed: int = 0,
 ) -> float:
     """Reliability of the masks' differences from the base: their Pearson correlation between two
-    random halves of the examples, stepped up to all of them (Spearman 1910, Brown 1910: 2 r /
-    (1 + r)), the mean over `count` ways to halve.
+    random halves of the examples, the mean over `count` ways to halve, stepped up to all of them
+    (Spearman 1910, Brown 1910: 2 r / (1 + r)).  Not above 0: halves do not agree at all.
 
     A correlation with what is measured on other examples can be about as high as the square root
     of the product of both reliabilities (Spearman 1904).  NaN where it cannot be told.
@@ -106,14 +106,14 @@ def score_reliability(
 def _stepped_up(
     measure: Callable[[np.ndarray], np.ndarray], items: int, count: int, seed: int
 ) -> float:
-    """Pearson's correlation of what `measure` makes of two random halves of so many items, stepped
-    up to all of them, the mean over `count` ways to halve."""
+    """Pearson's correlation of what `measure` makes of two random halves of so many items, the mean
+    over `count` ways to halve, stepped up to all of them."""
     generator, found = np.random.default_rng(seed), []
     for _ in range(count):
         half = generator.permutation(items) < items // 2
-        r = pearson(measure(half), measure(~half)).r
-        found.append(2 * r / (1 + r) if r > -1 else math.nan)
-    return float(np.mean(found))
+        found.append(pearson(measure(half), measure(~half)).r)
+    r = float(np.mean(found))
+    return 2 * r / (1 + r) if r > -1 else math.nan
 
 
 def rank_interval(found: Differences, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

@@ -62,8 +62,8 @@ def _adjusted(found: Differences, left_M: np.ndarray, p_M: np.ndarray, sided: bo
 
 
 def non_inferior_right(correct_MN: np.ndarray, base_N: np.ndarray, margin: float) -> Claim:
-    """`non_inferior` for answers that are right or wrong, `margin` a share of the examples: the
-    score test of Tango (1998), adjusted by Holm.
+    """`non_inferior` for answers that are right or wrong: the score test of Tango (1998), adjusted
+    by Holm.  `margin` is a share of the examples; ValueError if it is not between 0 and 1.
 
     It holds where few examples change sides, as a bootstrap does not: where none of N does, no
     resample differs, but a share of 3 / N might.
@@ -75,8 +75,7 @@ def non_inferior_right(correct_MN: np.ndarray, base_N: np.ndarray, margin: float
 def equivalent_right(correct_MN: np.ndarray, base_N: np.ndarray, margin: float) -> Claim:
     """`equivalent` for answers that are right or wrong: Tango's test on both sides, the larger p,
     adjusted by Holm."""
-    lost_M, won_M = changed_sides(correct_MN, base_N)
-    count = len(base_N)
+    (lost_M, won_M), count = changed_sides(correct_MN, base_N), len(base_N)
     p_M = np.maximum(_tango(lost_M, won_M, count, margin), _tango(won_M, lost_M, count, margin))
     return Claim(p_M, holm(p_M))
 
@@ -84,6 +83,8 @@ def equivalent_right(correct_MN: np.ndarray, base_N: np.ndarray, margin: float) 
 def _tango(lost_M: np.ndarray, won_M: np.ndarray, count: int, margin: float) -> np.ndarray:
     """p of the null hypothesis that the share lost exceeds the share won by `margin` (Tango 1998,
     equation 8): how far what was found is below that, in standard deviations under it."""
+    if not 0 < margin < 1:
+        raise ValueError(f"expected a margin between 0 and 1, a share, but found {margin}")
     slope_M = lost_M + won_M - margin * (2 * count - lost_M + won_M)
     root_M = np.sqrt(slope_M**2 + 8 * count * won_M * margin * (1 - margin))
     won_share_M = (slope_M + root_M) / (4 * count)  # most likely where the null hypothesis holds

@@ -11,8 +11,9 @@ from hp_jax.report.html import Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import by_type
-from hp_jax.report.scale import SIGNIFICANT
+from hp_jax.report.scale import ONE_SIDED, POWER, SIGNIFICANT
 from hp_jax.report.tables import listing
+from hp_jax.stats import benjamini_hochberg, least_effect
 from hp_jax.storage.store import Store
 
 MEASURES = {"abs": "absolute"}
@@ -43,6 +44,7 @@ def importance(store: Store) -> list[Item]:
     )
     return [
         results.jobs(manifest),
+        _reliability(store),
         picture("importance", figure, caption),
         Listing(
             "importance",
@@ -51,6 +53,22 @@ def importance(store: Store) -> list[Item]:
             folded=True,
         ),
     ]
+
+
+def _reliability(store: Store) -> str:
+    found, parts = tables.reliability(store), store.manifest["items"]
+    if np.isnan(found):
+        return (
+            f"How reliable these scores are cannot be told from the {parts} parts in which their "
+            "examples were summed."
+        )
+    if found <= 0:
+        return f"Random halves of the {parts} parts do not agree on these scores: they are chance."
+    return (
+        f"Split-half reliability of these scores: {found:.3f} (the correlation over heads between "
+        f"random halves of the {parts} parts in which the examples were summed, stepped up to all "
+        "of them; 1 would be no chance in which examples were taken)."
+    )
 
 
 def count(comparison: Comparison) -> str:
@@ -68,6 +86,46 @@ def count(comparison: Comparison) -> str:
         f"Uncorrected, as in the paper, it is {alone.sum()}{drops(alone)}; chance alone gives at "
         f"most {SIGNIFICANT * len(p):.1f}."
     )
+
+
+def no_harm(comparison: Comparison) -> list[str]:
+    """How many single heads are shown to do no harm, how many to be free, and what the data could
+    have shown, as sentences."""
+    scale, margin = comparison.scale, f"{comparison.margin:g} {comparison.scale.unit}"
+    (harmless, alone), (free, free_alone) = (
+        [int((p_M[1:] <= ONE_SIDED).sum()) for p_M in (claim.adjusted, claim.p)]
+        for claim in (comparison.no_harm, comparison.free)
+    )
+    total, (test, correction) = len(comparison.heads), comparison.harm_test
+    return [
+        f"{harmless} of {total} heads are each shown to do no harm when removed alone: "
+        f"{scale.name} is less than {margin} worse (non-inferiority by {test}, one-sided "
+        f"{100 * ONE_SIDED:g} %, after {correction} correction for {total} tests; uncorrected "
+        f"{alone}). {free} are shown to be free: within {margin}, neither worse nor better "
+        f"(equivalence, two such tests, corrected; uncorrected {free_alone}). Of the others "
+        "nothing is shown by this: neither that they can go nor that they cannot.",
+        *_least(comparison),
+    ]
+
+
+def _least(comparison: Comparison) -> list[str]:
+    """The least effect that the data show, of the heads whose removal changes anything."""
+    error = comparison.differences.resampled_MR[1:].std(1)
+    if not error.any():
+        return []
+    scale, total = comparison.scale, len(error)
+
+    def effect(level: float) -> str:
+        least = least_effect(error[error > 0], level=level, power=POWER)
+        words = [scale.signed(float(value))[1:] for value in np.quantile(least, [0.5, 0, 1])]
+        return f"{words[0]} {scale.unit} ({words[1]} to {words[2]}, by head)"
+
+    return [
+        f"With these {comparison.examples} {comparison.example_word}s a change is found at p < "
+        f"{SIGNIFICANT} with a power of {100 * POWER:g} % if it is as large as "
+        f"{effect(SIGNIFICANT)}; after a correction for {total} tests (at {SIGNIFICANT} / {total}) "
+        f"{effect(SIGNIFICANT / total)}."
+    ]
 
 
 def _effects(name: str, comparison: Comparison, when: str) -> Picture:
@@ -110,9 +168,15 @@ def one_off(comparison: Comparison) -> list[Item]:
         if comparison.mcnemar_M is not None
         else ""
     )
+    false = int((benjamini_hochberg(comparison.p_M[1:]) < SIGNIFICANT).sum())
+    also += (
+        f" By Benjamini and Hochberg's correction, which lets about {100 * SIGNIFICANT:g} % of "
+        f"what is found be false, it is {false}."
+    )
     return [
         comparison.measured,
         f"{count(comparison)}{also}",
+        *no_harm(comparison),
         _effects("one_off", comparison, "one head is removed (the paper's Table 1)"),
         picture(
             "one_off_histogram",
@@ -131,7 +195,8 @@ def one_off(comparison: Comparison) -> list[Item]:
             "one_off",
             tables.head_table(comparison),
             f"Every head removed alone, the greatest {comparison.drop_word} of {metric} first; "
-            f"95 % intervals and p from {comparison.resamples:,} paired resamples.{tests}",
+            f"95 % intervals and p from {comparison.resamples:,} paired resamples; ranks by that "
+            f"{comparison.drop_word}, from which to which with 95 %.{tests}",
             folded=True,
         ),
         tables.masks_file(comparison, "one_off"),

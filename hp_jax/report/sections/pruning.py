@@ -3,23 +3,33 @@ of one type (Figure 4)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import get_args
 
+import numpy as np
+
 from hp_jax.config import Order
+from hp_jax.metrics import worth
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, scope_of
-from hp_jax.report.html import CHANGES, Item, Listing, Picture
+from hp_jax.report.html import CHANGES, Item, Listing, Picture, Rows
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import NAMES
+from hp_jax.report.scale import ONE_SIDED
 from hp_jax.report.tables import listing
+from hp_jax.stats import Area, area_between
 from hp_jax.storage.store import Store
 
 ORDERS = get_args(Order)
 """The pruning orders, as the legend has them."""
 ALL = "all"
+BANDS = (
+    "Bands: each holds the whole curve of changes against the full model with 95 % (simultaneous; "
+    "paired bootstrap)."
+)
 
 Curves = Mapping[str, Mapping[str, Comparison]]
 """By order, and by scope, the heads that may go: `all`, or those of the type or row with this
@@ -72,7 +82,7 @@ def how_far(curves: Curves) -> list[str]:
                 f"Heads of one type alone that can go in the {order} order by the same margin: "
                 f"{', '.join(counts)}."
             )
-    return sentences
+    return sentences + [_better(*pair) for pair in _areas(curves) if pair[0] == ALL]
 
 
 def _how_far(order: str, comparison: Comparison) -> str:
@@ -92,8 +102,76 @@ def _how_far(order: str, comparison: Comparison) -> str:
         f"In the {order} order {count} can go: {scale.name} is {'' if some else 'not '}shown to be "
         f"less than {comparison.margin:g} {scale.unit} worse. It changes by {change} {scale.unit}, "
         f"95 % interval {low} to {high} ({comparison.examples} {comparison.example_word}s; "
-        f"non-inferiority, one-sided 2.5 %, step by step: {fails})."
+        f"non-inferiority by {comparison.harm_test[0]}, one-sided {100 * ONE_SIDED:g} %, step by "
+        f"step: {fails})."
     )
+
+
+# --- two orders ----------------------------------------------------------------------------------
+
+
+def _areas(curves: Curves) -> list[tuple[str, str, str, Comparison, Area]]:
+    """The area between the curves of every two orders in each scope, where both were measured on
+    the same examples at the same points: scope, both orders, the first's comparison, the area."""
+    found = []
+    for (order, one), (other, two) in itertools.combinations(curves.items(), 2):
+        for scope in one:
+            if scope in two and _comparable(one[scope], two[scope]):
+                share_M = np.array([row["share"] for row in tables.curve_table(one[scope])])
+                area = area_between(one[scope].differences, two[scope].differences, share_M)
+                found.append((scope, order, other, one[scope], area))
+    return found
+
+
+def _comparable(one: Comparison, other: Comparison) -> bool:
+    """Whether two curves have the same model, examples, heads in scope and points, from few heads
+    removed to many."""
+    prints = [[c.manifest["fingerprint"].get(of) for of in ("model", "data")] for c in (one, other)]
+    removed_M, others_M = ([row["removed"] for row in tables.curve_table(c)] for c in (one, other))
+    return (
+        None not in (one.full, other.full)
+        and prints[0] == prints[1]
+        and np.array_equal(one.scope_AH, other.scope_AH)
+        and removed_M == others_M == sorted(set(removed_M))
+        and len(removed_M) > 1
+    )
+
+
+def _better(scope: str, order: str, other: str, comparison: Comparison, area: Area) -> str:
+    scale = comparison.scale
+    mean, low, high = (scale.signed(value) for value in area[:3])
+    numbers = (
+        f"{mean} {scale.unit} on average over the shares removed, 95 % interval {low} to {high} "
+        f"(paired, on the same {comparison.examples} {comparison.example_word}s)"
+    )
+    if area.low <= 0 <= area.high:
+        return f"That the {order} and the {other} order differ is not shown: {numbers}."
+    worse = worth(comparison.metric, area.value) < 0
+    return (
+        f"The {order} order is {'worse' if worse else 'better'} than the {other} order: {numbers}."
+    )
+
+
+def _area_listing(curves: Curves) -> list[Listing]:
+    areas = _areas(curves)
+    if not areas:
+        return []
+    rows: Rows = [
+        {"heads": named(scope) if scope != ALL else ALL, "order": order, "other": other}
+        | {"area": area.value, "low": area.low, "high": area.high, "p_area": area.p}
+        for scope, order, other, _, area in areas
+    ]
+    first = areas[0][3]
+    caption = (
+        f"The area between the curves of two orders: how much {first.scale.name} differs (order - "
+        f"beside, in {first.scale.unit}) on average over the shares of heads removed, with its "
+        f"paired 95 % interval from {first.resamples:,} resamples; not corrected for the number of "
+        "lines."
+    )
+    return [listing(first, "pruning_areas", rows, caption)]
+
+
+# --- the section ---------------------------------------------------------------------------------
 
 
 def named(scope: str) -> str:
@@ -114,6 +192,7 @@ def section(curves: Curves) -> list[Item]:
     items += [first.signature] if first.signature else []
     items += _of_all(of_all) if of_all else []
     items += [_of_types(of_types)] if of_types else []
+    items += _area_listing(curves)
     for order, scopes in curves.items():
         items += [_listing(order, scope, comparison) for scope, comparison in scopes.items()]
     return items
@@ -125,14 +204,15 @@ def _listing(order: str, scope: str, comparison: Comparison) -> Listing:
         comparison,
         f"pruning_{order}" + f"_{scope}" * (scope != ALL),
         tables.curve_table(comparison),
-        f"Pruning in the {order} order{only * (scope != ALL)}; each line against the full model.",
+        f"Pruning in the {order} order{only * (scope != ALL)}; each line against the full model, "
+        "with the interval of this line alone and the band of all together.",
         folded=True,
     )
 
 
 def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
     first = next(iter(by_order.values()))
-    rows = {order: tables.curve_table(comparison) for order, comparison in by_order.items()}
+    rows = {order: tables.drawn_curve(comparison) for order, comparison in by_order.items()}
     gone = {order: tables.removal_shares(comparison) for order, comparison in by_order.items()}
     return [
         picture(
@@ -141,8 +221,7 @@ def _of_all(by_order: Mapping[str, Comparison]) -> list[Item]:
                 {"": rows}, full_metric(first), first.constant, first.scale, len(first.heads)
             ),
             f"How {first.scale.name} changes as heads are removed, without retraining (the "
-            "paper's Figures 3 and 6). Bands: 95 % paired-bootstrap interval of the change "
-            "against the full model.",
+            f"paper's Figures 3 and 6). {BANDS}",
         ),
         picture(
             "removal",
@@ -158,7 +237,7 @@ def _of_types(curves: Curves) -> Picture:
     panels = {}
     for order, scopes in curves.items():
         rows = {
-            named(scope): tables.curve_table(comparison) for scope, comparison in scopes.items()
+            named(scope): tables.drawn_curve(comparison) for scope, comparison in scopes.items()
         }
         whole = {"all heads": rows.pop(ALL)} if ALL in rows else {}
         panels[f"{order} order"] = rows | whole  # last, so that types have their usual colours
@@ -166,8 +245,7 @@ def _of_types(curves: Curves) -> Picture:
         "pruning_types",
         plots.curves(panels, full_metric(first), first.constant, first.scale),
         f"How {first.scale.name} changes as heads of one type of attention are removed and the "
-        "others all stay (the paper's Figure 4); shares are of the heads of that type. Bands: "
-        "95 % intervals of the change.",
+        f"others all stay (the paper's Figure 4); shares are of the heads of that type. {BANDS}",
     )
 
 

@@ -52,15 +52,15 @@ def how_far(recovered: Recovered) -> list[str]:
 def section(recovered: Recovered) -> list[Item]:
     """All curves of each order and scope together, as one picture and a table each."""
     panels = {
-        _titled(*key): {name: tables.curve_table(comparison) for name, comparison in lines.items()}
+        _titled(*key): {name: tables.drawn_curve(comparison) for name, comparison in lines.items()}
         for key, lines in recovered.items()
     }
     first = next(iter(recovered.values()))[NONE]
     figure = plots.curves(panels, pruning.full_metric(first), first.constant, first.scale)
     caption = (
         f"{first.scale.name} of the pruned model as it is, with a fitted scale on every head that "
-        "is left (folded into the output projection), and trained again after each step. Bands: "
-        "95 % paired-bootstrap interval of the change against the full model."
+        f"is left (folded into the output projection), and trained again after each step. "
+        f"{pruning.BANDS}"
     )
     items: list[Item] = [
         f"{_titled(*key)}, {name}: {results.jobs(comparison.manifest)}"

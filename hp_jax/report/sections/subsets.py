@@ -77,7 +77,7 @@ def random(
     ]
     lines = {
         "mean of random subsets": means,
-        **{name: tables.curve_table(other) for name, other in beside.items()},
+        **{name: tables.drawn_curve(other) for name, other in beside.items()},
     }
     figure = plots.curves(
         {"": lines},
@@ -123,10 +123,11 @@ def prefixes(comparison: Comparison) -> list[Item]:
     rows, name = _order_table(comparison), _order_name(comparison)
     scored = {job: split for job, split in comparison.manifest["splits"].items() if job != "test"}
     full, total = float(comparison.metric_M[0]), len(comparison.heads)
-    figure = plots.curves({"": {name: rows}}, full, comparison.constant, comparison.scale, total)
+    drawn = {"": {name: tables.drawn_curve(comparison)}}
+    figure = plots.curves(drawn, full, comparison.constant, comparison.scale, total)
     caption = (
-        f"How {comparison.scale.name} changes as heads are removed one after another. Band: 95 % "
-        "interval of the change."
+        f"How {comparison.scale.name} changes as heads are removed one after another. "
+        f"{pruning.BANDS}"
     )
     return [
         f"{results.jobs({'splits': scored})} {comparison.measured}"
