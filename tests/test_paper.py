@@ -1,6 +1,7 @@
 """The paper's tables and figures of a tiny model by one command: what is measured, what is left
 out, and what the report has of it."""
 
+import csv
 import dataclasses
 import json
 import pathlib
@@ -111,14 +112,23 @@ def test_the_report_has_all_in_the_papers_order(out):
         "Pruning (Figures 3, 4 and 6)",
         "Speed (Table 4)",
         "Epochs (Figure 5)",
+        "Several seeds",
         "One head alone, on test and validation",
         "How this was made",
     ]
-    places = [text.index(f"<h2>{title}</h2>") for title in titles]
+    places = [text.index(f">{title}</h2>") for title in titles]
     assert places == sorted(places)
     written = {path.name for path in (out / "report").iterdir()}
     for exhibit in ("table1", "table2", "figure2", "figure6", "table4", "figure4", "figure5"):
         assert any(name.startswith(f"paper_{exhibit}") for name in written), exhibit
+    with open(out / "report/claims.csv", encoding="utf-8") as file:
+        claims = {row["exhibit"]: row for row in csv.DictReader(file)}
+    assert {"Table 1, Figure 1", "Figure 2", "Figure 4", "Figure 5", "Table 4"} <= set(claims)
+    assert {row["verdict"] for row in claims.values()} <= {
+        "holds",
+        "does not hold",
+        "cannot be told",
+    }
     assert "differs in model, task" in text  # the tiny model is not the paper's
 
 

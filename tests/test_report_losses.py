@@ -71,7 +71,7 @@ def test_the_report_names_the_heads_that_are_missed(tmp_path, metric):
     )
     assert f"the greatest rise of {SCALES[metric].name} first" in text
     assert "red is worse" in text
-    assert "drop" not in re.sub("(?s)<pre>.*?</pre>", "", text)
+    assert "drop" not in re.sub(r"(?s)<(pre|style)>.*?</\1>", "", text)
 
 
 @pytest.mark.parametrize("metric", ["loss", "perplexity"])

@@ -203,5 +203,5 @@ def test_tables_that_are_for_machines_are_not_shown(tmp_path):
     assert (len(listing.rows), listing.shown) == (11, [])
     made(tmp_path, "one_off")
     text = write_report(tmp_path).read_text()
-    assert "pairs_masks.csv: every mask of this grid" in text
+    assert "pairs_masks.csv</a>: every mask of this grid" in text
     assert "every mask of this grid" not in (tmp_path / "report/tables.txt").read_text()

@@ -221,8 +221,7 @@ def to_html(title: str, warnings: Sequence[str], sections: Sequence[Section]) ->
     )
     notes = "".join(f'<p class="warning">{_text(warning)}</p>' for warning in warnings)
     body = "\n".join(
-        f'<section id="s{number}" aria-labelledby="h{number}">'
-        f'<h2 id="h{number}">{_text(name)}</h2>\n'
+        f'<section id="s{number}"><h2>{_text(name)}</h2>\n'
         + "\n".join(_item(item, f"s{number}-{place}") for place, item in enumerate(items))
         + "</section>"
         for number, (name, items) in enumerate(sections)

@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import ScalarFormatter
 
+from hp_jax.descriptors import format_descriptor
 from hp_jax.report.pictures.style import INK, ON_DARK, ON_LIGHT, WIDTH, Drawing, styled
 from hp_jax.report.row_types import NAMES, by_type, type_of
 
@@ -60,7 +61,7 @@ def heatmap(
             colours if centred else "YlGnBu",
         )
         for line, head in np.argwhere(np.isfinite(values_AH[indices])):
-            name = f"{rows[indices[line]]}.{head}"
+            name = format_descriptor({rows[indices[line]]: [head]})
             value = _number(values_AH[indices[line], head], centred, decimals if centred else 3)
             text = said[name] if said else f"{label} {value}"
             figure.say(axes, f"{name}: {text}", head - 0.5, line - 0.5, 1, 1)
@@ -106,8 +107,8 @@ def removals(
             for line, head in np.argwhere(np.isfinite(finite_AH)):
                 share = finite_AH[line, head]
                 goes = "stays" if share > 100 else f"goes with {share:.1f} % of the heads removed"
-                text = f"{rows[indices[line]]}.{head}: {goes}"
-                figure.say(axes, text, head - 0.5, line - 0.5, 1, 1)
+                name = format_descriptor({rows[indices[line]]: [head]})
+                figure.say(axes, f"{name}: {goes}", head - 0.5, line - 0.5, 1, 1)
     for axes in panels:
         axes.set_xlabel("head, counted from 0")
     figure.colorbar(
@@ -160,7 +161,9 @@ def interactions(
     shown = np.argwhere(np.isfinite(together))
     strongest = np.argsort(-abs(together[tuple(shown.T)]), kind="stable")[:MOST_SAID]
     for second, first in shown[np.sort(strongest)]:
-        pair = " and ".join(f"{rows[row]}.{head}" for row, head in (heads[second], heads[first]))
+        pair = " and ".join(
+            format_descriptor({rows[row]: [head]}) for row, head in (heads[second], heads[first])
+        )
         text = f"{pair}: {together[second, first]:+.4f} nats"
         figure.say(axes, text, first - 0.5, second - 0.5, 1, 1)
     return figure

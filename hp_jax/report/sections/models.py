@@ -110,6 +110,7 @@ def _early(curves: Mapping[int, Comparison]) -> str:
 
 # --- seeds ---------------------------------------------------------------------------------------
 
+
 class Seeds(NamedTuple):
     """One order's curves of the models of several seeds, on the same examples."""
 
