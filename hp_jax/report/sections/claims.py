@@ -55,8 +55,8 @@ def listing(
     if not found:
         return []
     caption = (
-        "What the paper claims, and whether it holds for this model. A verdict has an interval or a "
-        "test on its side (95 %, or one-sided 2.5 %, for each claim by itself); without one it "
+        "What the paper claims, and whether it holds for this model. A verdict has an interval or "
+        "a test on its side (95 %, or one-sided 2.5 %, for each claim by itself); without one it "
         "cannot be told."
     )
     rows = [line._asdict() for line in found]
