@@ -160,7 +160,7 @@ def _sections(
         *each("one_off", "Without one head (Table 1, Figure 1)", _without),
         *each("one_on", "One head alone in its row (Tables 2 and 3)", _alone),
         *splits.effects(grids),
-        *([("Pruning (Figures 3, 4 and 6)", _pruning(curves))] if curves else []),
+        *([("Pruning (Figures 3, 4 and 6)", _pruning(curves, finished))] if curves else []),
         *_timed(finished, speed),
         *([("Epochs (Figure 5)", models.epochs_section(epochs))] if epochs else []),
         *([("Several seeds", models.seeds_section(seeds))] if seeds else []),
@@ -188,8 +188,9 @@ def _alone(one: Measured) -> list[Item]:
     return [*heads.one_on(one.comparison), *paper.one_on(one.comparison)]
 
 
-def _pruning(curves: pruning.Curves) -> list[Item]:
-    items = pruning.section(curves)
+def _pruning(curves: pruning.Curves, finished: Mapping[str, Store]) -> list[Item]:
+    items, reductions = pruning.section(curves), pruning.read_reductions(finished)
+    items += pruning.reductions(reductions) if reductions else []
     for scopes in list(curves.values())[:1]:
         figure3: list[Exhibit] = ["figure3", "figure6"]
         items += [paper.curve(scopes[pruning.ALL], figure3)] if pruning.ALL in scopes else []

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from typing import get_args
 
 import numpy as np
 
-from hp_jax.config import Order
+from hp_jax.config import Order, Reduction
 from hp_jax.metrics import worth
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, scope_of
-from hp_jax.report.html import CHANGES, Item, Listing, Picture, Rows
+from hp_jax.report.html import CHANGES, Item, Listing, Picture, Rows, renamed
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import NAMES
@@ -25,6 +26,8 @@ from hp_jax.storage.store import Store
 
 ORDERS = get_args(Order)
 """The pruning orders, as the legend has them."""
+REDUCTIONS = get_args(Reduction)
+"""What importance is taken of before it is summed, as the legend has them."""
 ALL = "all"
 BANDS = (
     "Bands: each holds the whole curve of changes against the full model with 95 % (simultaneous; "
@@ -54,6 +57,22 @@ def read_curves(finished: Mapping[str, Store]) -> Curves:
         )
         for order, scopes in curves.items()
         if scopes
+    }
+
+
+def read_reductions(finished: Mapping[str, Store]) -> dict[str, dict[str, Comparison]]:
+    """By order, and by the reduction of importance, the curves from all heads, of orders that there
+    are with several reductions."""
+    found: dict[str, dict[str, Comparison]] = {}
+    for name, store in finished.items():
+        match = re.fullmatch(r"pruning/([a-z_]+)(-[a-z]+)?/test", name)
+        if match and match[1] in ORDERS and match[1] != "oracle":
+            per = store.manifest.get("experiment", {}).get("importance", {}).get("per", "?")
+            found.setdefault(match[1], {})[per] = compare_in(store, ALL)
+    return {
+        order: {per: curves[per] for per in REDUCTIONS if per in curves}
+        for order, curves in found.items()
+        if len(curves) > 1
     }
 
 
@@ -195,6 +214,30 @@ def section(curves: Curves) -> list[Item]:
     items += _area_listing(curves)
     for order, scopes in curves.items():
         items += [_listing(order, scope, comparison) for scope, comparison in scopes.items()]
+    return items
+
+
+def reductions(curves: Mapping[str, Mapping[str, Comparison]]) -> list[Item]:
+    """The curves of each order by token, example and batch, as a picture, and the areas between
+    them."""
+    first = next(one for by_per in curves.values() for one in by_per.values())
+    panels = {
+        f"{order} order": {
+            f"per {per}": tables.drawn_curve(comparison) for per, comparison in by_per.items()
+        }
+        for order, by_per in curves.items()
+    }
+    items: list[Item] = [
+        picture(
+            "pruning_per",
+            plots.curves(panels, full_metric(first), first.constant, first.scale),
+            "The curves of importance by what its absolute value is taken of before it is summed: "
+            f"the gradient of each token, each example or each batch. {BANDS}",
+        )
+    ]
+    for order, by_per in curves.items():
+        areas = _area_listing({per: {ALL: comparison} for per, comparison in by_per.items()})
+        items += renamed(areas, f"-{order}")
     return items
 
 
