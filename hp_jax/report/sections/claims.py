@@ -59,8 +59,11 @@ def listing(
         "a test on its side (95 %, or one-sided 2.5 %, for each claim by itself); without one it "
         "cannot be told."
     )
-    rows = [line._asdict() for line in found]
-    return [Listing("claims", rows, caption)]
+    measured = [one.comparison for one in grids["one_off"]] + list(one_shot.values())
+    notes = [one.signature for one in measured]
+    return [
+        Listing("claims", [line._asdict() for line in found], caption, note=max(notes, default=""))
+    ]
 
 
 def _verdict(low: float, high: float) -> str:

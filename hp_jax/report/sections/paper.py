@@ -11,7 +11,7 @@ import numpy as np
 from hp_jax.config import PaperSetting
 from hp_jax.exhibits import Exhibit
 from hp_jax.report import tables
-from hp_jax.report.comparison import Comparison, present
+from hp_jax.report.comparison import Comparison, present, signatures
 from hp_jax.report.html import CHANGES, Item, Listing
 from hp_jax.report.published import (
     BEST_HEADS,
@@ -86,6 +86,7 @@ def beside(
         rows,
         f"{named(exhibit)} of the paper beside this: {words}.",
         folded=True,
+        note=signatures(manifest, [manifest["metric"]]),
     )
 
 
