@@ -49,6 +49,7 @@
       .map((line) => line.join("\t") + "\n")
       .join("");
 
+  const COPY = "Copy table";
   const copy = async (text, pressed) => {
     let done = true;
     try {
@@ -62,6 +63,7 @@
       pressed.focus();
     }
     pressed.textContent = done ? "Copied" : "This browser does not let a page copy";
+    setTimeout(() => (pressed.textContent = COPY), 2000);
   };
 
   for (const table of all("table")) {
@@ -73,7 +75,7 @@
       heading.ariaSort = "none";
     }
     for (const cell of all("td[data-v]:not([title])", table)) cell.title = valueOf(cell);
-    const press = button("Copy table", () => copy(tabbed(table), press));
+    const press = button(COPY, () => copy(tabbed(table), press));
     press.setAttribute("aria-live", "polite");
     table.parentElement.nextElementSibling.prepend(press);
   }
