@@ -175,6 +175,24 @@ def worth(metric: Metric, score: Score) -> Score:
     return score if metric.larger_is_better else -score
 
 
+BINS = 10
+"""Of confidence, equally wide, in the calibration error."""
+
+
+def calibration_error(confidence_MN: np.ndarray, right_MN: np.ndarray) -> np.ndarray:
+    """The expected calibration error of a classifier under each mask `[M]`, 0 to 1 (Guo et al.
+    2017, eq. 3): how far accuracy is from confidence in each bin, (0, 0.1], ..., weighted by the
+    bin's examples."""
+    masks, examples = confidence_MN.shape
+    bin_MN = np.clip(np.ceil(confidence_MN * BINS).astype(int) - 1, 0, BINS - 1)
+    place_MN = bin_MN + BINS * np.arange(masks)[:, None]
+    gaps = np.bincount(
+        place_MN.ravel(), (confidence_MN - right_MN).ravel().astype(np.float64), masks * BINS
+    )
+    error_M: np.ndarray = np.abs(gaps.reshape(masks, BINS)).sum(1) / examples
+    return error_M
+
+
 def confusion(label_N: np.ndarray, prediction_N: np.ndarray, classes: int) -> np.ndarray:
     """Each example's one-hot cell (label, prediction) of the confusion matrix: `[..., N, C * C]`,
     uint8."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
+from hp_jax import metrics
 from hp_jax.cli import main
 from hp_jax.config import ClassificationExperiment, Data, Importance
 from hp_jax.experiment import evaluation, load, train_if_needed, training
@@ -100,10 +101,9 @@ def test_evaluation_is_what_numpy_says(config):
 
 
 def test_calibration_error_of_the_sure_and_the_honest():
-    sure = evaluation.expected_calibration_error(np.ones(4), np.array([1, 1, 0, 0], bool))
-    assert sure == pytest.approx(0.5)
-    honest = evaluation.expected_calibration_error(np.full(4, 0.75), np.array([1, 1, 1, 0], bool))
-    assert honest == pytest.approx(0.0)
+    right_MN = np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool)
+    confidence_MN = np.stack([np.ones(4), np.full(4, 0.75)])
+    assert metrics.calibration_error(confidence_MN, right_MN) == pytest.approx([0.5, 0])
 
 
 def test_the_command_prints_numbers_with_intervals(config, tmp_path, capsys):

@@ -53,29 +53,28 @@ SETS = {
 @functools.partial(jax.jit, static_argnames="task")
 def one_pass(task, params, batch, mask_AH):
     gates = heads.gates(mask_AH, task.present_AH)
-    return task.loss(params, batch, gates), jnp.argmax(task.logits(params, batch, gates), -1)
+    logits_BC = task.logits(params, batch, gates)
+    confidence_B = jnp.exp(logits_BC).max(-1) / jnp.exp(logits_BC).sum(-1)
+    return task.loss(params, batch, gates), jnp.argmax(logits_BC, -1), confidence_B
 
 
 def plain_loop(task, params, batches, masks_MAH):
     """One forward pass a mask and batch, put in order by hand: `{name: [M, N]}`."""
     count = int(sum(batch["weight_B"].sum() for batch in batches))
-    loss_MN, prediction_MN = (
-        np.zeros((len(masks_MAH), count), np.float32),
-        np.zeros((len(masks_MAH), count), np.int32),
-    )
+    names = ("loss", "prediction", "confidence")
+    values = {name: np.zeros((len(masks_MAH), count)) for name in names}
     for (m, mask_AH), batch in itertools.product(enumerate(masks_MAH), batches):
-        loss_B, prediction_B = jax.device_get(one_pass(task, params, batch, mask_AH))
+        found = jax.device_get(one_pass(task, params, batch, mask_AH))
         for b in np.flatnonzero(batch["weight_B"]):
-            loss_MN[m, batch["index_B"][b]], prediction_MN[m, batch["index_B"][b]] = (
-                loss_B[b],
-                prediction_B[b],
-            )
-    return {"loss": loss_MN, "prediction": prediction_MN}
+            for name, value_B in zip(names, found, strict=True):
+                values[name][m, batch["index_B"][b]] = value_B[b]
+    return values
 
 
 def same(found, expected):
     np.testing.assert_allclose(found["loss"], expected["loss"], atol=1e-5)
     np.testing.assert_array_equal(found["prediction"], expected["prediction"])
+    np.testing.assert_allclose(found["confidence"], expected["confidence"], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -225,7 +224,8 @@ def test_half_the_work_at_bert_bases_shape():
 
 def grid_store(path, chunk=4):
     axes = ("mask", "example")
-    items = {"loss": Items(axes, (9, 13), "float32"), "prediction": Items(axes, (9, 13), "int32")}
+    types = {"loss": "float32", "prediction": "int32", "confidence": "float32"}
+    items = {name: Items(axes, (9, 13), dtype) for name, dtype in types.items()}
     return create_store(
         path, "grid", fingerprint={"data": "1"}, about={}, fixed={}, items=items, chunk=chunk
     )

@@ -174,6 +174,21 @@ def test_a_mask_file_has_the_other_tests_too(one_off):
         assert row["p_no_harm"] <= row["p_free"] <= row["p_free_corrected"]
 
 
+def test_calibration_stands_beside_accuracy_where_confidence_is_kept(tmp_path, one_off):
+    assert "ece" not in tables.head_table(compare(one_off))[0]
+    path = tmp_path / "sure"
+    store = grid(path, with_full(heads.one_off(FULL_AH)), confidence=True)
+    right_MN, sure_MN = store.read("prediction") == store.read("label"), store.read("confidence")
+    for row in tables.mask_table(compare(store)):
+        gap, right_N, sure_N = 0.0, right_MN[row["mask"]], sure_MN[row["mask"]]
+        for place in range(10):
+            inside = (sure_N > place / 10) & (sure_N <= (place + 1) / 10)
+            if inside.any():
+                gap += inside.mean() * abs(right_N[inside].mean() - sure_N[inside].mean())
+        assert row["ece"] == pytest.approx(gap, rel=1e-4)
+        assert list(row).index("ece") < list(row).index("loss")
+
+
 def test_ranks_begin_and_end_where_they_can(one_off):
     rows = tables.head_table(compare(one_off))
     for place, row in enumerate(rows, 1):

@@ -42,6 +42,21 @@ def values(masks):
     return {"loss": np.random.rand(masks, 3).astype(np.float32), "hit": np.ones(masks, np.int32)}
 
 
+def test_a_store_with_other_arrays_is_read_if_it_is_finished_and_never_gone_on_with(tmp_path):
+    """As one that an earlier version has begun, which kept less."""
+    store = make(tmp_path / "a")
+    items = {"loss": Items(("mask", "example"), (5, 3), "float32")}
+    now = items | {"more": Items(("mask",), (5,), "int32")}
+    about = {"fingerprint": {"data": "1", "model": "a"}, "about": {}, "fixed": {}, "chunk": 2}
+    with pytest.raises(
+        ValueError, match="begun to keep hit, loss, but now loss, more are kept: del"
+    ):
+        create_store(tmp_path / "a", "grid", items=now, **about)
+    store.write(0, values(5))
+    same = create_store(tmp_path / "a", "grid", items=now, **about)
+    assert set(same.read_items()) == {"loss", "hit"}
+
+
 def test_what_is_written_is_read_and_the_rest_is_missing(tmp_path):
     store = make(tmp_path / "run" / "a")
     store.write(2, {"loss": np.full((2, 3), 0.5, np.float32), "hit": np.array([7, 8], np.int32)})

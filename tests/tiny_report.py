@@ -43,7 +43,15 @@ def make_grid(path, about, fixed, values):
 
 
 def grid(
-    path, masks_MAH, *, split="validation", metric="accuracy", losses=True, finished=True, seed=0
+    path,
+    masks_MAH,
+    *,
+    split="validation",
+    metric="accuracy",
+    losses=True,
+    confidence=False,
+    finished=True,
+    seed=0,
 ):
     """A grid whose models get worse with every head they lack, at random examples."""
     masks_MAH = np.asarray(masks_MAH)
@@ -54,6 +62,8 @@ def grid(
     values = {"prediction": np.where(wrong_MN, (label_N + 1) % 3, label_N).astype(np.int32)}
     if losses:
         values["loss"] = random.random((len(masks_MAH), N)).astype(np.float32) + wrong_MN
+    if confidence:
+        values["confidence"] = random.uniform(0.35, 0.99, wrong_MN.shape).astype(np.float32)
     fixed = {"masks": (("mask", "row", "head"), masks_MAH), "label": (("example",), label_N)}
     store = make_grid(path, ABOUT | {"metric": metric, "splits": {"test": split}}, fixed, values)
     count = len(masks_MAH) if finished else 2

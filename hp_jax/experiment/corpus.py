@@ -97,9 +97,10 @@ class LabelledCorpus:
         return encode(self.tokenizer, text, self.labels, self.data.max_length, types=self.types)
 
     def kept(self, examples: Examples, masks: int) -> tuple[Fixed, dict[str, Items]]:
-        """Labels; loss and predicted label under each mask."""
+        """Labels; loss, predicted label and the confidence in it under each mask."""
         axes, shape = ("mask", "example"), (masks, len(examples))
-        items = {"loss": Items(axes, shape, "float32"), "prediction": Items(axes, shape, "int32")}
+        types = {"loss": "float32", "prediction": "int32", "confidence": "float32"}
+        items = {name: Items(axes, shape, dtype) for name, dtype in types.items()}
         return {
             "label": (("example",), examples.label_N),
             "origin": (("example",), examples.origin_N),

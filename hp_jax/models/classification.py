@@ -129,7 +129,8 @@ class Classification:
     def evaluate(
         self, params: Params, batch: Batch, states: jax.Array, gates: Gates
     ) -> dict[str, jax.Array]:
-        """`loss` and `prediction` of each example under each mask `[M, B]`."""
+        """`loss`, `prediction` and the `confidence` in it, its probability, of each example under
+        each mask `[M, B]`."""
 
         def read(of: tuple[jax.Array, jax.Array]) -> jax.Array:
             state, gate_GH = of
@@ -151,7 +152,11 @@ class Classification:
         logits_MBC = logits_UGBC.reshape(-1, *logits_UGBC.shape[2:])
         label_MB = jnp.broadcast_to(batch["label_B"], logits_MBC.shape[:2])
         loss_MB = optax.softmax_cross_entropy_with_integer_labels(logits_MBC, label_MB)
-        return {"loss": loss_MB, "prediction": jnp.argmax(logits_MBC, -1).astype(jnp.int32)}
+        return {
+            "loss": loss_MB,
+            "prediction": jnp.argmax(logits_MBC, -1).astype(jnp.int32),
+            "confidence": jnp.max(jax.nn.softmax(logits_MBC), -1),
+        }
 
     def _apply(self, params: Params, method: str, *args: Any) -> Any:
         return Bert(self.config).apply({"params": params}, *args, method=method, train=False)

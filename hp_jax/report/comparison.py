@@ -13,7 +13,16 @@ import numpy as np
 
 from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, rows_named
-from hp_jax.metrics import LabelMetric, Metric, Values, metric_of, scores, totals, worth
+from hp_jax.metrics import (
+    LabelMetric,
+    Metric,
+    Values,
+    calibration_error,
+    metric_of,
+    scores,
+    totals,
+    worth,
+)
 from hp_jax.report.row_types import described
 from hp_jax.report.scale import ONE_SIDED, SCALES, SIGNIFICANT, Scale
 from hp_jax.stats import (
@@ -53,7 +62,7 @@ class Comparison:
     """Index of the mask with all heads on."""
     metric_M: np.ndarray
     others: Mapping[str, np.ndarray]
-    """Other metrics `[M]` of the same predictions, by name."""
+    """Other metrics `[M]` of the same predictions, by name, and the calibration error, `ece`."""
     loss_M: np.ndarray
     """Mean over examples, in nats."""
     change: Bootstrap
@@ -304,7 +313,11 @@ def _others(manifest: Mapping[str, Any], values: Values) -> dict[str, np.ndarray
     names = [
         name for name, array in OTHERS.items() if array in values and name != manifest["metric"]
     ]
-    return {name: scores(metric_of({**manifest, "metric": name}), values) for name in names}
+    others = {name: scores(metric_of({**manifest, "metric": name}), values) for name in names}
+    if "confidence" in values:
+        right_MN = values["prediction"] == values["label"]
+        others["ece"] = calibration_error(values["confidence"], right_MN)
+    return others
 
 
 def _mcnemar(right_MN: np.ndarray, full: int | None) -> np.ndarray:

@@ -197,8 +197,9 @@ def create_store(
     """A new store, or the one that is there if it has the same fingerprint.
 
     `fingerprint` names what the results depend on (config, params, data, ...); ValueError names the
-    parts that differ. `about` goes into the manifest as it is. `chunk` items share a file; a store
-    that is there keeps its own, and a function is asked for it only if there is none.
+    parts that differ.  A finished store may have other arrays than `items`; ValueError if one that
+    is not finished has.  `about` goes into the manifest as it is.  `chunk` items share a file; a
+    store that is there keeps its own, and a function is asked for it only if there is none.
     """
     path = str(path)
     if _read_manifest(path) is None:
@@ -215,6 +216,13 @@ def create_store(
         raise ValueError(
             f"{path} holds results of another computation (different {what}); choose another "
             "folder or delete it"
+        )
+    kept = store.manifest["filled"]
+    if set(kept) != set(items) and not store.done().all():
+        raise ValueError(
+            f"{path} is not finished, and was begun to keep {', '.join(sorted(kept))}, but now "
+            f"{', '.join(sorted(items))} are kept: delete it to begin again, or finish it with the "
+            "version that began it"
         )
     return store
 
