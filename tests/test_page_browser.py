@@ -131,6 +131,8 @@ def test_each_cell_of_a_heat_map_says_the_number_of_the_table(browser, page):
         name, _, words = text.partition(": ")
         (number,) = re.findall(r"[+-]?\d+\.\d\d\b", words.split(";")[0])
         assert float(number) == pytest.approx(names[name], abs=0.0051)
+        assert "95 % interval" in words
+        assert "p, McNemar" in words
 
 
 def test_places_speak_to_the_pointer_and_to_the_keyboard(browser):

@@ -17,7 +17,7 @@ from hp_jax.heads import living_heads, removed
 from hp_jax.importance import stored_scores
 from hp_jax.metrics import worth
 from hp_jax.report.comparison import Comparison, present, signatures
-from hp_jax.report.html import Listing, Rows, heading
+from hp_jax.report.html import Listing, Rows, heading, judged
 from hp_jax.report.results import importance_scores
 from hp_jax.report.row_types import NAMES, by_type, sorted_by_type
 from hp_jax.report.scale import SIGNIFICANT
@@ -66,6 +66,12 @@ def mask_row(comparison: Comparison, mask: int) -> dict[str, float]:
     if comparison.metric.name != "loss":
         numbers |= {"loss": comparison.loss_M, "loss_change": comparison.loss_change_M}
     return {name: float(values[mask]) for name, values in numbers.items() if values is not None}
+
+
+def judgements(comparison: Comparison) -> list[str]:
+    """Of each head's own mask its change with interval and p, in words."""
+    count = len(comparison.heads)
+    return [judged(mask_row(comparison, mask), comparison.scale) for mask in range(1, count + 1)]
 
 
 def p_name(comparison: Comparison) -> str:

@@ -141,6 +141,7 @@ def _effects(name: str, comparison: Comparison, when: str) -> Picture:
         marked_AH=p_AH < SIGNIFICANT,
         colours="RdBu" if comparison.metric.larger_is_better else "RdBu_r",
         decimals=scale.decimals,
+        said=dict(zip(comparison.names, tables.judgements(comparison), strict=True)),
     )
     caption = (
         f"Change of {scale.name} in {scale.unit} when {when}; white is no effect, red is worse, "
@@ -262,7 +263,15 @@ def agreement(store: Store, comparison: Comparison) -> list[Item]:
         for fit in fits
     ]
     figure = plots.scatter(
-        x, effects, titles, comparison.names, "importance, as the pruning orders take it"
+        x,
+        effects,
+        titles,
+        comparison.names,
+        "importance, as the pruning orders take it",
+        [
+            f"importance {score:.3f}; {words}"
+            for score, words in zip(x, tables.judgements(comparison), strict=True)
+        ],
     )
     return [
         f"{results.jobs(store.manifest)} {comparison.measured}",

@@ -73,7 +73,15 @@ def _effects(first: Measured, second: Measured) -> list[Item]:
     if not math.isnan(fit["pearson"]):
         unit = one.scale.unit
         figure = plots.scatter(
-            x, {f"{names[1]} ({unit})": y}, [title], one.names, f"{names[0]} ({unit})"
+            x,
+            {f"{names[1]} ({unit})": y},
+            [title],
+            one.names,
+            f"{names[0]} ({unit})",
+            [
+                f"{first.split}: {here}. {second.split}: {there}"
+                for here, there in zip(*map(tables.judgements, (one, other)), strict=True)
+            ],
         )
         caption = "Each point is a head, named as row.head, removed alone (the paper's Figure 2)."
         items.append(picture(f"two_splits{suffix}", figure, caption))

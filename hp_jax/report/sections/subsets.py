@@ -15,7 +15,7 @@ from hp_jax.descriptors import format_descriptor
 from hp_jax.metrics import worth
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison
-from hp_jax.report.html import Item, Rows
+from hp_jax.report.html import Item, Rows, judged
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import sorted_by_type
@@ -41,6 +41,7 @@ def rows_off(comparison: Comparison) -> list[Item]:
         high,
         [row[p_name] < SIGNIFICANT for row in rows],
         f"change of {metric} ({unit})",
+        [judged(row, comparison.scale) for row in rows],
     )
     return [
         comparison.measured,
