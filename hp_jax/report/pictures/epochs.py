@@ -6,22 +6,21 @@ from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from hp_jax.report.html import Rows
-from hp_jax.report.pictures.style import WIDTH, styled
+from hp_jax.report.html import Rows, judged
+from hp_jax.report.pictures.style import Drawing, styled
 from hp_jax.report.scale import Scale
 
 
 @styled
-def epochs(curves: Mapping[int, Rows], scale: Scale) -> Figure:
+def epochs(curves: Mapping[int, Rows], scale: Scale) -> Drawing:
     """The curves of all epochs, and what is left of each epoch's own metric at each share of heads
     removed (Figure 5).
 
     curves: rows of `tables.curve_table`, the full model's first, by epoch.
     """
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    figure = Drawing(4.6)
     left, right = figure.subplots(1, 2)
     colours = matplotlib.colormaps["viridis"]
     for number, (epoch, rows) in enumerate(curves.items()):
@@ -34,6 +33,10 @@ def epochs(curves: Mapping[int, Rows], scale: Scale) -> Figure:
             linewidth=1.6,
             label=f"epoch {epoch} ({rows[0]['metric']:.3g})",
         )
+        for row in rows:
+            words = f"epoch {epoch}, {row['removed']} heads removed ({row['share']:.0f} %): "
+            words += f"{scale.name} {row['metric']:#.4g}; {judged(row, scale)}"
+            figure.say(left, words, row["share"], row["metric"])
     left.set(xlabel="share of heads removed (%)", ylabel=scale.name)
     shares = [row["share"] for row in next(iter(curves.values()))][1:]
     for number, share in enumerate(shares, 1):
@@ -47,6 +50,10 @@ def epochs(curves: Mapping[int, Rows], scale: Scale) -> Figure:
             linewidth=1.6,
             label=f"{share:.0f} %",
         )
+        for epoch, part in zip(curves, rest, strict=True):
+            if np.isfinite(part):
+                words = f"epoch {epoch}, {share:.0f} % of the heads removed: {part:.0f} % is left"
+                figure.say(right, words, epoch, part)
     right.set(xlabel="epoch", ylabel=f"{scale.name}, % of the same epoch's full model")
     right.set_xscale("log")
     right.set_xticks(list(curves))
