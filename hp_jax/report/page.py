@@ -175,8 +175,9 @@ def _sections(
         *each("file", "Masks of a file", lambda one: subsets.own(one.comparison)),
         *([("Training", _training(model))] if "training" in model else []),
     ]
-    summary = _summary(grids, curves) + recovery.how_far(recovered)
-    summary += claims.listing(grids, curves, epochs, speed)
+    said = _summary(grids, curves)
+    judged = claims.listing(grids, curves, epochs, speed)
+    summary = [*said[:1], *judged, *said[1:], *recovery.how_far(recovered)]
     return [("Summary", summary), *sections] if summary else sections
 
 
