@@ -43,7 +43,7 @@ def fill(folder, begun):
     def postprocess(batch, values):
         os.write(log, b".")
         time.sleep(SECONDS)
-        return values
+        return {name: values[name] for name in ("loss", "prediction")}
 
     evaluate_grid(TASK, params, batches, masks_MAH[:CHUNK], chunk=CHUNK, mesh=ONE_DEVICE)
     begun.send_bytes(b"begun")

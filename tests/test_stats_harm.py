@@ -141,6 +141,15 @@ def test_the_score_test_is_its_definition(lost, won, margin):
     )
 
 
+def test_the_score_test_of_its_authors_example():
+    """Tango 1998: of 44 pairs one was lost, none won; by a margin of 0.1 z is 1.709."""
+    p = stats.non_inferior_right(*changed(1, 0, 44), 0.1).p[0]
+    assert scipy.stats.norm.isf(p) == pytest.approx(1.709, abs=5e-4)
+    for margin in (0, 1, 2.0):
+        with pytest.raises(ValueError, match=f"between 0 and 1, a share, but found {margin}"):
+            stats.equivalent_right(*changed(1, 0, 44), margin)
+
+
 def test_few_examples_without_a_change_show_nothing():
     """None of 200 changed: a loss of 0.5 points is found missing with probability 0.37."""
     assert stats.non_inferior_right(*changed(0, 0, 200), 0.005).p[0] > 0.1

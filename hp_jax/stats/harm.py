@@ -81,8 +81,8 @@ def equivalent_right(correct_MN: np.ndarray, base_N: np.ndarray, margin: float) 
 
 
 def _tango(lost_M: np.ndarray, won_M: np.ndarray, count: int, margin: float) -> np.ndarray:
-    """p of the null hypothesis that the share lost exceeds the share won by `margin` (Tango 1998,
-    equation 8): how far what was found is below that, in standard deviations under it."""
+    """p of the null hypothesis that the share lost exceeds the share won by `margin` (Tango 1998):
+    how far what was found is below that, in standard deviations under it."""
     if not 0 < margin < 1:
         raise ValueError(f"expected a margin between 0 and 1, a share, but found {margin}")
     slope_M = lost_M + won_M - margin * (2 * count - lost_M + won_M)
