@@ -1,42 +1,15 @@
 """Parquet files as hubs ship them (GLUE's of nyu-mll/glue) and of one's own are read as other files
 are."""
 
-import json
-
 import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
+from tiny_glue import TEXT, write_glue, write_parquet
 
 from hp_jax.config import Data
 from hp_jax.data import glue, labelled
 from hp_jax.data.labelled import labels_in
-
-TEXT = {"sst2": ("sentence",), "cola": ("sentence",), "mnli": ("premise", "hypothesis")}
-TEXT |= {"mrpc": ("sentence1", "sentence2"), "rte": ("sentence1", "sentence2")}
-TEXT |= {"qqp": ("question1", "question2"), "qnli": ("question", "sentence")}
-TEXT |= {"wnli": ("sentence1", "sentence2")}
-
-
-def write(path, columns, names=None, **types):
-    """A file as the library `datasets` writes it; `names` of the label go into the schema."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    features = {name: {"dtype": "string", "_type": "Value"} for name in columns}
-    if names:
-        features["label"] = {"names": list(names), "_type": "ClassLabel"}
-    said = {"huggingface": json.dumps({"info": {"features": features}})} if names else None
-    arrays = {name: pyarrow.array(values, types.get(name)) for name, values in columns.items()}
-    parquet.write_table(pyarrow.table(arrays).replace_schema_metadata(said), path)
-
-
-def write_glue(folder, task, split, labels, shard="00000-of-00001", first=0):
-    """A file of the repository nyu-mll/glue: texts `sentence 0`, `sentence 1`, ..."""
-    places = range(first, first + len(labels))
-    columns = {name: [f"{name} {i}" for i in places] for name in TEXT[task]}
-    columns |= {"label": labels, "idx": list(places)}
-    path = folder / task / f"{split}-{shard}.parquet"
-    names = glue.TASKS[task].labels
-    write(path, columns, names, label=pyarrow.int64(), idx=pyarrow.int32())
 
 
 @pytest.mark.parametrize("task", glue.TASKS)
@@ -101,7 +74,7 @@ OWN = {"text": ["a", "b", "c"], "label": ["no", "yes", "no"]}
 )
 def test_ones_own_file(tmp_path, label, types, names):
     path = tmp_path / "mine.parquet"
-    write(path, OWN | {"label": label}, names, **types)
+    write_parquet(path, OWN | {"label": label}, names, **types)
     data = Data(task="own", path=str(path), labels=("no", "yes"))
     found = labelled.read(data, "validation")
     assert (found.text, found.label) == ((("a",), ("b",), ("c",)), ("no", "yes", "no"))
@@ -130,14 +103,16 @@ def test_a_categorical_column_is_text(tmp_path):
     ],
 )
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path, columns, sentence):
-    write(tmp_path / "mine.parquet", columns)
+    write_parquet(tmp_path / "mine.parquet", columns)
     data = Data(task="own", path=str(tmp_path / "mine.parquet"), labels=("no", "yes"))
     with pytest.raises(ValueError, match=sentence):
         labelled.read(data, "validation")
 
 
 def test_a_file_without_examples_is_refused(tmp_path):
-    write(tmp_path / "train.parquet", {"text": [], "label": []}, text="string", label="int8")
+    write_parquet(
+        tmp_path / "train.parquet", {"text": [], "label": []}, text="string", label="int8"
+    )
     with pytest.raises(ValueError, match=r"train\.parquet: expected examples, but the file has no"):
         labelled.read(Data(task="own", path=str(tmp_path), labels=("no", "yes")), "train")
 
@@ -145,7 +120,7 @@ def test_a_file_without_examples_is_refused(tmp_path):
 def test_a_file_that_is_not_whole_is_one_sentence(tmp_path):
     """Wherever it ends, and whatever a byte of it became."""
     path = tmp_path / "mine.parquet"
-    write(path, {"text": ["good"] * 50, "label": [0, 1] * 25}, ("no", "yes"))
+    write_parquet(path, {"text": ["good"] * 50, "label": [0, 1] * 25}, ("no", "yes"))
     whole, random = path.read_bytes(), np.random.default_rng(0)
 
     def said():
@@ -169,7 +144,7 @@ def test_a_file_that_is_not_whole_is_one_sentence(tmp_path):
 
 
 def test_splits_are_named_without_their_numbers(tmp_path):
-    write(tmp_path / "train-00000-of-00001.parquet", OWN)
+    write_parquet(tmp_path / "train-00000-of-00001.parquet", OWN)
     with pytest.raises(ValueError, match=r"no split 'test' in .*; the splits are train$"):
         labelled.read(Data(task="own", path=str(tmp_path)), "test")
     with pytest.raises(FileNotFoundError, match=r"dev\.tsv, .*validation-00000-of-N\.parquet"):
