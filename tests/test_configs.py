@@ -14,12 +14,11 @@ import sacrebleu.dataset
 import tensorflow_datasets as tfds
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file, save_file
-from test_experiment_translation import write_parallel
 from tiny import random_params, write_hf_folder, write_sst2
 from tiny_glue import write_glue, write_text
 from tiny_marian import VARIANTS, make_tensors, make_vocabulary, write_npz
 from tiny_translation import CONFIG
-from translation_files import V, write_fairseq
+from translation_files import V, write_fairseq, write_parallel
 
 from hp_jax.cli import load_config, main
 from hp_jax.config import ClassificationExperiment
@@ -27,6 +26,7 @@ from hp_jax.config_files import shipped
 from hp_jax.data.splits import folder_name
 from hp_jax.formats.model import Model
 from hp_jax.models.translation import Translation
+from hp_jax.shrink import speed
 from hp_jax.storage.store import open_store
 from hp_jax.text.fairseq import Fairseq
 
@@ -210,6 +210,7 @@ SMALL = {
     "train.batch_tokens": 0,
     "pruning.shares": (0.0, 0.5),
     "ablation.masks_at_once": 4,
+    "paper.epochs": (),
 }
 SMALL_RECOVERY = {"pruning.calibrate": 16, "pruning.retrain_steps": 1}
 SIZES = {"width": 8, "encoder_ffn": 8, "decoder_ffn": 8, "encoder_layers": 1, "decoder_layers": 1}
@@ -230,6 +231,7 @@ def changes_of(name, folder):
     else:
         changes |= {f"architecture.{field}": size for field, size in SIZES.items()}
         changes |= {"vocabulary": 34, "train.warmup": 2}
+    changes |= {"paper.seeds": config.paper.seeds[:1]}
     changes |= {
         "importance.split": tiny(config.importance.split),
         "ablation.splits": tuple(map(tiny, config.ablation.splits)),
@@ -259,13 +261,17 @@ def compiled(tmp_path_factory):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
 
 
+PICTURE = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch, compiled):
-    """An empty folder; one device, and no pictures, which are quicker; and sacreBLEU's places set
-    back afterwards."""
+    """An empty folder; one device, no pictures and nothing timed, which is quicker; and sacreBLEU's
+    places set back afterwards."""
     one = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *_: one)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: file.write(b"a picture"))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: file.write(PICTURE))
+    monkeypatch.setattr(speed, "speed", lambda *_: [])  # tests/test_paper.py times a model
     for name in SETS:
         made = sacrebleu.dataset.DATASETS[name]
         monkeypatch.setattr(made, "_outdir", made._outdir)
@@ -276,17 +282,24 @@ def test_every_shipped_config_has_a_stand_in():
     assert set(STAND_INS) == set(shipped())
 
 
-@pytest.mark.parametrize("name", shipped())
+QUICK = ("bert_mrpc", "multi30k")
+"""Those that are tried each time: of each kind one with all that the others have too."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in shipped()],
+)
 def test_a_config_runs_from_its_files_to_its_report(name, home):
     changes = changes_of(name, home)
     with jax.numpy_rank_promotion("allow"), jax.debug_key_reuse(False):
-        assert main(["run", name, *flags(changes)]) == 0
+        assert main(["reproduce", name, *flags(changes)]) == 0
     config, out = load_config(name, changes), home / "out"
     assert (out / "report/index.html").stat().st_size > 10_000
     stores = {path: open_store(out / path) for path in expected(config)}
     assert all(store.done().all() for store in stores.values())
     for split in config.ablation.splits:
-        for masks in config.ablation.sets:
+        for masks in ("one_off", "one_on"):
             store = stores[f"ablation/{folder_name(split)}/{masks}"]
             assert store.manifest["splits"] == {"test": split}
             assert len(set(store.read("origin"))) == store.read("loss").shape[1] > 1
@@ -296,8 +309,15 @@ def expected(config):
     """The stores that a run leaves, by their places."""
     yield "importance"
     for split in config.ablation.splits:
-        for masks in config.ablation.sets:
+        for masks in ("one_off", "one_on"):
             yield f"ablation/{folder_name(split)}/{masks}"
-    for rows in config.pruning.rows:
-        for order in config.pruning.orders:
+    for order in config.pruning.orders:
+        yield f"pruning/{order}/test"
+        for per in config.pruning.per if order != "oracle" else ():
+            yield f"pruning/{order}-{per}/test"
+        for rows in config.pruning.rows:
             yield f"pruning/{order}{'' if rows == 'all' else f'.{rows}'}/test"
+    for seed in config.paper.seeds:
+        yield f"seeds/{seed}/pruning/one_shot/test"
+    if config.train.keep_epochs:
+        yield "epochs/01/pruning/one_shot/test"

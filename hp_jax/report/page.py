@@ -245,7 +245,8 @@ def _without_one(comparison: Comparison, where: str) -> list[Item]:
     sentences: list[Item] = [
         f"Removing one head{only} alone{where} changes {scale.name} by "
         f"{scale.signed(change.min())} to {scale.signed(change.max())} {scale.unit}. "
-        f"{heads.count(comparison)}"
+        f"{heads.count(comparison)}",
+        heads.no_harm(comparison)[0],
     ]
     if drops:
         named = ", ".join(
