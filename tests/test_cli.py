@@ -172,7 +172,11 @@ def test_a_config_with_changes():
 @pytest.mark.parametrize(
     ("name", "changes", "sentence"),
     [
-        ("sts2", {}, "no config of hp_jax has that name; there are cola, .*, and the defaults"),
+        (
+            "sts2",
+            {},
+            "no config of hp_jax has that name; there are bert_cola, .*, and the defaults",
+        ),
         ("sst2", {"modle": "m"}, "no field modle; there has model, out, seed"),
         ("sst2", {"data.pth": "x"}, "no field data.pth; data has task, path, format"),
         ("sst2", {"ablation.random.sed": 1}, "no field ablation.random.sed; ablation.random has"),
@@ -227,7 +231,7 @@ def test_the_configs_command(capsys):
     assert main(["configs", "sst2"]) == 0
     assert pathlib.Path(capsys.readouterr().out.strip()).is_file()
     assert main(["configs", "sst3"]) == 1
-    assert "there are cola, eutrans" in capsys.readouterr().err
+    assert "there are bert_cola, bert_mnli" in capsys.readouterr().err
 
 
 def test_a_recipe_has_no_default_that_fits_only_some_models():
