@@ -2,8 +2,8 @@
 
 hp-jax run sst2 --model MODEL_FOLDER --data.path SST2_FOLDER
 
-From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development set, in 46 minutes on
-two busy CPU cores.
+From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development set, after 22 minutes
+of fine-tuning on two busy CPU cores.
 
 Heads are chosen, and the oracle order is, on examples of the training set, as in the paper's Table
 6.

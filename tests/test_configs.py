@@ -25,18 +25,23 @@ from hp_jax.config import ClassificationExperiment
 from hp_jax.config_files import shipped
 from hp_jax.data.splits import folder_name
 from hp_jax.formats.model import Model
+from hp_jax.grid import chunks
 from hp_jax.models.translation import Translation
 from hp_jax.shrink import speed
 from hp_jax.storage.store import open_store
 from hp_jax.text.fairseq import Fairseq
 
+SIZES = {"width": 8, "encoder_ffn": 8, "decoder_ffn": 8, "encoder_layers": 1, "decoder_layers": 1}
+SIZES |= {"encoder_heads": 2, "decoder_heads": 2, "cross_heads": 2}
+"""A small model of translation."""
+
 # --- stand-ins -----------------------------------------------------------------------------------
 
 
-def bert(folder, labels=(), **kind):
+def bert(folder):
     """A pretrained BERT without a classifier, as google-bert/bert-base-uncased has it: with the
     heads of pretraining, and old names of LayerNorm's parameters."""
-    write_hf_folder(folder, layers=1, heads=2, width=8, ffn=8, **kind)
+    write_hf_folder(folder, layers=1, heads=2, width=8, ffn=8)
     path = folder / "model.safetensors"
     tensors = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
@@ -145,7 +150,7 @@ def fairseq(folder):
         assert main(["convert", str(folder / "fairseq"), str(model)]) == 0
     else:
         text = Fairseq("en", "fr", b"#version: 0.2\nx y\n", symbols.encode(), symbols.encode())
-        config = dataclasses.replace(CONFIG, source_vocab=V, target_vocab=V)
+        config = dataclasses.replace(CONFIG, source_vocab=V, target_vocab=V, **SIZES)
         Model(config, random_params(Translation(config)), text).save(model, {})
     return {"model": str(model), "decoding.max_extra": 3}
 
@@ -201,6 +206,9 @@ STAND_INS = {
 }  # fmt: skip
 """Of each config: from an empty folder, in which they are written, to changes of the config."""
 
+QUICK = ("bert_mrpc", "multi30k")
+"""Those that are tried each time: of each kind one that has all that the others have too."""
+
 SMALL = {
     "data.max_length": 16,
     "data.buckets": (16,),
@@ -209,13 +217,10 @@ SMALL = {
     "train.batch": 16,
     "train.batch_tokens": 0,
     "pruning.shares": (0.0, 0.5),
-    "ablation.masks_at_once": 4,
     "paper.epochs": (),
 }
 SMALL_RECOVERY = {"pruning.calibrate": 16, "pruning.retrain_steps": 1}
-SIZES = {"width": 8, "encoder_ffn": 8, "decoder_ffn": 8, "encoder_layers": 1, "decoder_layers": 1}
-SIZES |= {"encoder_heads": 2, "decoder_heads": 2, "cross_heads": 2}
-"""What makes each experiment tiny; all else is the config's own."""
+"""What makes each experiment tiny, with SIZES; all else is the config's own."""
 
 
 def tiny(split):
@@ -230,7 +235,7 @@ def changes_of(name, folder):
         changes |= SMALL_RECOVERY if config.pruning.retrain_steps else {}
     else:
         changes |= {f"architecture.{field}": size for field, size in SIZES.items()}
-        changes |= {"vocabulary": 34, "train.warmup": 2}
+        changes |= {"architecture.dropout": 0.0, "vocabulary": 34, "train.warmup": 2}
     changes |= {"paper.seeds": config.paper.seeds[:1]}
     changes |= {
         "importance.split": tiny(config.importance.split),
@@ -266,12 +271,14 @@ PICTURE = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>'
 
 @pytest.fixture
 def home(tmp_path, monkeypatch, compiled):
-    """An empty folder; one device, no pictures and nothing timed, which is quicker; and sacreBLEU's
-    places set back afterwards."""
+    """An empty folder.  One device, nothing timed, no trial of how many masks fit it and no
+    pictures, as these are other tests' matter, and slow; and sacreBLEU's places are set back
+    afterwards."""
     one = jax.devices()[:1]
     monkeypatch.setattr(jax, "devices", lambda *_: one)
+    monkeypatch.setattr(chunks, "masks_that_fit", lambda *_, **__: 4)
+    monkeypatch.setattr(speed, "speed", lambda *_: [])
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: file.write(PICTURE))
-    monkeypatch.setattr(speed, "speed", lambda *_: [])  # tests/test_paper.py times a model
     for name in SETS:
         made = sacrebleu.dataset.DATASETS[name]
         monkeypatch.setattr(made, "_outdir", made._outdir)
@@ -282,13 +289,9 @@ def test_every_shipped_config_has_a_stand_in():
     assert set(STAND_INS) == set(shipped())
 
 
-QUICK = ("bert_mrpc", "multi30k")
-"""Those that are tried each time: of each kind one with all that the others have too."""
-
-
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in shipped()],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in shipped()],
 )
 def test_a_config_runs_from_its_files_to_its_report(name, home):
     changes = changes_of(name, home)

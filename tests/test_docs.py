@@ -47,7 +47,7 @@ TRANSLATION = {
     "data.buckets": (16,),
     "data.batch": 8,
     "importance.split": "test[:8]",
-    "ablation.splits": ("test",),
+    "ablation.splits": ("test[:500]",),
     "ablation.sets": ("one_off",),
     "ablation.masks_at_once": 4,
     "pruning.select": "test[:8]",
