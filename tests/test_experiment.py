@@ -25,7 +25,7 @@ from hp_jax.config import (
     TranslationExperiment,
 )
 from hp_jax.data import tables
-from hp_jax.data.splits import folder_name, overlap
+from hp_jax.data.splits import APART, folder_name, overlap
 from hp_jax.experiment import corpus, pruning, scoring, training
 from hp_jax.formats import model
 from hp_jax.formats.huggingface import bert
@@ -246,6 +246,28 @@ def test_splits_that_are_joined_are_encoded_as_each_is(finished, config):
     assert (
         overlap(setup.text("train[:20]+validation[:3]"), setup.text("validation+train[5:]")) == 18
     )
+
+
+def test_a_grid_on_joined_splits_has_what_grids_on_the_parts_have(finished, config, tmp_path):
+    both = "validation+train[:9]"
+    other = dataclasses.replace(
+        config,
+        model=str(finished / "model"),
+        out=str(tmp_path),
+        ablation=Ablation(splits=(both, *both.split("+")), sets=("one_off",), masks_at_once=4),
+    )
+    experiment.ablate(experiment.load(other))
+    stores = [
+        open_store(tmp_path / f"ablation/{folder_name(split)}/one_off")
+        for split in other.ablation.splits
+    ]
+    whole, *parts = [store.read("loss") for store in stores]
+    np.testing.assert_allclose(whole, np.concatenate(parts, 1), atol=1e-5)
+    number_N, place_N = np.divmod(stores[0].read("origin"), APART)
+    assert list(number_N) == [0] * 24 + [1] * 9
+    np.testing.assert_array_equal(place_N[24:], stores[2].read("origin"))
+    assert main(["report", str(tmp_path)]) == 0
+    assert both in (tmp_path / "report/index.html").read_text()
 
 
 # --- the command ---------------------------------------------------------------------------------
