@@ -134,7 +134,7 @@ def test_a_grid_on_two_splits_is_two_grids_side_by_side(finished, config, tmp_pa
     page = (tmp_path / "report/index.html").read_text()
     for title in ("Without one head", "One head alone"):
         assert f"{title}, on {halves[0]} and {halves[1]}<" in page
-    assert "Without one head, on validation, enc.1<" in page
+    assert "Without one head (Table 1, Figure 1), on validation, enc.1<" in page
     assert (tmp_path / "report/one_off-validation.enc.1.csv").exists()
 
 

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+import re
 import runpy
 import sys
 
@@ -147,6 +148,18 @@ def test_every_script_makes_its_table_or_figure(script, config, out, tmp_path, m
         assert (out / f"{script.stem}.png").read_bytes().startswith(b"\x89PNG")
     else:
         assert "examples/s" in said or "sentences" in said
+
+
+def test_what_was_found_becomes_pages(out, tmp_path):
+    collect = runpy.run_path(str(SCRIPTS[0].parent / "collect.py"))
+    collect["main"](tmp_path, [out])
+    text = (tmp_path / "out" / "index.md").read_text()
+    pictures = re.findall(r"\]\((.+?\.png)\)", text)
+    assert {"pruning.png", "pruning_types.png", "epochs.png", "seeds.png"} <= set(pictures)
+    assert all((tmp_path / "out" / name).is_file() for name in pictures)
+    claims = (tmp_path / "claims.md").read_text()
+    assert "## Early in training there are no unimportant heads (Figure 5)" in claims
+    assert "| [out](out/index.md) | **" in claims
 
 
 def test_there_is_a_script_for_each_table_and_figure():

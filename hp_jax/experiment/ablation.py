@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 
+import numpy as np
+
 from hp_jax.config import MaskSet
 from hp_jax.experiment.grids import (
     GridRequest,
@@ -24,8 +26,9 @@ def ablate(setup: Setup) -> None:
     """Evaluates every mask of `config.ablation.sets` on each of `config.ablation.splits` into
     out/ablation; mask 0 is the full model."""
     settings = setup.config.ablation
-    for split, name in itertools.product(settings.splits, settings.sets):
-        store = ablation(setup, name, split)
+    masks = {name: _masks(setup, name) for name in settings.sets}  # before anything is measured
+    for split, (name, masks_MAH) in itertools.product(settings.splits, masks.items()):
+        store = _measure(setup, name, masks_MAH, split)
         missing = int((~store.done()).sum())
         if missing:
             log.info(
@@ -38,9 +41,16 @@ def ablate(setup: Setup) -> None:
 
 def ablation(setup: Setup, name: MaskSet, split: str) -> Store:
     """The grid of a set of masks on a split, in out/ablation; what is there is not done again."""
+    return _measure(setup, name, _masks(setup, name), split)
+
+
+def _masks(setup: Setup, name: MaskSet) -> np.ndarray:
+    return mask_set(setup, name, scope_of(setup, setup.config.ablation.rows))
+
+
+def _measure(setup: Setup, name: MaskSet, masks_MAH: np.ndarray, split: str) -> Store:
     config = setup.config
     settings, splits = config.ablation, {"test": split}
-    masks_MAH = mask_set(setup, name, scope_of(setup, settings.rows))
     if name == "prefixes" and settings.order == "importance":
         splits = {"score": config.importance.split} | splits
         warn_of_overlap(setup, splits)

@@ -19,6 +19,10 @@ from hp_jax.report.sections import paper
 from hp_jax.report.tables import listing
 from hp_jax.stats import percentile, split_half
 
+APART = 2**32
+"""Origins of examples are places in their split; in the n-th of several that are joined, from 0,
+plus n times this (`hp_jax.data.splits`, which a report does not need)."""
+
 
 def effects(grids: Mapping[str, Sequence[Measured]]) -> list[Section]:
     """A section for every two splits on which heads were removed one by one (Figure 2)."""
@@ -50,12 +54,22 @@ def _subject(measured: Measured) -> tuple[object, ...]:
 
 
 def _overlap(first: Measured, second: Measured) -> bool:
-    """Whether two slices of one split have an example in common."""
-    if first.split.partition("[")[0] != second.split.partition("[")[0]:
-        return False
-    if any("origin" not in one.store.manifest["arrays"] for one in (first, second)):
+    """Whether two splits have an example in common."""
+    shared = set(_names(first.split)) & set(_names(second.split))
+    if shared and any("origin" not in one.store.manifest["arrays"] for one in (first, second)):
         return True  # it cannot be told
-    return bool(np.isin(first.store.read("origin"), second.store.read("origin")).any())
+    return any(np.isin(_places(first, name), _places(second, name)).any() for name in shared)
+
+
+def _names(split: str) -> list[str]:
+    """The splits that one is of, without slices, in the order of their numbers."""
+    return list(dict.fromkeys(part.partition("[")[0] for part in split.split("+")))
+
+
+def _places(measured: Measured, name: str) -> np.ndarray:
+    """The places in one of its splits of the examples that come from it; see `APART`."""
+    number_N, place_N = np.divmod(measured.store.read("origin"), APART)
+    return place_N[number_N == _names(measured.split).index(name)]
 
 
 # --- without one head ----------------------------------------------------------------------------
