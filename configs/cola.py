@@ -1,6 +1,6 @@
 """CoLA: Matthews correlation of acceptability judgements.
 
-hp-jax run cola --model MODEL_FOLDER --data.path COLA_FOLDER
+hp-jax reproduce cola --model MODEL_FOLDER --data.path COLA_FOLDER
 
 From MiniLM (6 layers, 12 heads, width 384): Matthews 0.314 in domain.
 

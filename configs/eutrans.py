@@ -1,6 +1,6 @@
 """EuTrans, Spanish to English: train a small model from nothing, score, ablate and prune.
 
-hp-jax run eutrans --data.path EUTRANS_FOLDER
+hp-jax reproduce eutrans --data.path EUTRANS_FOLDER
 
 Training takes 8 minutes on two busy CPU cores: BLEU 94.8 on the 100 validation sentences.
 The models of all epochs are kept, for Figure 5; one half of the test set is for choosing, the other

@@ -1,6 +1,6 @@
 """MNLI: accuracy on samples of the matched development set.
 
-hp-jax run mnli --model MODEL_FOLDER --data.path MNLI_FOLDER
+hp-jax reproduce mnli --model MODEL_FOLDER --data.path MNLI_FOLDER
 
 Heads are chosen, and the oracle order is, on examples of the training set, as in the paper's Table
 6.  The splits are sized for two CPU cores; `bert_mnli` has the paper's setting.

@@ -1,6 +1,6 @@
 """MRPC: F1 of paraphrases, judged on the corpus's own test set.
 
-hp-jax run mrpc --model MODEL_FOLDER --data.path MRPC_FOLDER
+hp-jax reproduce mrpc --model MODEL_FOLDER --data.path MRPC_FOLDER
 
 Heads are chosen, and the oracle order is, on examples of the training set, as in the paper's Table
 6.  Importance is computed on a sample for two CPU cores; `bert_mrpc` has the paper's setting.

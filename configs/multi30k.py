@@ -1,7 +1,7 @@
 """Multi30k, German to English: train a narrow model of 6 + 6 layers with 8 heads from nothing,
 score, ablate and prune.
 
-hp-jax run multi30k --data.path MULTI30K_FOLDER
+hp-jax reproduce multi30k --data.path MULTI30K_FOLDER
 
 After 10 of the 15 epochs, an hour on two busy CPU cores: BLEU 37.1 on the validation set, 36.9 on
 test 2016.

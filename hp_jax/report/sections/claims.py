@@ -44,7 +44,7 @@ def listing(
     one_shot = curves.get("one_shot", {})
     found = [
         *[_alone(one.comparison) for one in grids["one_off"][:1]],
-        *[_one_head(*both) for both in list(splits.pairs(grids["one_on"]))[:1]],
+        *_one_head(grids["one_on"]),
         *_across(grids["one_off"]),
         *_orders(curves),
         *[_at_once(one) for scope, one in one_shot.items() if scope == pruning.ALL],
@@ -101,10 +101,15 @@ def _margin(comparison: Comparison) -> str:
     return f"{comparison.margin:g} {comparison.scale.unit}"
 
 
-def _one_head(chosen: Measured, tested: Measured) -> Claim:
-    """Chosen on the second of two splits, measured on the first, which comes first in a config."""
-    chosen, tested = tested, chosen
-    comparison = tested.comparison
+def _one_head(grids: Sequence[Measured]) -> list[Claim]:
+    """Measured on the first split; chosen on the one that the oracle order is, or else on the next
+    one."""
+    both = [second for first, second in splits.pairs(grids) if first is grids[0]]
+    if not both:
+        return []
+    comparison = grids[0].comparison
+    select = comparison.manifest.get("experiment", {}).get("pruning", {}).get("select")
+    chosen = next((other for other in both if other.split == select), both[0])
     masks = {name: mask for mask, name in enumerate(comparison.names, 1)}
     best = [
         masks[f"{row['row']}.{row['head']}"]
@@ -118,13 +123,10 @@ def _one_head(chosen: Measured, tested: Measured) -> Claim:
         f"{_margin(comparison)}; {worse} lose significantly, both corrected for all heads; the "
         f"greatest {comparison.drop_word} is {drops_M[best].max():.{comparison.scale.decimals}f}"
     )
-    return Claim(
-        "Most layers can do with one head",
-        "Tables 2, 3, 5 and 6",
-        _most(harmless, worse, len(best)),
-        here,
-        f"chosen on {chosen.split}, measured {comparison.where}",
-    )
+    verdict = _most(harmless, worse, len(best))
+    where = f"chosen on {chosen.split}, measured {comparison.where}"
+    claim = "Most layers can do with one head"
+    return [Claim(claim, "Tables 2, 3, 5 and 6", verdict, here, where)]
 
 
 def _across(grids: Sequence[Measured]) -> list[Claim]:
