@@ -20,7 +20,7 @@ def epochs(curves: Mapping[int, Rows], scale: Scale) -> Drawing:
 
     curves: rows of `tables.curve_table`, the full model's first, by epoch.
     """
-    figure = Drawing(4.6)
+    figure = Drawing(5.4)
     left, right = figure.subplots(1, 2)
     colours = matplotlib.colormaps["viridis"]
     for number, (epoch, rows) in enumerate(curves.items()):
@@ -62,7 +62,15 @@ def epochs(curves: Mapping[int, Rows], scale: Scale) -> Drawing:
     for axes, title in ((left, "with all heads in brackets"), (right, "heads removed")):
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.legend(title=title, fontsize=8, title_fontsize=8)
+        axes.legend(
+            title=title,
+            fontsize=8,
+            title_fontsize=8,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.13),
+            ncols=3,
+            columnspacing=1.2,
+        )
     return figure
 
 
