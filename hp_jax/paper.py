@@ -23,7 +23,7 @@ from hp_jax.experiment.training import as_saved, kept_epochs
 from hp_jax.shrink import speed
 from hp_jax.shrink.remove import Budget, remove
 from hp_jax.storage.checkpoint import is_model
-from hp_jax.storage.files import local_folder
+from hp_jax.storage.files import local_folder, new_folder
 
 log = logging.getLogger("hp_jax")
 
@@ -42,9 +42,13 @@ def reproduce(experiment: Experiment, only: Sequence[Exhibit] = ()) -> None:
     or those of `only`, into the experiment's folder; and the same of other seeds.
 
     What an experiment lacks is said and left out, but is a ValueError for those of `only`, before
-    anything but the training is done.
+    anything but the training is done; so is a split that is not there.
     """
     setup = train_if_needed(experiment)
+    config = setup.config
+    _check_seeds(config)
+    for split in (*config.ablation.splits, config.pruning.select, config.pruning.test):
+        setup.text(split)
     missing = {name: NEEDS[name].lacks(setup) for name in only or NEEDS}
     for name, words in missing.items():
         if words and only:
@@ -133,8 +137,9 @@ def _lacks_epochs(setup: Setup) -> str:
     return ""
 
 
-SHARE = 0.5
-"""Of the heads, removed from the model that Table 4 times."""
+SHARE, LENGTH = 0.5, 128
+"""Of the heads, removed from the model that Table 4 times; and the tokens of an example there, or
+as many as the model has positions for."""
 
 
 def _speed(setup: Setup) -> None:
@@ -143,21 +148,27 @@ def _speed(setup: Setup) -> None:
     half, folder = out / "half", out / "speed"
     importance(setup)
     if not is_model(half):
-        remove(model_of(config), half, budget=Budget(str(out / "importance"), "heads", 1 - SHARE))
+        order = Budget(str(out / "importance"), "heads", 1 - SHARE)
+        remove(model_of(config), half, budget=order, force=True)
     if not (folder / "speed.json").is_file():
+        room = setup.model.config.room
         setting = speed.Setting(
             model=model_of(config),
             removed=str(half),
             batch=config.paper.batch,
+            length=(LENGTH if room is None else min(LENGTH, room),),
             beam=(1,),
             dtype=config.dtype,
         )
-        speed.speed(setting, folder)
+        with new_folder(folder, force=True) as new:  # all of it, or nothing
+            speed.speed(setting, new)
 
 
 def _lacks_speed(setup: Setup) -> str:
-    count = jax.process_count()
-    return f"one process times it, but there are {count}: use hp-jax speed" if count > 1 else ""
+    count, heads = jax.process_count(), int(setup.present_AH.sum())
+    if count > 1:
+        return f"one process times it, but there are {count}: use hp-jax speed"
+    return "the model has one head, of which no half can go" if heads < 2 else ""
 
 
 NEEDS: Mapping[Exhibit, Needs] = {
@@ -182,16 +193,9 @@ thing here: Tables 2 and 3, Tables 5 and 6, Figures 3 and 6."""
 
 
 def _other_seeds(setup: Setup) -> None:
-    """Trains and prunes a model with each seed of `config.paper.seeds`, in a folder of out/seeds.
-
-    ValueError if the model was not trained in this experiment.
-    """
+    """Trains and prunes a model with each seed of `config.paper.seeds`, in a folder of
+    out/seeds."""
     config = setup.config
-    if config.paper.seeds and not is_model(Path(config.out) / "model"):
-        raise ValueError(
-            f"paper.seeds asks for models of other seeds, but {model_of(config)} was not trained "
-            "in this experiment: leave paper.seeds out, or give --model a model to train"
-        )
     for seed in config.paper.seeds:
         if seed == config.seed:
             continue
@@ -200,3 +204,12 @@ def _other_seeds(setup: Setup) -> None:
         pruning = dataclasses.replace(config.pruning, rows=("all",), per=())
         other = dataclasses.replace(config, seed=seed, out=out, model=origin, pruning=pruning)
         prune_orders(train_model(other))
+
+
+def _check_seeds(config: Experiment) -> None:
+    """ValueError for other seeds of a model that was not trained in this experiment."""
+    if config.paper.seeds and not is_model(Path(config.out) / "model"):
+        raise ValueError(
+            f"paper.seeds asks for models of other seeds, but {model_of(config)} was not trained "
+            "in this experiment: leave paper.seeds out, or give --model a model to train"
+        )

@@ -57,7 +57,7 @@ def _facts(
         parts.append(f"{_number(rate)} {unit}/s")
         if each:
             parts.append(f"{_number(rate * each[0])} {each[1]}/s")
-        parts.append(f"{_duration((total - done) / rate)} left")
+        parts.append(f"{_duration(max(total - done, 0) / rate)} left")
     return ", ".join(parts)
 
 

@@ -24,7 +24,7 @@ from hp_jax.config import (
     Pruning,
     TranslationExperiment,
 )
-from hp_jax.report import published
+from hp_jax.report import page, published
 from hp_jax.storage.store import find_stores
 
 SPLITS = ("test", "validation")
@@ -180,3 +180,31 @@ def test_what_an_experiment_lacks_is_said(only, changes, sentence, config, out, 
     said = capsys.readouterr().err
     assert f"{only} cannot be made: " in said
     assert sentence in said
+
+
+def test_other_seeds_of_a_model_that_was_not_trained_here_are_refused_at_once(
+    config, out, tmp_path, capsys
+):
+    trained = dataclasses.replace(config, model=str(out / "model"), out=str(tmp_path / "new"))
+    assert main(["reproduce", config_file(tmp_path, trained), "--quiet"]) == 1
+    assert "was not trained in this experiment" in capsys.readouterr().err
+    assert not find_stores(tmp_path / "new")
+
+
+def test_a_split_that_is_not_there_is_said_before_anything_is_measured(
+    config, out, tmp_path, capsys
+):
+    changes = {"ablation": Ablation(splits=("test", "nosuch")), "paper": Paper()}
+    changes |= {"model": str(out / "model"), "out": str(tmp_path / "new")}
+    own = config_file(tmp_path, dataclasses.replace(config, **changes))
+    assert main(["reproduce", own, "--quiet"]) == 1
+    assert "nosuch" in capsys.readouterr().err
+    assert not find_stores(tmp_path / "new")
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"device": "cpu", "rows": []}'])
+def test_damaged_times_are_one_sentence(content, tmp_path):
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "speed/speed.json").write_text(content)
+    with pytest.raises(ValueError, match=r"speed\.json is damaged, delete it"):
+        page._speed(tmp_path)

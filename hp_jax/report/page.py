@@ -8,7 +8,9 @@ import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict
+
+from msgspec import Meta
 
 from hp_jax.exhibits import Exhibit
 from hp_jax.report import results, tables
@@ -31,6 +33,7 @@ from hp_jax.report.sections import claims, heads, models, paper, pruning, recove
 from hp_jax.report.sections import speed as speed_section
 from hp_jax.storage.files import read_json, write_whole
 from hp_jax.storage.store import Store
+from hp_jax.typed import decode, located
 
 log = logging.getLogger("hp_jax")
 
@@ -126,7 +129,18 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
 def _speed(folder: Path) -> Mapping[str, Any]:
     """What `hp-jax reproduce` has of the model's speed; nothing if it did not measure it."""
     file = folder / "speed" / "speed.json"
-    return read_json(file) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    with located(f"{file} is damaged, delete it and give the same command again"):
+        decode(_Timed, read_json(file), file.name)
+        return read_json(file)
+
+
+class _Timed(TypedDict):
+    """What a report takes of speed.json."""
+
+    device: str
+    rows: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1)]
 
 
 def _sections(

@@ -50,7 +50,8 @@ def ablation(path: str) -> list[str]:
     if found.full is None:
         return [f"{path}: {len(found.masks_MAH)} masks {found.where}"]
     scale, change = found.scale, found.change
-    worst = int(np.nanargmax(found.drop_M))
+    lacks_M = (found.scope_AH & ~found.masks_MAH).any((1, 2))
+    worst = int(np.nanargmax(np.where(lacks_M, found.drop_M, -np.inf)))
     gone = int((found.scope_AH & ~found.masks_MAH[worst]).sum())
     values = [scale.signed(float(part[worst])) for part in change[:3]]
     return [

@@ -10,9 +10,20 @@ from hp_jax.cli.command import ConfiguredCommand
 from hp_jax.cli.parsing import parse_configured
 from hp_jax.config import Experiment
 from hp_jax.config_files import load_config
+from hp_jax.exhibits import Exhibit
+from hp_jax.experiment import Setup, load
+from hp_jax.paper import NEEDS
 from hp_jax.report.html import Listing, as_text
 from hp_jax.report.pictures.style import to_png
 from hp_jax.storage.files import write_whole
+
+
+def prepared(exhibit: Exhibit) -> Setup:
+    """The experiment, loaded; one sentence if it lacks what a table or figure needs."""
+    setup = load(experiment())
+    if words := NEEDS[exhibit].lacks(setup):
+        sys.exit(f"{exhibit} cannot be made: {words}")
+    return setup
 
 
 def experiment() -> Experiment:

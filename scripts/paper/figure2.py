@@ -3,15 +3,15 @@
 python scripts/paper/figure2.py CONFIG [flags]
 """
 
-from common import experiment, save
+from common import prepared, save
 
-from hp_jax.experiment import ablation, load
+from hp_jax.experiment import ablation
 from hp_jax.report.comparison import compare
 from hp_jax.report.pictures.plots import scatter
 from hp_jax.stats import pearson, spearman
 
-config = experiment()
-setup = load(config)
+setup = prepared("figure2")
+config = setup.config
 one, other = (compare(ablation(setup, "one_off", split)) for split in config.ablation.splits[:2])
 names = [f"{of.drop_word} of {of.scale.name} {of.where}" for of in (one, other)]
 x, y = one.drop_M[1:], other.drop_M[1:]

@@ -3,16 +3,16 @@
 python scripts/paper/figure4.py CONFIG [flags]
 """
 
-from common import experiment, save
+from common import prepared, save
 
-from hp_jax.experiment import Curve, load
+from hp_jax.experiment import Curve
 from hp_jax.report.comparison import compare
 from hp_jax.report.pictures.plots import curves
 from hp_jax.report.row_types import by_type
 from hp_jax.report.tables import curve_table
 
-config = experiment()
-setup = load(config)
+setup = prepared("figure4")
+config = setup.config
 panels = {}
 for order in config.pruning.orders:
     measured = {rows: compare(Curve(setup, order, rows).follow()) for rows in by_type(setup.rows)}

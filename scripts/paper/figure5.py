@@ -3,16 +3,16 @@
 python scripts/paper/figure5.py CONFIG [flags]
 """
 
-from common import experiment, save
+from common import prepared, save
 
-from hp_jax.experiment import Curve, load
+from hp_jax.experiment import Curve
 from hp_jax.experiment.training import as_saved, kept_epochs
 from hp_jax.report.comparison import compare
 from hp_jax.report.pictures.epochs import epochs
 from hp_jax.report.tables import curve_table
 
-config = experiment()
-setup = load(config)
+setup = prepared("figure5")
+config = setup.config
 measured = {}
 for epoch, folder in kept_epochs(config).items():
     if epoch in (config.paper.epochs or [epoch]):

@@ -3,14 +3,14 @@
 python scripts/paper/table1.py CONFIG [flags]
 """
 
-from common import experiment, show
+from common import prepared, show
 
-from hp_jax.experiment import ablation, load
+from hp_jax.experiment import ablation
 from hp_jax.report.comparison import compare
 from hp_jax.report.tables import grid_table, listing
 
-config = experiment()
-setup = load(config)
+setup = prepared("table1")
+config = setup.config
 grid = ablation(setup, "one_off", config.ablation.splits[0])  # every mask on every example
 comparison = compare(grid)  # each mask with the full model, on the same examples
 caption = f"Change of {comparison.scale.name} {comparison.where}; {comparison.stars}."

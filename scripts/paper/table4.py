@@ -8,13 +8,12 @@ python scripts/paper/table4.py CONFIG [flags]
 import json
 from pathlib import Path
 
-from common import experiment
+from common import prepared
 
-from hp_jax.experiment import load
 from hp_jax.paper import NEEDS
 from hp_jax.report.sections.speed import tables
 
-config = experiment()
-NEEDS["table4"].measure(load(config))
-found = json.loads((Path(config.out) / "speed" / "speed.json").read_text())
+setup = prepared("table4")
+NEEDS["table4"].measure(setup)
+found = json.loads((Path(setup.config.out) / "speed" / "speed.json").read_text())
 print("\n".join(tables(found["rows"], found["device"])))

@@ -6,14 +6,14 @@ The last split of `ablation.splits` chooses, the first measures.
 python scripts/paper/table6.py CONFIG [flags]
 """
 
-from common import experiment, show
+from common import prepared, show
 
-from hp_jax.experiment import ablation, load
+from hp_jax.experiment import ablation
 from hp_jax.report.comparison import compare
 from hp_jax.report.tables import best_per_row, listing
 
-config = experiment()
-setup = load(config)
+setup = prepared("table6")
+config = setup.config
 tested, chosen = (
     compare(ablation(setup, "one_on", split))
     for split in (config.ablation.splits[0], config.ablation.splits[-1])

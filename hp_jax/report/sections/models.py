@@ -81,7 +81,7 @@ def _epoch(epoch: int, comparison: Comparison) -> dict[str, Any]:
     return {
         "epoch": epoch,
         "metric": full_metric(comparison),
-        "heads that can go": last["removed"],
+        "shown to do no harm": last["removed"],
         "share": last["share"],
         "at share": f"{half['share']:.0f} %",
         **change,
@@ -103,7 +103,7 @@ def _early(curves: Mapping[int, Comparison]) -> str:
         rest = f", {100 * half['metric'] / full:.0f} % of it" if full > 0 else ""
         parts.append(
             f"epoch {epoch}: {full:.4g} with all heads, {half['metric']:.4g} without "
-            f"{half['share']:.0f} % of them{rest}; {last['share']:.0f} % can go without harm"
+            f"{half['share']:.0f} % of them{rest}; {last['share']:.0f} % are shown to do no harm"
         )
     return "; ".join(parts)
 

@@ -3,6 +3,7 @@ and the numbers where both are about the same kind of model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,8 +73,11 @@ def beside(
         "task": (setting.data, setting.data if own == name else _task(manifest)),
         "chosen on": (finding.chosen or "–", _split(chosen, own) or "–"),
         "measured on": (finding.split, _split(split, own)),
-        "metric": (SCALES[setting.metric].name, SCALES[manifest["metric"]].name),
-        "test": (setting.test, test),
+        "metric": (
+            finding.metric or SCALES[setting.metric].name,
+            finding.metric or SCALES[manifest["metric"]].name,
+        ),
+        "test": (finding.test or setting.test, test),
     }
     differ = [what for what, (theirs, ours) in facts.items() if theirs != ours]
     if own == name and _same_shape(manifest, setting):
@@ -86,7 +90,7 @@ def beside(
         rows,
         f"{named(exhibit)} of the paper beside this: {words}.",
         folded=True,
-        note=signatures(manifest, [manifest["metric"]]),
+        note="" if finding.metric else signatures(manifest, [manifest["metric"]]),
     )
 
 
@@ -241,12 +245,18 @@ def _worse(comparison: Comparison, row: Mapping[str, Any]) -> bool:
 
 def effects(manifest: Manifest, fit: Mapping[str, float], first: str, second: str) -> Listing:
     """Beside Figure 2: how well what heads do on one split foretells it on another."""
-    found = (
+    test = "that r is 0, two-sided"
+    return beside(["figure2"], manifest, test=test, result=said(fit), split=second, chosen=first)
+
+
+def said(fit: Mapping[str, float]) -> str:
+    """Pearson's r of `tables.correlations`, in words."""
+    if math.isnan(fit["pearson"]):
+        return f"no correlation of {fit['n']:.0f} heads can be computed: one side does not vary"
+    return (
         f"Pearson r = {fit['pearson']:.2f} (95 % interval {fit['pearson_low']:.2f} to "
         f"{fit['pearson_high']:.2f}), n = {fit['n']:.0f} heads"
     )
-    test = "of r = 0, two-sided"
-    return beside(["figure2"], manifest, test=test, result=found, split=second, chosen=first)
 
 
 def curve(comparison: Comparison, exhibits: Sequence[Exhibit]) -> Listing:

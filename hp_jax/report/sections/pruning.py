@@ -98,8 +98,8 @@ def how_far(curves: Curves) -> list[str]:
                 for scope, comparison in complete.items()
             ]
             sentences.append(
-                f"Heads of one type alone that can go in the {order} order by the same margin: "
-                f"{', '.join(counts)}."
+                f"Heads of one type alone that are shown to do no harm in the {order} order by the "
+                f"same margin: {', '.join(counts)}."
             )
     return sentences + [_better(*pair) for pair in _areas(curves) if pair[0] == ALL]
 
@@ -109,7 +109,11 @@ def _how_far(order: str, comparison: Comparison) -> str:
     total, scale, some = len(comparison.heads), comparison.scale, last["removed"] > 0
     row = last if some or then is None else then
     change, low, high = (scale.signed(row[name]) for name in CHANGES)
-    count = f"{last['removed']} of {total} heads ({last['share']:.0f} %)" if some else "no heads"
+    count = (
+        f"{last['removed']} of {total} heads ({last['share']:.0f} %) can go"
+        if some
+        else "it is not shown that any heads can go"
+    )
     fails = (
         f"the next step, {then['removed']} heads, is not"
         if some and then
@@ -118,7 +122,7 @@ def _how_far(order: str, comparison: Comparison) -> str:
         else "no step fails"
     )
     return (
-        f"In the {order} order {count} can go: {scale.name} is {'' if some else 'not '}shown to be "
+        f"In the {order} order {count}: {scale.name} is {'' if some else 'not '}shown to be "
         f"less than {comparison.margin:g} {scale.unit} worse. It changes by {change} {scale.unit}, "
         f"95 % interval {low} to {high} ({comparison.examples} {comparison.example_word}s; "
         f"non-inferiority by {comparison.harm_test[0]}, one-sided {100 * ONE_SIDED:g} %, step by "
