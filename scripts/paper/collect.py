@@ -1,7 +1,7 @@
 """A page of what `hp-jax reproduce` found in some experiments, with its pictures beside it, as
 docs/results has them.
 
-python scripts/paper/collect.py docs/results runs/cola runs/pt_en
+python scripts/paper/collect.py docs/results runs/eutrans runs/pt_en
 
 A folder of its own for each experiment gets a page and pictures; index.md has what became of each
 claim of the paper's.
@@ -91,7 +91,7 @@ def main(out: Path, folders: list[Path]) -> None:
     for folder in folders:
         (out / folder.resolve().name).mkdir(parents=True, exist_ok=True)
         claims[folder.resolve().name] = collect(folder, out)
-    write_whole(out / "claims.md", index(claims).encode())
+    write_whole(out / "claims.md", f"# The paper's claims\n\n{index(claims)}".encode())
 
 
 if __name__ == "__main__":
