@@ -408,7 +408,8 @@ def test_page_stands_alone_and_escapes_what_it_shows(tmp_path):
     for splits in ("train[:&lt;9]", "validation[50%:]", "on validation (60 examples)"):
         assert splits in text
     last, _ = tables.removable(compare(results.stores_below(tmp_path)["pruning/one_shot/test"]))
-    assert f"In the one_shot order {last['removed'] or 'no'}" in text
+    shown = f"{last['removed']} of" if last["removed"] else "it is not shown that any heads can go"
+    assert f"In the one_shot order {shown}" in text
     with open(path.parent / "one_off.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     comparison = compare(results.stores_below(tmp_path)["ablation/validation/one_off"])
