@@ -130,6 +130,7 @@ def test_the_report_has_all_in_the_papers_order(out):
         "does not hold",
         "cannot be told",
     }
+    assert "published_figure5.csv" in written
     assert "differs in model, task" in text  # the tiny model is not the paper's
 
 

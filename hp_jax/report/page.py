@@ -132,8 +132,9 @@ def _speed(folder: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     with located(f"{file} is damaged, delete it and give the same command again"):
-        decode(_Timed, read_json(file), file.name)
-        return read_json(file)
+        found = read_json(file)
+        decode(_Timed, found, file.name)
+        return found
 
 
 class _Timed(TypedDict):

@@ -70,7 +70,7 @@ def epochs_section(curves: Mapping[int, Comparison]) -> list[Item]:
             "The curve of each epoch, each line against the same epoch's full model.",
             folded=True,
         ),
-        paper.epochs(first.manifest, _early(curves)),
+        *paper.epochs(first.manifest, _early(curves)),
     ]
 
 
@@ -168,7 +168,10 @@ def seeds_section(curves: Mapping[str, Seeds]) -> list[Item]:
         ),
     ]
     for order, lines in rows.items():
-        caption = f"The {order} order over {count} seeds: change against each seed's full model."
+        caption = (
+            f"The {order} order over {count} seeds: the mean change against each seed's full "
+            "model, from and to its simultaneous 95 % band, and each seed's own metric."
+        )
         items.append(listing(first, f"seeds_{order}", lines, caption, folded=True))
     if areas:
         caption = (

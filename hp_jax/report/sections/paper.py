@@ -16,6 +16,7 @@ from hp_jax.report.comparison import Comparison, present, signatures
 from hp_jax.report.html import CHANGES, Item, Listing
 from hp_jax.report.published import (
     BEST_HEADS,
+    FIGURE_5,
     FINDINGS,
     SETTINGS,
     SPLITS,
@@ -272,10 +273,17 @@ def curve(comparison: Comparison, exhibits: Sequence[Exhibit]) -> Listing:
     )
 
 
-def epochs(manifest: Manifest, found: str) -> Listing:
+def epochs(manifest: Manifest, found: str) -> list[Item]:
     """Beside Figure 5."""
     scored = manifest["splits"].get("score", "")
-    return beside(["figure5"], manifest, test="none", result=found, chosen=scored)
+    items: list[Item] = [
+        beside(["figure5"], manifest, test="none", result=found, chosen=scored),
+    ]
+    if own_setting(manifest) == "iwslt":
+        rows = [{"epoch": epoch, "bleu": value} for epoch, value in FIGURE_5.items()]
+        caption = "Figure 5 of the paper: BLEU with all heads after each epoch."
+        items.append(Listing("published_figure5", rows, caption, folded=True))
+    return items
 
 
 def speed(manifest: Manifest, rows: Sequence[Mapping[str, Any]], device: str) -> list[Item]:
