@@ -2,9 +2,9 @@
 
 Letters, in names, einsums and docstrings: B batch, T query position, S key
 position, D width, H heads, K head width, F feed-forward width, V vocabulary, C classes, L layers,
-A mask rows, M masks in a grid, N examples, W beam, U states that masks share, G masks that share
-one (M = U * G), P parts of a store.  In statistics S is sufficient statistics, R resamples and J
-models; in beam search R is masks times sentences.
+A mask rows, M masks in a grid, N examples, O outputs of the linear map, W beam, U states that masks
+share, G masks that share one (M = U * G), P parts of a store.  In statistics S is sufficient
+statistics, R resamples and J models; in beam search R is masks times sentences.
 """
 
 from __future__ import annotations
@@ -48,6 +48,14 @@ class Task(Protocol):
     def queries(self, batch: Batch) -> tuple[jax.Array, ...] | None:
         """For each row, which query positions are real `[B, T_row]`; for the shape and the counts
         of the gates' gradients.  None: the gates have no axis of positions."""
+
+
+class Classifier(Task, Protocol):
+    """A task of which the linear map predicts labels too; its batches have `label_B`."""
+
+    def log_odds(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """The logits of the classes from 1 on, less that of class 0: `[B, C - 1]`, float32,
+        differentiable in the gates; dropout off."""
 
 
 class Evaluated(Task, Protocol):

@@ -70,6 +70,11 @@ class Classification:
             self.logits(params, batch, gates), batch["label_B"]
         )
 
+    def log_odds(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """The logits of the classes from 1 on, less that of class 0: `[B, C - 1]`."""
+        logits_BC = self.logits(params, batch, gates)
+        return logits_BC[:, 1:] - logits_BC[:, :1]
+
     def training_loss(
         self,
         params: Params,
