@@ -18,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-
 from hp_jax.batches import numbered
 from hp_jax.heads import as_mask_row, check_gates, gates
 from hp_jax.sharding import device_mesh, fetch, place, place_batch
