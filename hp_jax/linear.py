@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import jax
@@ -100,6 +100,13 @@ def linear_map(
                 "derivative in a gate overflows"
             )
     return LinearMap(whole["output"], whole["slope"], gate_AH, whole.get("label"))
+
+
+def stored_map(arrays: Mapping[str, np.ndarray], present_AH: Array) -> LinearMap:
+    """The map at all heads that an experiment has kept, from its store's arrays: `output`, `slope`
+    and, of a classifier, `label`."""
+    own = arrays["output"], arrays["slope"], np.asarray(present_AH, np.float32)
+    return LinearMap(*own, arrays.get("label"))
 
 
 def is_classifier(task: Task) -> TypeGuard[Classifier]:

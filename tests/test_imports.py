@@ -144,6 +144,7 @@ def test_the_report_depends_on_results_only():
         "exhibits",
         "heads",
         "importance",
+        "linear",
         "metrics",
         "stats",
         "storage",

@@ -231,8 +231,42 @@ def finished(tmp_path_factory):
     assert main(["prune", path]) == 0
     with pytest.MonkeyPatch.context() as coarse:
         coarse.setattr(style, "DPI", 30)
-        assert main(["report", str(folder / "out")]) == 0
+        assert main(["linear", path]) == 0  # which writes the report
     return folder / "out"
+
+
+def test_predictions_stand_beside_what_was_measured(finished):
+    """The report's numbers of one set, from what is kept, and from Taylor's first term."""
+    table = (finished / "report/predicted-validation.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    assert {row["masks"]: int(row["number"]) for row in rows}["without two heads"] == 28
+    kept, grid = (
+        open_store(finished / name) for name in ("linear/validation", "ablation/validation/one_off")
+    )
+    label_N, loss_MN = kept.read("label"), grid.read("loss")
+    sign_N = 1 - 2 * label_N  # two labels: the loss is softplus of the wrong one's log-odds
+
+    def loss(log_odds_N):
+        return np.logaddexp(0, sign_N * log_odds_N)
+
+    output_N, slope_NAH = kept.read("output")[:, 0], kept.read("slope")[:, 0]
+    change_MN = np.stack(
+        [
+            loss(output_N - slope_NAH[:, row, head]) - loss(output_N)
+            for row, head in np.ndindex(2, 4)
+        ]
+    )
+    measured_MN = loss_MN[1:] - loss_MN[:1]
+    (row,) = [row for row in rows if row["masks"] == "without one head"]
+    pairs = zip(change_MN, measured_MN, strict=True)
+    assert float(row["r over examples"]) == pytest.approx(
+        np.median([np.corrcoef(*pair)[0, 1] for pair in pairs]), rel=1e-3
+    )
+    assert float(row["r over masks, loss"]) == pytest.approx(
+        np.corrcoef(change_MN.mean(1), measured_MN.mean(1))[0, 1], rel=1e-3
+    )
+    right_MN = (output_N - slope_NAH.reshape(len(label_N), -1).T > 0) == grid.read("prediction")[1:]
+    assert float(row["labels predicted right (%)"]) == pytest.approx(100 * right_MN.mean())
 
 
 def test_every_set_is_a_grid_whose_manifest_has_its_settings(finished):

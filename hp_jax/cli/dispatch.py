@@ -24,6 +24,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": steps.Train,
     "importance": steps.Importance,
     "ablate": steps.Ablate,
+    "linear": steps.Linear,
     "prune": steps.Prune,
     "report": folders.Report,
     "grid status": folders.GridStatus,

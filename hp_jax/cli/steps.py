@@ -196,6 +196,22 @@ class Run(Step):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Linear(Step):
+    """Predict what any heads' removal does from one pass: the derivatives of every example's output
+    in all gates; the report has the predictions beside what grids measured."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Maps each split of the ablations, and writes the report."""
+        from hp_jax.experiment import load, map_splits
+
+        map_splits(load(experiment))
+        if self.multihost and not is_first():
+            return
+        page = write_report(experiment.out)
+        self.answer({"out": experiment.out, "report": page}, page)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Reproduce(Step):
     """Make the paper's tables and figures of a model: train it unless it is trained, measure what
     each needs, and write one report in the paper's order."""

@@ -6,6 +6,7 @@
     out/epochs/NN/                  the model of each epoch, on request
     out/importance/                 sums of head importance                      (`importance`)
     out/importance_gradients/       each example's gate gradients, on request
+    out/linear/SPLIT/               the linear map of every example of a split   (`map_splits`)
     out/ablation/SPLIT/SET/         every mask on every example of a split       (`ablate`)
     out/pruning/ORDER/ranking/      scores and masks of each step                (`prune_orders`)
     out/pruning/ORDER/test/         the curve's masks on every test example
@@ -28,6 +29,7 @@ not done again; one that was interrupted goes on; one whose input has changed is
 """
 
 from hp_jax.experiment.ablation import ablate, ablation
+from hp_jax.experiment.mapping import map_splits
 from hp_jax.experiment.pruning import Curve, prune_orders
 from hp_jax.experiment.scoring import importance
 from hp_jax.experiment.setup import Setup, load
@@ -40,6 +42,7 @@ __all__ = [
     "ablation",
     "importance",
     "load",
+    "map_splits",
     "prune_orders",
     "train_if_needed",
     "train_model",

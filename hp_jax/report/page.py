@@ -29,7 +29,17 @@ from hp_jax.report.html import (
     to_html,
 )
 from hp_jax.report.row_types import NAMES, by_type
-from hp_jax.report.sections import claims, heads, models, paper, pruning, recovery, splits, subsets
+from hp_jax.report.sections import (
+    claims,
+    heads,
+    models,
+    paper,
+    predicted,
+    pruning,
+    recovery,
+    splits,
+    subsets,
+)
 from hp_jax.report.sections import speed as speed_section
 from hp_jax.storage.files import read_json, write_whole
 from hp_jax.storage.store import Store
@@ -60,7 +70,7 @@ def read_page(folder: Path) -> Page:
     stores = {
         name: store
         for name, store in stores.items()
-        if store.manifest["kind"] in ("importance", "grid", "ranking")
+        if store.manifest["kind"] in ("importance", "grid", "linear", "ranking")
     }
     if not stores and "training" not in model:
         raise FileNotFoundError(
@@ -111,7 +121,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int]]) -> list[str]:
-    units = {"grid": "masks", "importance": "parts", "ranking": "steps"}
+    units = {"grid": "masks", "importance": "parts", "linear": "examples", "ranking": "steps"}
     lines = [
         f"{name} is not finished and not shown: {done} of {total} "
         f"{units[stores[name].manifest['kind']]} done."
@@ -182,6 +192,7 @@ def _sections(
         *splits.choices(grids),
         *([("Importance", heads.importance(importance))] if importance else []),
         *(each("one_off", "Does importance foretell the damage?", foretold) if importance else []),
+        *predicted.sections(finished, grids),
         *each("pairs", "Pairs of heads", together),
         *each("rows_off", "Without a whole row", lambda one: subsets.rows_off(one.comparison)),
         *([("Recovery", recovery.section(recovered))] if recovered else []),

@@ -39,7 +39,9 @@ def stores_below(folder: Path) -> dict[str, Store]:
 def root(name: str) -> str:
     """The folder, below the one that is reported, of the experiment that a store belongs to; empty:
     that folder itself."""
-    found = re.fullmatch(r"(?:(.+)/)?(importance|importance_gradients|(ablation|pruning)/.+)", name)
+    found = re.fullmatch(
+        r"(?:(.+)/)?(importance|importance_gradients|(ablation|linear|pruning)/.+)", name
+    )
     return (found[1] or "") if found else ""
 
 
