@@ -27,7 +27,7 @@ FLOORS = (
         "typed",
     },
     {"removal", "pruning", "mask_files", "storage", "sharding"},
-    {"text", "data", "models", "grid", "importance", "train", "calibration"},
+    {"text", "data", "models", "grid", "importance", "train", "calibration", "least_squares"},
     {"formats"},
     {"experiment", "shrink", "report"},
     {"demo", "paper"},
