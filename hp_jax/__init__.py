@@ -54,6 +54,7 @@ _NAMES = {
     "remove_heads": "removal",
     "calibrate": "calibration",
     "fold_scales": "calibration",
+    "obs_scores": "least_squares",
     "repair": "least_squares",
     "mcnemar": "stats",
     "paired_bootstrap": "stats",

@@ -7,6 +7,10 @@ What is missing, M, is the full model's residual stream after the row (what the 
 added to, and that output) minus the pruned model's.  The weights change by
 `(X'X + lambda I)^-1 X'M`, over all real query positions: K-prune (Park et al. 2024) with a ridge
 towards the weights as they were.
+
+The same sums of the full model say what such a repair cannot restore, head by head: scores by the
+optimal brain surgeon (Hassibi and Stork 1993), in blocks of a head as in ZipLM (Kurtic et al.
+2023).
 """
 
 from __future__ import annotations
@@ -86,8 +90,7 @@ def repair(
     for a ridge that is not positive, a mask that does not fit, or numbers that are not finite.
     """
     check_task(task)
-    if not ridge > 0:
-        raise ValueError(f"the ridge is {ridge}, but a positive number was expected")
+    _check_ridge(ridge)
     on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
     placed = [place_batch(batch, mesh) for batch in batches]
@@ -113,6 +116,51 @@ def repair(
             for batch, (state, other) in zip(placed, states, strict=True)
         ]
     return Repaired(params, np.array(before), np.array(after))
+
+
+def obs_scores(
+    task: ModelTask,
+    params: Params,
+    batches: Sequence[Batch],
+    *,
+    ridge: float = RIDGE,
+    mesh: Mesh | None = None,
+) -> np.ndarray:
+    """The score of each head `[A, H]` by what the best repair of its row leaves missing; labels are
+    not looked at.
+
+    In each row heads go one at a time, each time the one without which least is missing after the
+    row's other heads have been fitted anew.  A head's score is what is missing when it and those
+    before it are gone (with the ridge's penalty), divided by the variance of the residual stream
+    after the row: so scores rise in the order in which a row's heads go, and rows are compared by
+    their part in the stream.  They see nothing of what later rows do with it.  ValueError as in
+    `repair`.
+    """
+    check_task(task)
+    _check_ridge(ridge)
+    batches, mesh = weighted(batches, task), mesh or device_mesh()
+    params, present_AH = place(params, mesh), task.present_AH
+    placed = [place_batch(batch, mesh) for batch in batches]
+    states = [_start(task, params, batch) for batch in placed]
+    score_AH = np.zeros(present_AH.shape)
+    for row, module in enumerate(task.config.modules.values()):
+        parts = []
+        for batch, state in zip(placed, states, strict=True):
+            parts.append(
+                fetch(row_sums(task, row, params, params, batch, state, state, present_AH))
+            )
+        sums, count = add_up(parts, task.rows[row]), int(present_AH[row].sum())
+        free_P = _free(module, np.ones(count, bool), True)
+        inputs_PP = np.asarray(sums.inputs_PP)
+        left_PP = (inputs_PP + np.diag(penalty(inputs_PP, ridge)))[np.ix_(free_P, free_P)]
+        weights_PD = fetch(output_weights(params, module))[free_P].astype(np.float64)
+        missing_h = brain_surgeon(left_PP, weights_PD, count, module.head_width)
+        score_AH[row, present_AH[row]] = missing_h / sums.variance
+        states = [
+            _after(task, row, params, batch, state, present_AH)
+            for batch, state in zip(placed, states, strict=True)
+        ]
+    return score_AH
 
 
 # --- on the devices ------------------------------------------------------------------------------
@@ -206,6 +254,11 @@ def add_up(parts: Sequence[RowSums], row: str) -> RowSums:
     return sums
 
 
+def _check_ridge(ridge: float) -> None:
+    if not ridge > 0:
+        raise ValueError(f"the ridge is {ridge}, but a positive number was expected")
+
+
 def _free(module: AttentionModule, living_h: np.ndarray, weights: bool) -> np.ndarray:
     """Which of the inputs `[P]` have weights that are fitted."""
     return np.append(np.repeat(living_h & weights, module.head_width), "out" in module.biases)
@@ -225,6 +278,32 @@ def _fitted(sums: RowSums, free_P: np.ndarray, ridge: float) -> np.ndarray:
     left_PP = sums.inputs_PP + np.diag(penalty(sums.inputs_PP, ridge))
     change_PD[free_P] = np.linalg.solve(left_PP[np.ix_(free_P, free_P)], sums.missing_PD[free_P])
     return change_PD
+
+
+def brain_surgeon(
+    inputs_PP: np.ndarray, weights_PD: np.ndarray, count: int, width: int
+) -> np.ndarray:
+    """What is missing when each of a row's `count` heads of this width goes, in the best order,
+    those before it included `[H]`; `inputs_PP` is X'X + lambda I, the bias last where there is one.
+
+    With K its inverse, head h costs `tr(W_h' K_hh^-1 W_h)`, after which
+    `W -= K_h K_hh^-1 W_h` and `K -= K_h K_hh^-1 K_h'`.
+    """
+    inverse_PP, left = np.linalg.inv(inputs_PP), list(range(count))
+    total, total_H = 0.0, np.zeros(count)
+    while left:
+        costs = []
+        for head in left:
+            own = slice(head * width, (head + 1) * width)
+            fill_KD = np.linalg.solve(inverse_PP[own, own], weights_PD[own])
+            costs.append(float((weights_PD[own] * fill_KD).sum()))
+        head = left.pop(int(np.argmin(costs)))
+        total_H[head] = total = total + min(costs)
+        own = slice(head * width, (head + 1) * width)
+        step_PK = np.linalg.solve(inverse_PP[own, own], inverse_PP[own]).T
+        weights_PD = weights_PD - step_PK @ weights_PD[own]
+        inverse_PP = inverse_PP - step_PK @ inverse_PP[own]
+    return total_H
 
 
 def _left(sums: RowSums, change_PD: np.ndarray) -> float:

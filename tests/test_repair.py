@@ -11,7 +11,7 @@ from test_removal import FAMILIES, data, quick, removed
 from tiny import FULL, TASK, batched, examples, random_params
 
 from hp_jax.heads import gates
-from hp_jax.least_squares import repair
+from hp_jax.least_squares import obs_scores, repair
 from hp_jax.models.translation import Translation
 from hp_jax.removal import replace
 
@@ -32,7 +32,7 @@ def leaf_at(tree, path):
 def out_of(task, params, row):
     """A row's output projection `[P, D]`, its bias last."""
     out = leaf_at(params, task.config.modules[task.rows[row]].path)["out"]
-    kernel = np.reshape(out["kernel"], (-1, out["bias"].shape[-1]))
+    kernel = np.reshape(out.get("kernel", ()), (-1, out["bias"].shape[-1]))
     return np.concatenate([kernel, out["bias"][None]]).astype(np.float64)
 
 
@@ -207,6 +207,48 @@ def test_of_one_row_the_bias_alone_is_the_fill_by_the_mean(kind):
     np.testing.assert_allclose(out_of(task, found, row)[-1], bias_D + fill_D, rtol=1e-4, atol=1e-5)
 
 
+def left_over(x, weights, gone, ridge):
+    """What the best repair leaves of a row's output, with its penalty, by least squares with the
+    ridge as more examples."""
+    more = np.eye(x.shape[1])[:-1] * np.sqrt(ridge * (x[:, :-1] ** 2).sum(0).mean())
+    whole = np.concatenate([x, more])
+    fitted = np.linalg.lstsq(whole[:, ~gone], whole @ weights, rcond=None)[0]
+    return ((whole @ weights - whole[:, ~gone] @ fitted) ** 2).sum()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_obs_scores_are_what_the_best_repair_leaves(kind):
+    """Row by row, the head that goes is the one without which least is left."""
+    check_obs(FAMILIES[kind], random_params(FAMILIES[kind]))
+
+
+def test_obs_scores_of_a_model_that_has_lost_heads():
+    """One row has a head left, the other none."""
+    check_obs(*removed(TASK, random_params(), np.eye(4, dtype=bool)[[1]] & [[True], [False]]))
+
+
+def check_obs(task, params):
+    ridge, present_AH = 0.05, task.present_AH
+    score_AH = obs_scores(task, params, data(task), ridge=ridge)
+    for row, name in enumerate(task.rows):
+        x, stream = explicit(task, params, row, present_AH, data(task))
+        weights, width = out_of(task, params, row), task.config.modules[name].head_width
+        numbers = np.flatnonzero(present_AH[row])
+        left = list(range(len(numbers)))
+        gone, total = np.zeros(len(weights), bool), ((stream - stream.mean(0)) ** 2).sum()
+        while left:
+            tried = {}
+            for head in left:
+                without = gone.copy()
+                without[head * width : (head + 1) * width] = True
+                tried[head] = left_over(x, weights, without, ridge), without
+            head = min(tried, key=lambda head: tried[head][0])
+            least, gone = tried[head]
+            assert score_AH[row, numbers[head]] == pytest.approx(least / total, rel=1e-3)
+            left.remove(head)
+    assert not score_AH[~present_AH].any()
+
+
 def test_padding_does_not_count():
     """Longer batches, of other sizes, and examples of weight 0 give the same model."""
     params, mask_AH = random_params(), some_off(TASK)
@@ -219,6 +261,8 @@ def test_what_cannot_be_repaired_is_refused():
     params, batches = random_params(), batched(examples(count=4))
     with pytest.raises(ValueError, match="the ridge is 0, but a positive number was expected"):
         repair(TASK, params, batches, FULL, ridge=0)
+    with pytest.raises(ValueError, match="the ridge is -1, but"):
+        obs_scores(TASK, params, batches, ridge=-1)
     with pytest.raises(ValueError, match=r"has shape \(3, 4\), but the model has shape \(2, 4\)"):
         repair(TASK, params, batches, np.ones((3, 4)))
     with pytest.raises(
