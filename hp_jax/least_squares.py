@@ -139,28 +139,26 @@ def obs_scores(
     check_task(task)
     _check_ridge(ridge)
     batches, mesh = weighted(batches, task), mesh or device_mesh()
-    params, present_AH = place(params, mesh), task.present_AH
+    full, present_AH = place(params, mesh), task.present_AH
     placed = [place_batch(batch, mesh) for batch in batches]
-    states = [_start(task, params, batch) for batch in placed]
+    states = [_start(task, full, batch) for batch in placed]
     score_AH = np.zeros(present_AH.shape)
     for row, module in enumerate(task.config.modules.values()):
         parts = []
         for batch, state in zip(placed, states, strict=True):
-            parts.append(
-                fetch(row_sums(task, row, params, params, batch, state, state, present_AH))
-            )
+            parts.append(fetch(row_sums(task, row, full, full, batch, state, state, present_AH)))
         sums, count = add_up(parts, task.rows[row]), int(present_AH[row].sum())
         free_P = _free(module, np.ones(count, bool), True)
         inputs_PP = np.asarray(sums.inputs_PP)
         left_PP = (inputs_PP + np.diag(penalty(inputs_PP, ridge)))[np.ix_(free_P, free_P)]
-        weights_PD = fetch(output_weights(params, module))[free_P].astype(np.float64)
+        weights_PD = np.asarray(output_weights(params, module), np.float64)[free_P]
         missing_h = brain_surgeon(left_PP, weights_PD, count, module.head_width)
         score_AH[row, present_AH[row]] = missing_h / sums.variance
         states = [
-            _after(task, row, params, batch, state, present_AH)
+            _after(task, row, full, batch, state, present_AH)
             for batch, state in zip(placed, states, strict=True)
         ]
-    return score_AH
+    return agreed(score_AH)
 
 
 # --- on the devices ------------------------------------------------------------------------------
