@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_removal import FAMILIES, data, quick, removed
+from test_removal import FAMILIES, PAIRS, quick, removed
 from tiny import FULL, TASK, batched, examples, random_params
 
 from hp_jax.heads import gates
@@ -16,6 +16,14 @@ from hp_jax.models.translation import Translation
 from hp_jax.removal import replace
 
 KINDS = quick("bert", "pre-norm", of=("bert", "pre-norm", "post-norm", "ssru"))
+
+
+BATCHES = batched(examples(), buckets=(16,))
+"""Of one shape, so that each program is compiled once."""
+
+
+def data(task):
+    return PAIRS if isinstance(task, Translation) else BATCHES
 
 
 def some_off(task):
