@@ -1,5 +1,5 @@
-"""SST-2: prune, and bring what is left back, by a scale on each head or by a short fine-tuning
-after each step.
+"""SST-2: prune, and bring what is left back, by a scale on each head, by least squares or by a
+short fine-tuning after each step.
 
 hp-jax run sst2_recover --model MODEL_FOLDER --data.path SST2_FOLDER
 
@@ -28,6 +28,7 @@ config = ClassificationExperiment(
         select="train[5000:6000]",
         test="validation",
         calibrate=256,
+        repair=512,
         retrain_steps=40,
     ),
 )

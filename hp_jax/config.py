@@ -208,6 +208,9 @@ class Pruning(Checked, section="pruning"):
     calibrate: Natural = 0
     """Examples of `importance.split` on which a scale is fitted for every head that is left, for
     another curve (whole batches of `train.batch`, which the seed chooses); 0: no such curve."""
+    repair: Natural = 0
+    """Examples of `importance.split`, chosen in the same way, on which each row's output projection
+    is fitted anew by least squares, without labels, for another curve; 0: no such curve."""
     retrain_steps: Natural = 0
     """Steps of training after each step of pruning, heads fixed, on `train.split` in the batches of
     `train`, for another curve; 0: no such curve."""

@@ -109,7 +109,13 @@ def _epochs(setup: Setup) -> None:
     """The curve of importance of the model of each epoch, in the folder of that model."""
     settings = setup.config.pruning
     plain = dataclasses.replace(
-        settings, orders=("one_shot",), rows=("all",), per=(), calibrate=0, retrain_steps=0
+        settings,
+        orders=("one_shot",),
+        rows=("all",),
+        per=(),
+        calibrate=0,
+        repair=0,
+        retrain_steps=0,
     )
     for epoch, folder in _chosen_epochs(setup).items():
         log.info("epoch %d", epoch)

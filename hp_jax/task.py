@@ -121,7 +121,10 @@ class Trainable(Task, Protocol):
 
 
 class ModelTask(Staged, Trainable, Protocol):
-    """A task of one of the families, which can be made smaller, priced and timed too."""
+    """A task of one of the families, which can be made smaller, repaired, priced and timed too.
+
+    Its `context` and `apply_row` take every row, in order, not those of the stages alone.
+    """
 
     @property
     def config(self) -> Any:
@@ -131,6 +134,9 @@ class ModelTask(Staged, Trainable, Protocol):
     def tables(self) -> Mapping[str, tuple[int, int | None]]:
         """The arrays `[B, T]` of a batch that index an embedding: how many rows it has, and the
         most positions (None: any number).  A task without this is not checked."""
+
+    def residual(self, params: Params, row: int, batch: Batch, state: State) -> jax.Array:
+        """What the row's output is added to, given the state before the row: `[B, T_row, D]`."""
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One forward pass, for what it costs."""

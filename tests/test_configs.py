@@ -219,7 +219,7 @@ SMALL = {
     "pruning.shares": (0.0, 0.5),
     "paper.epochs": (),
 }
-SMALL_RECOVERY = {"pruning.calibrate": 16, "pruning.retrain_steps": 1}
+SMALL_RECOVERY = {"pruning.calibrate": 16, "pruning.repair": 16, "pruning.retrain_steps": 1}
 """What makes each experiment tiny, with SIZES; all else is the config's own."""
 
 

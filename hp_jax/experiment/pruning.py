@@ -58,7 +58,11 @@ def prune_orders(setup: Setup) -> None:
 def _methods(setup: Setup) -> list[Method]:
     """The recoveries that are asked for."""
     settings = setup.config.pruning
-    amounts = {"calibrate": settings.calibrate, "retrain": settings.retrain_steps}
+    amounts: dict[Method, int] = {
+        "calibrate": settings.calibrate,
+        "repair": settings.repair,
+        "retrain": settings.retrain_steps,
+    }
     return [method for method in get_args(Method) if amounts[method]]
 
 

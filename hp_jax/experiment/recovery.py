@@ -1,4 +1,5 @@
-"""Bringing pruned models back: scales on the heads that are left, or more training."""
+"""Bringing pruned models back: scales on the heads that are left, least squares of what they write,
+or more training."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.results import check_same, provenance
 from hp_jax.experiment.setup import Setup
 from hp_jax.formats.model import load_model
+from hp_jax.least_squares import RIDGE, repair
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -30,7 +32,7 @@ from hp_jax.task import Batch, Params
 from hp_jax.train import Run, train
 
 log = logging.getLogger("hp_jax")
-Method = Literal["calibrate", "retrain"]
+Method = Literal["calibrate", "repair", "retrain"]
 Learned = dict[str, Any]
 """What a recovery tells of itself, for config.json."""
 
@@ -40,8 +42,9 @@ class Recovery:
     """One way to bring an experiment's pruned models back, and where it keeps them:
     out/`where`/models/NN, without NN heads.
 
-    calibrate: each head that is left has its output scaled (`hp_jax.calibration`).  retrain: all
-    parameters are trained with the heads fixed, starting from the model of the step before.
+    calibrate: each head that is left has its output scaled (`hp_jax.calibration`).  repair: output
+    projections are fitted anew by least squares (`hp_jax.least_squares`).  retrain: all parameters
+    are trained with the heads fixed, starting from the model of the step before.
     """
 
     method: Method
@@ -52,7 +55,7 @@ class Recovery:
     def split(self) -> str:
         """Where it learns."""
         config = self.setup.config
-        return config.importance.split if self.method == "calibrate" else config.train.split
+        return config.train.split if self.method == "retrain" else config.importance.split
 
     @functools.cached_property
     def examples(self) -> Encoded:
@@ -78,11 +81,13 @@ class Recovery:
     def inputs(self) -> dict[str, str]:
         """Hashes of what it depends on, whatever the mask."""
         config, data = self.setup.config, self.setup.corpus.data
-        retrain = [config.pruning.retrain_steps, self.recipe]
-        how: list[Any] = (
-            [config.pruning.calibrate, PASSES, RATE] if self.method == "calibrate" else retrain
-        )
-        how += [
+        settings: dict[Method, list[Any]] = {
+            "calibrate": [config.pruning.calibrate, PASSES, RATE],
+            "repair": [config.pruning.repair, RIDGE],
+            "retrain": [config.pruning.retrain_steps, self.recipe],
+        }
+        how = [
+            *settings[self.method],
             self.method,
             config.seed,
             config.train.batch,
@@ -119,6 +124,8 @@ class Recovery:
                 params = self._load(larger) if larger else self.setup.params
                 if self.method == "calibrate":
                     params, learned = self._calibrated(params, mask_AH)
+                elif self.method == "repair":
+                    params, learned = self._repaired(params, mask_AH)
                 else:
                     params, learned = self._retrained(params, mask_AH, removed, inputs)
                 config, small = remove_heads(self.setup.model.config, params, mask_AH)
@@ -132,7 +139,7 @@ class Recovery:
     def _larger(self, removed: int) -> int:
         """How many heads the smallest of the larger models that are kept lacks; 0: there is none,
         or it is not what this method starts from."""
-        if self.method == "calibrate":
+        if self.method != "retrain":
             return 0
         return max((n for n in range(1, removed) if is_model(self._folder(n))), default=0)
 
@@ -149,14 +156,18 @@ class Recovery:
         for epoch in itertools.count(first):
             yield from self.setup.training_batches(self.examples, epoch)
 
-    def _calibrated(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
-        """Fits scales on the same batches whatever the mask, and folds them into the output
-        projections."""
+    def _some(self, count: int) -> list[Batch]:
+        """Whole batches of `count` examples or a few more, the same whatever the mask."""
         some, examples = [], 0
         for batch in self.setup.training_batches(self.examples, 0):
-            if examples < self.setup.config.pruning.calibrate:
+            if examples < count:
                 some.append(batch)
                 examples += int(batch["weight_B"].sum())
+        return some
+
+    def _calibrated(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
+        """Fits scales, and folds them into the output projections."""
+        some = self._some(self.setup.config.pruning.calibrate)
         fitted = calibrate(self.setup.task, params, some, mask_AH)
         learned = {
             "scales": fitted.scale_AH.tolist(),
@@ -164,6 +175,17 @@ class Recovery:
             "loss after": fitted.after,
         }
         return fold_scales(self.setup.model.config, params, fitted.scale_AH), learned
+
+    def _repaired(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
+        """Fits the output projections of the heads that are left."""
+        some = self._some(self.setup.config.pruning.repair)
+        fitted = repair(self.setup.task, params, some, mask_AH)
+        rows = self.setup.rows
+        learned = {
+            "missing before": dict(zip(rows, fitted.before_A.tolist(), strict=True)),
+            "missing after": dict(zip(rows, fitted.after_A.tolist(), strict=True)),
+        }
+        return fitted.params, learned
 
     def _retrained(
         self, params: Params, mask_AH: np.ndarray, removed: int, inputs: dict[str, str]

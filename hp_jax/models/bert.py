@@ -102,21 +102,22 @@ class Bert(nn.Module):
         """The state before the first stage `[B, T, D]`."""
         return self.embeddings(tokens_BT, types_BT, train=train)
 
-    def _queries(self, row: int, x_BTD: jax.Array) -> jax.Array:
-        """The last row computes the [CLS] query alone (T = 1): the readout uses nothing else."""
+    def residual(self, row: int, x_BTD: jax.Array) -> jax.Array:
+        """What the row's output is added to, and its queries are of: the state, in the last row
+        that of [CLS] alone (T = 1), because the readout uses nothing else."""
         return x_BTD[:, :1] if row == self.config.layers - 1 else x_BTD
 
     def context(self, row: int, x_BTD: jax.Array, length_B: jax.Array, *, train: bool) -> jax.Array:
         """What the heads of row `row` see in the state `[B, S, D]` before it: `[B, T, H, K]`,
         whatever their gates are."""
         attend_B1TS = (jnp.arange(x_BTD.shape[1])[None] < length_B[:, None])[:, None, None]
-        return self.layer[row].context(self._queries(row, x_BTD), x_BTD, attend_B1TS, train=train)
+        return self.layer[row].context(self.residual(row, x_BTD), x_BTD, attend_B1TS, train=train)
 
     def apply_row(
         self, row: int, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array, *, train: bool
     ) -> jax.Array:
         """The state after row `row`, from the one before it and what its heads see there."""
-        return self.layer[row].apply_row(self._queries(row, x_BTD), context_BTHK, gate, train=train)
+        return self.layer[row].apply_row(self.residual(row, x_BTD), context_BTHK, gate, train=train)
 
     def readout(self, x_BTD: jax.Array, *, train: bool) -> jax.Array:
         """Logits `[B, C]` from the state of [CLS], float32."""

@@ -119,6 +119,11 @@ class Classification:
         """The contexts of the row's heads: `[B, T, H, K]`."""
         return self._apply(params, "context", row, state, batch["length_B"])
 
+    def residual(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+        """What the row's output is added to: the state `[B, T, D]`, in the last row `[B, 1, D]`."""
+        residual_BTD = Bert(self.config).apply({"params": params}, row, state, method="residual")
+        return cast(jax.Array, residual_BTD)
+
     def apply_row(
         self,
         params: Params,

@@ -27,6 +27,14 @@ class Memory(NamedTuple):
     attend_B11S: jax.Array
 
 
+class DecoderState(NamedTuple):
+    """The state before a row of the decoder, under teacher forcing."""
+
+    source_BSD: jax.Array
+    """The encoder's last."""
+    target_BTD: jax.Array
+
+
 class Seq2Seq(nn.Module):
     """`encode` the source, then `logits` under teacher forcing or `step` by step."""
 
@@ -114,15 +122,48 @@ class Seq2Seq(nn.Module):
     ) -> jax.Array:
         """Logits `[B, T, V]`, float32, of each target token given those before it (teacher
         forcing)."""
-        input_BT = jnp.pad(target_BT[:, :-1], ((0, 0), (1, 0)), constant_values=self.config.start)
-        x_BTD = self._embed(input_BT, "target", jnp.arange(input_BT.shape[1]))
-        x_BTD = self.dropout(x_BTD, deterministic=not train)
+        x_BTD = self.embed_target(target_BT, train=train)
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
             x_BTD = layer.mix(x_BTD, gates.get(f"dec.{i}"), train=train)
             x_BTD = layer.cross_attend(
                 x_BTD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=train
             )
         return self._readout(x_BTD)
+
+    def embed_target(self, target_BT: jax.Array, *, train: bool = False) -> jax.Array:
+        """The decoder's state before its first layer `[B, T, D]`: of the token before each."""
+        input_BT = jnp.pad(target_BT[:, :-1], ((0, 0), (1, 0)), constant_values=self.config.start)
+        x_BTD = self._embed(input_BT, "target", jnp.arange(input_BT.shape[1]))
+        return self.dropout(x_BTD, deterministic=not train)
+
+    def decoder_residual(self, row: str, state: DecoderState) -> jax.Array:
+        """What the row's output is added to `[B, T, D]`; an SSRU stands before its layer's only
+        row."""
+        layer, x_BTD = self._decoder_layer(row), state.target_BTD
+        return layer.mix(x_BTD, None, train=False) if self.config.decoder == "ssru" else x_BTD
+
+    def decoder_context(self, row: str, state: DecoderState, length_B: jax.Array) -> jax.Array:
+        """What the heads of a row of the decoder see in the state before it: `[B, T, H, K]`,
+        whatever their gates are."""
+        layer, x_BTD = self._decoder_layer(row), self.decoder_residual(row, state)
+        if row.startswith("dec."):
+            return layer.mix_context(x_BTD, train=False)
+        memory = self.memory(state.source_BSD, length_B)
+        return layer.cross_context(
+            x_BTD, memory.keys[layer.number], memory.attend_B11S, train=False
+        )
+
+    def decoder_apply_row(
+        self, row: str, state: DecoderState, context_BTHK: jax.Array, gate: jax.Array
+    ) -> DecoderState:
+        """The state after a row of the decoder, from the one before it and what its heads see
+        there."""
+        layer, x_BTD = self._decoder_layer(row), self.decoder_residual(row, state)
+        apply = layer.apply_mix if row.startswith("dec.") else layer.apply_cross
+        return state._replace(target_BTD=apply(x_BTD, context_BTHK, gate, train=False))
+
+    def _decoder_layer(self, row: str) -> DecoderLayer:
+        return self.decoder[int(row.partition(".")[2])]
 
     def cache(self, batch: int, beams: int, length: int) -> tuple[Cache, ...]:
         """An empty past for each layer, with room for `length` tokens."""

@@ -125,13 +125,22 @@ class DecoderLayer(Layer):
 
     def mix(self, x_BTD: jax.Array, gate: jax.Array | None, *, train: bool) -> jax.Array:
         """Over the target's positions, all at once; `gate` is None for an SSRU."""
+        if gate is None:
+            return self._residual(x_BTD, self.mixer, self.mixer_norm, train)
+        return self.apply_mix(x_BTD, self.mix_context(x_BTD, train=train), gate, train=train)
+
+    def mix_context(self, x_BTD: jax.Array, *, train: bool) -> jax.Array:
+        """What each head of self-attention sees `[B, T, H, K]`, at all positions at once."""
         attend_11TT = jnp.tril(jnp.ones((x_BTD.shape[1],) * 2, bool))[None, None]
+        x_BTD = self.mixer_norm(x_BTD) if self.config.norm == "pre" else x_BTD
+        return self.mixer.context(x_BTD, self.mixer.keys(x_BTD), attend_11TT, train=train)
 
-        def attended(x: jax.Array) -> jax.Array:
-            return self.mixer(x, self.mixer.keys(x), attend_11TT, gate, train=train)
-
+    def apply_mix(
+        self, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """Self-attention with its residual connection."""
         return self._residual(
-            x_BTD, self.mixer if gate is None else attended, self.mixer_norm, train
+            x_BTD, lambda _: self.mixer.gated(context_BTHK, gate), self.mixer_norm, train
         )
 
     def mix_step(
@@ -183,9 +192,21 @@ class DecoderLayer(Layer):
         train: bool,
     ) -> jax.Array:
         """Cross-attention and the feed-forward layer, of any number of queries a sentence."""
+        context_BTHK = self.cross_context(x_BTD, keys, attend_B11S, train=train)
+        return self.apply_cross(x_BTD, context_BTHK, gate, train=train)
 
-        def attended(x: jax.Array) -> jax.Array:
-            return self.cross(x, keys, attend_B11S, gate, train=train)
+    def cross_context(
+        self, x_BTD: jax.Array, keys: KeyValue, attend_B11S: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """What each head of cross-attention sees `[B, T, H, K]`."""
+        x_BTD = self.cross_norm(x_BTD) if self.config.norm == "pre" else x_BTD
+        return self.cross.context(x_BTD, keys, attend_B11S, train=train)
 
-        x_BTD = self._residual(x_BTD, attended, self.cross_norm, train)
+    def apply_cross(
+        self, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """Cross-attention and the feed-forward layer, each with its residual connection."""
+        x_BTD = self._residual(
+            x_BTD, lambda _: self.cross.gated(context_BTHK, gate), self.cross_norm, train
+        )
         return self._residual(x_BTD, self.ffn, self.ffn_norm, train)

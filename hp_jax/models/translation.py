@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
 from hp_jax.models.decode import Hypotheses, beam_search, longest
-from hp_jax.models.seq2seq import Memory, Seq2Seq
+from hp_jax.models.seq2seq import DecoderState, Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Gates, Params
 
 
@@ -107,21 +107,41 @@ class Translation:
         """The source's embeddings `[B, S, D]`."""
         return self._apply(params, "embed", batch["source_BS"])
 
-    def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
-        """The contexts of the row's heads: `[B, S, H, K]`."""
-        return self._apply(params, "context", row, state, batch["source_length_B"])
+    def residual(self, params: Params, row: int, batch: Batch, state: Any) -> jax.Array:
+        """What the row's output is added to: `[B, S, D]` for `enc`, `[B, T, D]` for others."""
+        if row < self.stages:
+            return cast(jax.Array, state)
+        state = self._decoder_state(params, row, batch, state)
+        return self._apply(params, "decoder_residual", self.rows[row], state)
+
+    def context(self, params: Params, row: int, batch: Batch, state: Any) -> jax.Array:
+        """The contexts of the row's heads: `[B, S, H, K]` for `enc`, `[B, T, H, K]` for others."""
+        if row < self.stages:
+            return self._apply(params, "context", row, state, batch["source_length_B"])
+        state = self._decoder_state(params, row, batch, state)
+        named = "decoder_context", self.rows[row]
+        return self._apply(params, *named, state, batch["source_length_B"])
 
     def apply_row(
         self,
         params: Params,
         row: int,
         batch: Batch,
-        state: jax.Array,
+        state: Any,
         context: jax.Array,
         gate: Array,
-    ) -> jax.Array:
-        """The encoder's state after the row `[B, S, D]`."""
-        return self._apply(params, "apply_row", row, state, context, gate)
+    ) -> Any:
+        """The state after the row: the encoder's `[B, S, D]`, or a `DecoderState`."""
+        if row < self.stages:
+            return self._apply(params, "apply_row", row, state, context, gate)
+        state = self._decoder_state(params, row, batch, state)
+        return self._apply(params, "decoder_apply_row", self.rows[row], state, context, gate)
+
+    def _decoder_state(self, params: Params, row: int, batch: Batch, state: Any) -> DecoderState:
+        """The state before a row of the decoder; before the first, it is the encoder's last."""
+        if row > self.stages:
+            return cast(DecoderState, state)
+        return DecoderState(state, self._apply(params, "embed_target", batch["target_BT"]))
 
     def evaluate(
         self, params: Params, batch: Batch, states: jax.Array, gates: Gates

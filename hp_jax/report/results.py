@@ -21,6 +21,7 @@ JOBS = {
     "score": "importance computed on",
     "select": "order chosen on",
     "calibrate": "scales fitted on",
+    "repair": "repaired on",
     "retrain": "trained again on",
     "test": "measured on",
 }

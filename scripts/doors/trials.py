@@ -233,6 +233,7 @@ NUMBERS = (
     "--pruning.shares",
     "--pruning.heads",
     "--pruning.calibrate",
+    "--pruning.repair",
 )
 NAMES = ("--importance.split", "--data.task", "--data.path", "--data.label", "--model", "--out")
 WORDS = ("", "no such", "http://x/y", "a\\b", "\n", "/dev/null", "~x", "[", "train[5:1]", "\x07")
