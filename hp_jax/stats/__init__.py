@@ -2,7 +2,8 @@
 
 `bootstrap` draws the resamples that masks share; `paired` tests each mask against the base, `harm`
 whether it does no harm, `many` corrects for the number of tests; `agreement` has correlations,
-reliability and ranks, `curves` bands and areas, `seeds` several models.
+reliability and ranks, `curves` bands and areas, `seeds` several models.  `sequences` and `sampling`
+say what is known of all examples where a grid measures some.
 """
 
 from hp_jax.stats.agreement import (
@@ -42,7 +43,19 @@ from hp_jax.stats.paired import (
     paired_t,
     unpaired_t,
 )
+from hp_jax.stats.sampling import (
+    Estimate,
+    Sample,
+    decided,
+    estimated_labels,
+    estimated_mean,
+    estimated_share,
+    narrowed,
+    riskiest,
+    slopes,
+)
 from hp_jax.stats.seeds import over_seeds
+from hp_jax.stats.sequences import bounded_mean, net_changes
 
 __all__ = [
     "Area",
@@ -50,21 +63,30 @@ __all__ = [
     "Claim",
     "Correlation",
     "Differences",
+    "Estimate",
+    "Sample",
     "approximate_randomisation",
     "area_between",
     "bands",
     "benjamini_hochberg",
     "bootstrap_interval",
     "bootstrap_of",
+    "bounded_mean",
     "centred_bootstrap",
+    "decided",
     "differences",
     "equivalent",
     "equivalent_right",
+    "estimated_labels",
+    "estimated_mean",
+    "estimated_share",
     "half_sample_bootstrap",
     "holm",
     "least_effect",
     "max_t",
     "mcnemar",
+    "narrowed",
+    "net_changes",
     "non_inferior",
     "non_inferior_right",
     "over_seeds",
@@ -74,7 +96,9 @@ __all__ = [
     "percentile",
     "rank_interval",
     "resamples",
+    "riskiest",
     "score_reliability",
+    "slopes",
     "spearman",
     "split_half",
     "step_down",
