@@ -154,6 +154,15 @@ class Ablation(Checked, section="ablation"):
     masks: str = ""
     """The file of the set `file`: .npy [masks, rows, heads], 1 where a head stays; or text, a line
     a mask with the heads removed, such as enc.0.1,7 cross.1.2 (or -)."""
+    precision: Amount = 0.0
+    """Half the width of the 95 % interval at which a mask's change of the metric is known well
+    enough, in points: only so many examples are measured, those at risk and a random audit of the
+    others, and the linear map stands for the rest; 0: all are measured, or `decide` says when it is
+    enough.  For accuracy, F1 and Matthews correlation."""
+    decide: Amount = 0.0
+    """How much worse the metric may be, in points: examples are measured until each mask is decided
+    to be that much worse or not, with 95 % for all of them together; 0: all are measured, or
+    `precision` says when it is enough."""
     masks_at_once: Natural = 0
     """Masks that a device evaluates together, which share what they have in common and are kept in
     one file; 0: as many as fit its memory."""

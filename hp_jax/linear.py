@@ -62,6 +62,24 @@ class LinearMap:
             "confidence": np.exp(log_MNC.max(-1)),
         }
 
+    def risk(self, masks_MAH: Array) -> np.ndarray:
+        """How far some mask moves each example of a classifier towards another label, `[N]`: the
+        largest predicted change of the margin between the label that the gates' model gives and
+        another, over that margin; above 1 a label is predicted to change."""
+        output_NC = np.pad(self.output_NO, ((0, 0), (1, 0)))
+        label_N1 = output_NC.argmax(1)[:, None]
+        margin_NC = np.take_along_axis(output_NC, label_N1, 1) - output_NC
+        largest_N = np.zeros(len(output_NC))
+        for mask_AH in np.asarray(masks_MAH):
+            moved_NC = np.pad(self.outputs(mask_AH[None])[0], ((0, 0), (1, 0)))
+            moved_NC = np.take_along_axis(moved_NC, label_N1, 1) - moved_NC
+            change_NC = np.abs(moved_NC - margin_NC)
+            share_NC = np.divide(
+                change_NC, margin_NC, out=np.zeros_like(change_NC), where=margin_NC > 0
+            )
+            largest_N = np.maximum(largest_N, share_NC.max(1))
+        return largest_N
+
 
 def linear_map(
     task: Task,

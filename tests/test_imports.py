@@ -17,6 +17,7 @@ FLOORS = (
         "config_data",
         "config_files",
         "descriptors",
+        "estimates",
         "exhibits",
         "function_task",
         "heads",
@@ -151,6 +152,7 @@ def test_the_report_depends_on_results_only():
     assert used - {"report"} == {
         "config",
         "descriptors",
+        "estimates",
         "exhibits",
         "heads",
         "importance",

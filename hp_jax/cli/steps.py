@@ -60,7 +60,7 @@ def take_steps(
 FOLDERS: dict[StepName, tuple[str, ...]] = {
     "train": (),
     "importance": ("importance", "importance_gradients"),
-    "ablate": ("ablation",),
+    "ablate": ("ablation", "estimates"),
     "prune": ("pruning",),
 }
 """The folders, below an experiment's `out`, that have the stores of each step."""
@@ -89,7 +89,8 @@ def found_by(out: str, name: StepName) -> list[str]:
         return summary.importance(out)
     stores = [store for store in find_stores(f"{out}/{FOLDERS[name][0]}") if store.done().all()]
     if name == "ablate":
-        return [line for store in stores for line in summary.ablation(store.path)]
+        lines = [line for store in stores for line in summary.ablation(store.path)]
+        return lines + [summary.estimate(store) for store in find_stores(f"{out}/estimates")]
     return summary.curves({store.path.removeprefix(f"{out}/"): store for store in stores})
 
 

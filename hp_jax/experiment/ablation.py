@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 
 import numpy as np
 
 from hp_jax.config import MaskSet
+from hp_jax.experiment.estimates import estimate
 from hp_jax.experiment.grids import (
     GridRequest,
     ablation_folder,
@@ -24,11 +26,17 @@ log = logging.getLogger("hp_jax")
 
 def ablate(setup: Setup) -> None:
     """Evaluates every mask of `config.ablation.sets` on each of `config.ablation.splits` into
-    out/ablation; mask 0 is the full model."""
+    out/ablation, or, with a precision, as many examples as it takes into out/estimates; mask 0 is
+    the full model."""
     settings = setup.config.ablation
     masks = {name: _masks(setup, name) for name in settings.sets}  # before anything is measured
     for split, (name, masks_MAH) in itertools.product(settings.splits, masks.items()):
-        store = _measure(setup, name, masks_MAH, split)
+        request = _request(setup, name, masks_MAH, split)
+        if settings.precision or settings.decide:
+            folder = request.folder.replace("ablation", "estimates", 1)
+            estimate(setup, dataclasses.replace(request, folder=folder))
+            continue
+        store = fill(setup, request)
         missing = int((~store.done()).sum())
         if missing:
             log.info(
@@ -41,18 +49,18 @@ def ablate(setup: Setup) -> None:
 
 def ablation(setup: Setup, name: MaskSet, split: str) -> Store:
     """The grid of a set of masks on a split, in out/ablation; what is there is not done again."""
-    return _measure(setup, name, _masks(setup, name), split)
+    return fill(setup, _request(setup, name, _masks(setup, name), split))
 
 
 def _masks(setup: Setup, name: MaskSet) -> np.ndarray:
     return mask_set(setup, name, scope_of(setup, setup.config.ablation.rows))
 
 
-def _measure(setup: Setup, name: MaskSet, masks_MAH: np.ndarray, split: str) -> Store:
+def _request(setup: Setup, name: MaskSet, masks_MAH: np.ndarray, split: str) -> GridRequest:
     config = setup.config
     settings, splits = config.ablation, {"test": split}
     if name == "prefixes" and settings.order == "importance":
         splits = {"score": config.importance.split} | splits
         warn_of_overlap(setup, splits)
     folder = ablation_folder(split, name, settings.rows)
-    return fill(setup, GridRequest(folder, name, masks_MAH, splits, part=settings.part))
+    return GridRequest(folder, name, masks_MAH, splits, part=settings.part)

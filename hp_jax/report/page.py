@@ -31,6 +31,7 @@ from hp_jax.report.html import (
 from hp_jax.report.row_types import NAMES, by_type
 from hp_jax.report.sections import (
     claims,
+    estimates,
     heads,
     models,
     paper,
@@ -70,7 +71,7 @@ def read_page(folder: Path) -> Page:
     stores = {
         name: store
         for name, store in stores.items()
-        if store.manifest["kind"] in ("importance", "grid", "linear", "ranking")
+        if store.manifest["kind"] in ("estimate", "grid", "importance", "linear", "ranking")
     }
     if not stores and "training" not in model:
         raise FileNotFoundError(
@@ -80,6 +81,7 @@ def read_page(folder: Path) -> Page:
     stores = _of_this(folder, stores)
     progress = {name: results.progress(store) for name, store in stores.items()}
     finished = {name: store for name, store in stores.items() if len(set(progress[name])) == 1}
+    finished |= {name: store for name, store in stores.items() if _grows(store)}
     sections = _sections(finished, model, _speed(folder))
     made = ("How this was made", _provenance(stores, progress))
     title = f"Attention heads: {folder.resolve().name}"
@@ -126,7 +128,7 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
         f"{name} is not finished and not shown: {done} of {total} "
         f"{units[stores[name].manifest['kind']]} done."
         for name, (done, total) in progress.items()
-        if done < total
+        if done < total and not _grows(stores[name])
     ]
     own = [store for name, store in stores.items() if results.root(name) == ""]
     if len({store.manifest["fingerprint"].get("model") for store in own}) > 1:
@@ -134,6 +136,11 @@ def _warnings(stores: Mapping[str, Store], progress: Mapping[str, tuple[int, int
             "These results come from different models: they must not be compared with each other."
         )
     return lines
+
+
+def _grows(store: Store) -> bool:
+    """Whether it says something however few of its items are there."""
+    return bool(store.manifest["kind"] == "estimate")
 
 
 def _speed(folder: Path) -> Mapping[str, Any]:
@@ -192,6 +199,7 @@ def _sections(
         *splits.choices(grids),
         *([("Importance", heads.importance(importance))] if importance else []),
         *(each("one_off", "Does importance foretell the damage?", foretold) if importance else []),
+        *estimates.sections(finished),
         *predicted.sections(finished, grids),
         *each("pairs", "Pairs of heads", together),
         *each("rows_off", "Without a whole row", lambda one: subsets.rows_off(one.comparison)),

@@ -8,7 +8,8 @@ import numpy as np
 
 from hp_jax.report import results
 from hp_jax.report.comparison import compare
-from hp_jax.report.sections import pruning
+from hp_jax.report.scale import SCALES
+from hp_jax.report.sections import estimates, pruning
 from hp_jax.storage.store import Store, open_store
 
 MOST = 3
@@ -60,6 +61,18 @@ def ablation(path: str) -> list[str]:
         f"{scale.unit}, 95 % interval {values[1]} to {values[2]} (of one mask, not of the worst of "
         "many)"
     ]
+
+
+def estimate(store: Store) -> str:
+    """The mask under which the model is worst, and how much of the examples that took."""
+    rows, scale = estimates.table(store), SCALES[store.manifest["metric"]]
+    total, worst = len(store.read("label")), rows[0]
+    low, high = scale.signed(worst["all: from"]), scale.signed(worst["all: to"])
+    return (
+        f"{store.path}: {int(store.done().sum())} of {total} examples measured, under as many of "
+        f"{len(rows)} masks as were undecided; the worst (without {worst['without']}) changes "
+        f"{scale.name} on all {total} by {low} to {high} {scale.unit} (95 % for all masks together)"
+    )
 
 
 def curves(stores: dict[str, Store]) -> list[str]:
