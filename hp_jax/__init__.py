@@ -13,6 +13,7 @@ from typing import Any
 
 _MODULES = (
     "architecture",
+    "attribution",
     "batches",
     "calibration",
     "config",

@@ -34,6 +34,14 @@ class Quadratic:
         change_M: np.ndarray = np.sum(step_MAH * (self.gradient_AH + bent_MAH / 2), (1, 2))
         return change_M
 
+    def shares(self) -> np.ndarray:
+        """The change when all heads go, split among them: their Shapley values, and as heads
+        interact in pairs alone, their Banzhaf values too `[A, H]`, nats."""
+        gone_AH = -np.asarray(self.gate_AH, np.float64)
+        bent_AH = np.tensordot(gone_AH, self.curvature_AHAH, 2)
+        share_AH: np.ndarray = gone_AH * (self.gradient_AH + bent_AH / 2)
+        return share_AH
+
     def without(self, left_AH: Array) -> np.ndarray:
         """The change of the mean loss predicted without each head, when those that `left_AH` has
         off are off too: `[A, H]`, nats; for a head that is off already, that of `left_AH`."""

@@ -8,18 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hp_jax.attribution import mean_of, shapley, shapley_masks
 from hp_jax.config import Order
 from hp_jax.experiment.corpus import Encoded, ParallelCorpus
 from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
+from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
 from hp_jax.experiment.setup import Setup
-from hp_jax.grid import evaluate_grid
+from hp_jax.grid import Grid
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.linear import linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
+from hp_jax.progress import track
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
 from hp_jax.quadratic import fisher, gauss_newton
+from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
+from hp_jax.storage.zarr import Items
 from hp_jax.task import Params
 
 Model = Callable[[np.ndarray], Params]
@@ -72,6 +77,8 @@ def scorer_of(
         return _fixed(_oracle(setup), {"select": setup.config.pruning.select})
     if order == "one_shot":
         return _fixed(importance(setup, folder), {"score": setup.config.importance.split})
+    if order == "shapley":
+        return _fixed(_shapley(setup), {"select": setup.config.pruning.select})
     asked = model or (lambda mask_AH: setup.params)
     if order == "re_estimated":
         return _re_estimated(setup, asked)
@@ -99,6 +106,30 @@ def _oracle(setup: Setup) -> np.ndarray:
     metric = MeanLoss() if settings.oracle == "loss" else setup.metric
     worth_M = worth(metric, scores(metric, values))
     return oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
+
+
+def _shapley(setup: Setup) -> np.ndarray:
+    """Shapley values of the loss on `config.pruning.select`; each draw's own are kept in
+    out/pruning/shapley/values."""
+    settings, present_AH = setup.config.pruning, setup.present_AH
+    examples, draws = setup.examples(settings.select), settings.permutations
+    masks_RMAH = shapley_masks(present_AH, draws, seed=setup.config.seed)
+    results = Results(
+        folder="pruning/shapley/values",
+        kind="shapley",
+        splits={"select": settings.select},
+        inputs={"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_RMAH)},
+        fixed={},
+        items={"value": Items(("draw", "row", "head"), (draws, *present_AH.shape), "float64")},
+        chunk=1,
+    )
+    store, judge = open_results(setup, results), _judge(setup, examples)
+    todo = np.flatnonzero(~agreed(store.done())).tolist()
+    for draw in track(todo, results.folder, total=draws, done=draws - len(todo), unit="draws"):
+        some_RMAH = masks_RMAH[draw : draw + 1]
+        value_RAH = shapley(judge(setup.params, some_RMAH[0])[None], some_RMAH)
+        write(store, draw, {"value": value_RAH})
+    return mean_of(store.read("value")).value_AH
 
 
 def _re_estimated(setup: Setup, model: Model) -> Scorer:
@@ -177,8 +208,8 @@ def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np
     chunk = setup.config.ablation.masks_at_once or None
 
     def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
-        values = evaluate_grid(task, params, batches, masks_MAH, chunk=chunk)
-        loss_M: np.ndarray = values["loss"].mean(1, dtype=np.float64)
+        grid = Grid(task, params, batches, masks_MAH, label="masks of the order")
+        loss_M: np.ndarray = grid.evaluate(chunk)["loss"].mean(1, dtype=np.float64)
         return loss_M
 
     return losses
