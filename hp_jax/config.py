@@ -12,7 +12,16 @@ from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
-Order = Literal["one_shot", "re_estimated", "oracle"]
+Order = Literal[
+    "one_shot",
+    "re_estimated",
+    "oracle",
+    "linear",
+    "fisher",
+    "gauss_newton",
+    "verified",
+    "shapley",
+]
 MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
 PaperSetting = Literal["", "wmt", "mnli", "sst2", "cola", "mrpc", "iwslt"]
 
@@ -185,19 +194,33 @@ class Ablation(Checked, section="ablation"):
 class Pruning(Checked, section="pruning"):
     """Iterative removal of the least important heads.
 
-    Three splits with three jobs: importance is computed on `importance.split`, the oracle order is
-    chosen on `select`, and the curves are measured on `test`.
+    Three splits with three jobs: gradients are taken on `importance.split`, some orders measure
+    masks on `select`, and the curves are measured on `test`.
     """
 
     select: str = "validation[:50%]"
-    """The split on which the oracle order measures what is lost without each head."""
+    """The split on which the oracle order measures what is lost without each head, and the verified
+    order without each that is proposed, and the Shapley order under random masks."""
     oracle: Literal["metric", "loss"] = "metric"
     """What the oracle order measures without each head: the metric, or the loss."""
     test: str = "validation[50%:]"
     """The split on which the curves are measured."""
     orders: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle")
     """The orders in which heads are removed: by importance with all heads, by importance computed
-    anew after each step, and by what is lost without each head."""
+    anew after each step, and by what is lost without each head, which are the paper's; or greedily,
+    by the loss that is predicted without each head beside those that are gone: by the linear map,
+    by its gradient with the Fisher or the Gauss-Newton matrix of all pairs of heads, or by the
+    linear map with the best proposals verified by measuring them; or by Shapley values of the
+    loss."""
+    linear: Literal["loss", "divergence"] = "loss"
+    """What the linear order keeps low: the loss, or the divergence (KL) of a classifier from the
+    full model, for which labels do not matter."""
+    proposals: Count = 8
+    """Heads that the linear map proposes, and that the verified order measures, each time one
+    goes."""
+    permutations: Count = 4
+    """Random orders of all heads, each with its reverse, of which Shapley values are made; each
+    takes two masks a head."""
     shares: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """The steps of a curve, as shares of the heads removed."""
     rounding: Literal["floor", "ceil"] = "floor"

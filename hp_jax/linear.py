@@ -53,8 +53,7 @@ class LinearMap:
         output_MNO = self.outputs(masks_MAH)
         if self.label_N is None:
             return {"loss": output_MNO[..., 0]}
-        logit_MNC = np.concatenate([np.zeros_like(output_MNO[..., :1]), output_MNO], -1)
-        log_MNC = logit_MNC - np.logaddexp.reduce(logit_MNC, axis=-1, keepdims=True)
+        log_MNC = _log_softmax(output_MNO)
         label_1N1 = self.label_N[None, :, None]
         return {
             "loss": -np.take_along_axis(log_MNC, label_1N1, -1)[..., 0],
@@ -79,6 +78,56 @@ class LinearMap:
             )
             largest_N = np.maximum(largest_N, share_NC.max(1))
         return largest_N
+
+    def probabilities(self) -> np.ndarray:
+        """A classifier's probability of each class `[N, C]` at the gates `gate_AH`."""
+        share_NC: np.ndarray = np.exp(_log_softmax(self.output_NO))
+        return share_NC
+
+    def gradients(self) -> np.ndarray:
+        """The derivative of each example's loss in every gate at the gates `gate_AH`, `[N, A, H]`,
+        by the chain rule."""
+        if self.label_N is None:
+            return self.slope_NOAH[:, 0]
+        error_NO = self.probabilities()[:, 1:] - self._right_NC[:, 1:]
+        gradient_NAH: np.ndarray = np.einsum("no,noah->nah", error_NO, self.slope_NOAH)
+        return gradient_NAH
+
+    def without(self, left_AH: Array, target_NC: np.ndarray | None = None) -> np.ndarray:
+        """The mean loss predicted without each head, when those that `left_AH` has off are off too:
+        `[A, H]`, nats; for a head that is off already, that of `left_AH`.
+
+        target_NC: a classifier's probabilities of the classes in place of the right labels.  With
+        the full model's the loss is the divergence (KL) from it, up to a constant, and needs no
+        labels.  ValueError if there is a target for a map of losses.
+        """
+        left_AH = np.asarray(left_AH, np.float32)
+        change_NOAH = left_AH * self.slope_NOAH
+        without_NOAH = self.outputs(left_AH[None])[0][..., None, None] - change_NOAH
+        if self.label_N is None and target_NC is None:
+            loss_AH: np.ndarray = without_NOAH[:, 0].mean(0, dtype=np.float64)
+            return loss_AH
+        if self.label_N is None:
+            raise ValueError(
+                "probabilities of classes were given, but this is a map of losses: only a "
+                "classifier, a task with log_odds, has a divergence from the full model"
+            )
+        target_NO = (self._right_NC if target_NC is None else target_NC)[:, 1:, None, None]
+        norm_NAH = np.logaddexp.reduce(without_NOAH, axis=1, initial=0.0)
+        loss_NAH = norm_NAH - (target_NO * without_NOAH).sum(1)
+        return loss_NAH.mean(0, dtype=np.float64)
+
+    @property
+    def _right_NC(self) -> np.ndarray:
+        """1 at the right class."""
+        return np.eye(self.output_NO.shape[1] + 1, dtype=np.float32)[self.label_N]
+
+
+def _log_softmax(output: np.ndarray) -> np.ndarray:
+    """Log-probabilities `[..., C]` from log-odds against class 0 `[..., C - 1]`."""
+    logit = np.concatenate([np.zeros_like(output[..., :1]), output], -1)
+    log: np.ndarray = logit - np.logaddexp.reduce(logit, axis=-1, keepdims=True)
+    return log
 
 
 def linear_map(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from hp_jax.heads import Array, as_boolean, keep_top, living_heads
+from hp_jax.heads import Array, as_boolean, keep_top, living_heads, lowest_first
 
 ScoreFn = Callable[[np.ndarray], Array]
 """Scores `[A, H]` of the heads of a mask `[A, H]`: higher is kept longer."""
@@ -40,6 +40,61 @@ def prune(
             removed = count
         masks.append(on_AH)
     return np.stack(masks) if masks else np.zeros((0, *np.shape(mask_AH)), bool)
+
+
+def greedy_scores(
+    without: Callable[[np.ndarray], Array], mask_AH: Array, *, floor: int = 0
+) -> np.ndarray:
+    """Scores `[A, H]` with which `prune` removes the living heads of `mask_AH` greedily: the place
+    of each in the order in which they go, from 0; heads that cannot go (`may_go`) come last.
+
+    `without(left_AH)` is the loss, or what else is to be small, without each head of the mask
+    `left_AH` `[A, H]`; the next to go is the one with the least, of equal ones the lower (row,
+    head).
+    """
+    left_AH, score_AH = as_boolean(mask_AH), np.zeros(np.shape(mask_AH))
+    living = len(living_heads(left_AH))
+    for place in range(living):
+        may_AH = may_go(left_AH, floor)
+        if not may_AH.any():
+            score_AH[left_AH] = living
+            break
+        cost_AH = np.where(may_AH, without(left_AH), np.inf)
+        head = np.unravel_index(np.argmin(cost_AH), cost_AH.shape)
+        score_AH[head] = place
+        left_AH = left_AH.copy()
+        left_AH[head] = False
+    return score_AH
+
+
+def verified(
+    predict: Callable[[np.ndarray], Array],
+    measure: Callable[[np.ndarray], Array],
+    proposals: int,
+    *,
+    floor: int = 0,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Propose and verify, for `greedy_scores`: of the heads of a mask that may go, those with the
+    least `predict(left_AH)` `[A, H]`, `proposals` of them, are measured, the others count as
+    infinitely bad.
+
+    `measure(masks_MAH)` is the loss, or what else is to be small, under each of M masks `[M]`.
+    """
+
+    def without(left_AH: np.ndarray) -> np.ndarray:
+        candidates = lowest_first(may_go(left_AH, floor), np.asarray(predict(left_AH)))[:proposals]
+        place, cost_AH = tuple(np.array(candidates).T), np.full(left_AH.shape, np.inf)
+        masks_MAH = np.repeat(left_AH[None], len(candidates), 0)
+        masks_MAH[(np.arange(len(candidates)), *place)] = False
+        cost_AH[place] = measure(masks_MAH)
+        return cost_AH
+
+    return without
+
+
+def may_go(left_AH: np.ndarray, floor: int) -> np.ndarray:
+    """The living heads of rows that have more than `floor` of them, as a mask."""
+    return left_AH & (left_AH.sum(1, keepdims=True) > floor)
 
 
 def _finite(score_AH: Array, mask_AH: np.ndarray) -> np.ndarray:

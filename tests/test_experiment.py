@@ -26,7 +26,7 @@ from hp_jax.config import (
 )
 from hp_jax.data import tables
 from hp_jax.data.splits import APART, folder_name, overlap
-from hp_jax.experiment import corpus, pruning, scoring, training
+from hp_jax.experiment import corpus, scorers, scoring, training
 from hp_jax.formats import model
 from hp_jax.formats.huggingface import bert
 from hp_jax.grid import whole
@@ -171,7 +171,7 @@ def test_nothing_is_done_twice(finished, config, monkeypatch):
     for module, name in (
         (whole, "evaluate_masks"),
         (scoring, "sum_importance"),
-        (pruning, "head_importance"),
+        (scorers, "head_importance"),
     ):
         monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(training, "train", refuse)
@@ -208,7 +208,7 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
     other = dataclasses.replace(
         other, pruning=dataclasses.replace(other.pruning, orders=("re_estimated",))
     )
-    real, calls = pruning.head_importance, []
+    real, calls = scorers.head_importance, []
 
     def interrupted(*args, **options):
         if len(calls) == 2:
@@ -216,7 +216,7 @@ def test_an_interrupt_in_pruning_loses_no_step(finished, config, tmp_path, monke
         calls.append(1)
         return real(*args, **options)
 
-    monkeypatch.setattr(pruning, "head_importance", interrupted)
+    monkeypatch.setattr(scorers, "head_importance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         experiment.prune_orders(experiment.load(other))
     assert open_store(tmp_path / "out/pruning/re_estimated/ranking").done().tolist() == [

@@ -13,7 +13,7 @@ import sacrebleu
 from tiny import config_file
 from translation_files import write_parallel
 
-from hp_jax import experiment
+from hp_jax import experiment, heads
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.cli import main
 from hp_jax.config import (
@@ -25,7 +25,11 @@ from hp_jax.config import (
     TranslationExperiment,
 )
 from hp_jax.experiment import setup, training, translation
+from hp_jax.experiment.evaluation import evaluate
+from hp_jax.experiment.pruning import Curve
+from hp_jax.experiment.scorers import scorer_of
 from hp_jax.importance import head_importance
+from hp_jax.models.translation import Translation
 from hp_jax.storage.checkpoint import load_params
 from hp_jax.storage.files import read_json
 from hp_jax.storage.store import open_store
@@ -145,6 +149,23 @@ def test_pruning_one_type_of_attention_leaves_the_others_alone(finished):
     np.testing.assert_array_equal(masks_MAH.sum(2), [[2, 2, 4], [2, 2, 2], [2, 2, 0]])
     everything_MAH = open_store(finished / "pruning/one_shot/test").read("masks")
     np.testing.assert_array_equal(everything_MAH.sum((1, 2)), [8, 4, 0])
+
+
+def test_the_verified_order_measures_losses_without_translating(finished, config, tmp_path):
+    """The first head to go is the one without which the loss is least, if all are proposed."""
+    pruning = Pruning(select="validation", test="test", heads=(1,), orders=("verified",))
+    other = dataclasses.replace(
+        config, model=str(finished / "model"), out=str(tmp_path), pruning=pruning
+    )
+    own = experiment.load(other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Translation, "_search", None)
+        scorer = scorer_of(own, "verified", Curve(own, "verified").schedule)
+        score_AH = scorer.score(own.present_AH)
+    masks_MAH = heads.one_off(own.present_AH)
+    loss_M = [evaluate(own, "validation", mask_AH)["loss"]["value"] for mask_AH in masks_MAH]
+    best = heads.living_heads(own.present_AH)[int(np.argmin(loss_M))]
+    assert heads.lowest_first(own.present_AH, score_AH)[0] == best
 
 
 def test_ablations_of_one_type_are_part_of_all(finished, config, tmp_path):

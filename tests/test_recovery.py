@@ -28,12 +28,12 @@ from hp_jax.config import (
     Pruning,
     TranslationExperiment,
 )
-from hp_jax.experiment import pruning, recovery
+from hp_jax.experiment import recovery
 from hp_jax.experiment.setup import load_setup
 from hp_jax.grid import whole
 from hp_jax.grid.whole import evaluate_grid
 from hp_jax.heads import gates
-from hp_jax.importance import normalize_rows
+from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.least_squares import repair
 from hp_jax.removal import remove_heads
 from hp_jax.report.page import write_report
@@ -247,7 +247,7 @@ def test_re_estimated_scores_are_those_of_the_retrained_model(finished, config):
     )
     kept = load_setup(config, str(finished / "re_estimated/retrain/models/02"))
     scored = setup.batches("train[:32]")
-    score_AH = pruning.head_importance(kept.task, kept.params, scored, own.read("mask")[1])
+    score_AH = head_importance(kept.task, kept.params, scored, own.read("mask")[1])
     expected_AH = normalize_rows(score_AH, own.read("mask")[1])
     np.testing.assert_allclose(own.read("score")[1], expected_AH, rtol=1e-3, atol=1e-5)
 

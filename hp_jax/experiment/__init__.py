@@ -15,6 +15,7 @@
     out/pruning/ORDER/RECOVERY/models/NN/   the recovered model without NN heads
     out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them
                                     on another split
+    out/pruning/shapley/values/     the Shapley values of each draw
 
     out/pruning/ORDER-PER/          the same for each reduction of importance in `pruning.per`
     out/epochs/NN/pruning/          curves of the model of an epoch              (`hp_jax.paper`)

@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, get_args
+from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 
 from hp_jax import heads
 from hp_jax.config import Order, Reduction
-from hp_jax.experiment.grids import (
-    GridRequest,
-    ablation_folder,
-    fill,
-    mask_set,
-    scope_of,
-    warn_of_overlap,
-)
+from hp_jax.experiment.grids import GridRequest, fill, scope_of, warn_of_overlap
 from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
-from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
+from hp_jax.experiment.scorers import Schedule, Scorer, scorer_of
 from hp_jax.experiment.setup import Setup
-from hp_jax.importance import head_importance, normalize_rows
-from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.progress import track
-from hp_jax.pruning import oracle_scores, prune
+from hp_jax.pruning import prune
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.files import local_folder
 from hp_jax.storage.store import Store
 from hp_jax.storage.zarr import Items
-from hp_jax.task import Params
+
+OF_IMPORTANCE: tuple[Order, ...] = ("one_shot", "re_estimated")
+"""The orders that go by `config.importance`."""
 
 
 def prune_orders(setup: Setup) -> None:
@@ -50,7 +43,7 @@ def prune_orders(setup: Setup) -> None:
             curve.recover(method, masks_MAH, scorer)
     scored = setup.config.importance
     for per, order in itertools.product(settings.per, settings.orders):
-        if per != scored.per and order != "oracle":
+        if per != scored.per and order in OF_IMPORTANCE:
             other = setup.having(importance=dataclasses.replace(scored, per=per))
             Curve(other, order, per=per).follow()
 
@@ -77,72 +70,6 @@ def _check(setup: Setup) -> None:
     warn_of_overlap(setup, splits | {"test": config.pruning.test})
 
 
-# --- scores --------------------------------------------------------------------------------------
-
-
-class Scorer(NamedTuple):
-    """What an order goes by."""
-
-    score: Callable[[np.ndarray], np.ndarray]
-    """Scores `[A, H]` of the heads of a mask."""
-    splits: dict[str, str]
-    """Those that it looks at, by job."""
-    inputs: dict[str, str]
-    """Hashes of what it depends on."""
-
-
-def scorer_of(
-    setup: Setup,
-    order: Order,
-    *,
-    model: Callable[[np.ndarray], Params] | None = None,
-    folder: str = "importance",
-) -> Scorer:
-    """What an order goes by.
-
-    model: the parameters of which the re-estimated order asks at a mask; default: the setup's.
-    folder: where the one-shot order's importance is kept.
-    """
-    if order == "oracle":
-        return _fixed(_oracle(setup), {"select": setup.config.pruning.select})
-    splits = {"score": setup.config.importance.split}
-    if order == "one_shot":
-        return _fixed(importance(setup, folder), splits)
-    examples = setup.examples(splits["score"])
-    scored, estimator = setup.batches_of(examples), estimator_of(setup)
-    norm = setup.config.importance.norm
-
-    def re_estimate(mask_AH: np.ndarray) -> np.ndarray:
-        params = model(mask_AH) if model else setup.params
-        score_AH = head_importance(setup.task, params, scored, mask_AH, estimator=estimator)
-        return normalize_rows(score_AH, mask_AH, norm=norm)
-
-    inputs = importance_inputs(setup, examples) | {"norm": str(norm)}
-    return Scorer(re_estimate, splits, inputs)
-
-
-def _fixed(score_AH: np.ndarray, splits: dict[str, str]) -> Scorer:
-    """The same scores whatever the mask."""
-    return Scorer(lambda mask_AH: score_AH, splits, {"scores": fingerprint.of_arrays(score_AH)})
-
-
-def _oracle(setup: Setup) -> np.ndarray:
-    """What is lost without each head alone on `config.pruning.select`."""
-    settings, ablation = setup.config.pruning, setup.config.ablation
-    shared = settings.select in ablation.splits and not ablation.rows
-    request = GridRequest(
-        ablation_folder(settings.select, "one_off") if shared else "pruning/oracle/select",
-        "one_off",
-        mask_set(setup, "one_off", setup.present_AH),
-        {"test": settings.select},
-    )
-    store = fill(setup, request)
-    values = {name: store.read(name) for name in store.manifest["arrays"]}
-    metric = MeanLoss() if settings.oracle == "loss" else setup.metric
-    worth_M = worth(metric, scores(metric, values))
-    return oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
-
-
 # --- curves --------------------------------------------------------------------------------------
 
 
@@ -167,7 +94,7 @@ class Curve:
     def scorer(self) -> Scorer:
         """What the order goes by."""
         folder = f"pruning/importance-{self.per}" if self.per else "importance"
-        return scorer_of(self.setup, self.order, folder=folder)
+        return scorer_of(self.setup, self.order, self.schedule, folder=folder)
 
     def follow(self) -> Store:
         """Ranks the heads and measures the curve: the grid of all its points."""
@@ -175,20 +102,17 @@ class Curve:
         return self.measure(self.folder, self.rank(self.folder, scorer), scorer.splits)
 
     @property
-    def scope_AH(self) -> np.ndarray:
-        """The heads that may go."""
-        return scope_of(self.setup, () if self.rows == "all" else (self.rows,))
-
-    @property
-    def counts(self) -> list[int]:
-        """How many heads are gone at each point; 0 first, the full model, with which every mask is
-        compared."""
+    def schedule(self) -> Schedule:
+        """The heads that may go, and how many are gone at each point; 0 first, the full model, with
+        which every mask is compared."""
         settings = self.setup.config.pruning
-        living = len(heads.living_heads(self.scope_AH))
+        scope_AH = scope_of(self.setup, () if self.rows == "all" else (self.rows,))
+        living = len(heads.living_heads(scope_AH))
         counts = list(settings.heads) or heads.removal_counts(
             living, settings.shares, rounding=settings.rounding
         )
-        return counts if counts[0] == 0 else [0, *counts]
+        counts = counts if counts[0] == 0 else [0, *counts]
+        return Schedule(scope_AH, counts, settings.floor)
 
     def rank(
         self, folder: str, scorer: Scorer, more: Mapping[str, str] | None = None
@@ -198,10 +122,10 @@ class Curve:
 
         more: hashes of what the scores depend on besides the scorer's own.
         """
-        setup, scope_AH, counts = self.setup, self.scope_AH, self.counts
+        setup, (scope_AH, counts, floor) = self.setup, self.schedule
         steps = sum(later > earlier for earlier, later in itertools.pairwise(counts))
         shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
-        floor, others_AH = setup.config.pruning.floor, setup.present_AH & ~scope_AH
+        others_AH = setup.present_AH & ~scope_AH
         inputs = {
             "steps": fingerprint.of_json([counts, floor]),
             "part": fingerprint.of_arrays(scope_AH),
@@ -240,12 +164,12 @@ class Curve:
         return fill(self.setup, request)
 
     def recover(self, method: Method, masks_MAH: np.ndarray, scorer: Scorer) -> None:
-        """Measures the curve of recovered models; where these decide the re-estimated order, it is
-        another one."""
+        """Measures the curve of recovered models; where an order asks at every step, it asks the
+        retrained models, and is another one."""
         recovery = Recovery(method, self.setup, f"{self.folder}/{method}")
         splits = scorer.splits | {method: recovery.split}
-        if method == "retrain" and self.order == "re_estimated":
-            own = scorer_of(self.setup, self.order, model=recovery.model)
+        if method == "retrain" and scorer.asks:
+            own = scorer_of(self.setup, self.order, self.schedule, model=recovery.model)
             own = own._replace(splits=splits)
             masks_MAH = self.rank(recovery.where, own, recovery.inputs)
         self.measure(recovery.where, masks_MAH, splits, recovery)

@@ -18,7 +18,7 @@ from hp_jax.storage.store import Store, find_stores
 from hp_jax.typed import Number, decode
 
 JOBS = {
-    "score": "importance computed on",
+    "score": "heads scored on",
     "select": "order chosen on",
     "calibrate": "scales fitted on",
     "repair": "repaired on",

@@ -104,7 +104,7 @@ def scatter(
     for axes, (effect, y), title in zip(panels, effects.items(), titles, strict=True):
         axes.axhline(0, color=PALE, linewidth=0.8)
         for number, (name, heads) in enumerate(types.items()):
-            style = {key: STYLES[key][number % 5] for key in ("color", "marker")}
+            style = {key: STYLES[key][number % len(STYLES[key])] for key in ("color", "marker")}
             axes.scatter(
                 x[heads],
                 y[heads],

@@ -23,8 +23,8 @@ RED_WORDS = "#b34e00"
 ON_LIGHT, ON_DARK = "#1b1b1b", "#fefefe"
 """Letters and frames on coloured cells; the page turns INK and white around, and leaves these."""
 STYLES: dict[str, Sequence[Any]] = {  # Okabe and Ito's colours; marker and dash differ as well
-    "color": ("#0072b2", RED, "#009e73", "#cc79a7", "#56b4e9"),
-    "marker": ("o", "s", "^", "D", "v"),
+    "color": ("#0072b2", RED, "#009e73", "#cc79a7", "#56b4e9", "#e69f00"),
+    "marker": ("o", "s", "^", "D", "v", "P", "X"),
     "linestyle": ("-", "--", "-.", ":", (0, (6, 1))),
 }
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}

@@ -1,0 +1,215 @@
+"""What each order of pruning goes by: scores of the heads of a mask."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hp_jax.attribution import mean_of, shapley, shapley_masks
+from hp_jax.config import Order
+from hp_jax.experiment.corpus import Encoded, ParallelCorpus
+from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
+from hp_jax.experiment.results import Results, open_results, write
+from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
+from hp_jax.experiment.setup import Setup
+from hp_jax.grid import Grid
+from hp_jax.importance import head_importance, normalize_rows
+from hp_jax.linear import linear_map
+from hp_jax.metrics import MeanLoss, scores, worth
+from hp_jax.progress import track
+from hp_jax.pruning import greedy_scores, oracle_scores, verified
+from hp_jax.quadratic import fisher, gauss_newton
+from hp_jax.sharding import agreed
+from hp_jax.storage import fingerprint
+from hp_jax.storage.zarr import Items
+from hp_jax.task import Params
+
+Model = Callable[[np.ndarray], Params]
+"""The parameters that a mask's model has."""
+Without = Callable[[np.ndarray], np.ndarray]
+"""What the loss is without each head of a mask `[A, H]`, or what it is up to a constant."""
+
+
+class Schedule(NamedTuple):
+    """Which heads may go, and how many are gone at each point of a curve."""
+
+    scope_AH: np.ndarray
+    counts: list[int]
+    floor: int
+    """Heads that each row keeps at least."""
+
+    def next(self, mask_AH: np.ndarray) -> int:
+        """How many heads go in the step that starts from a mask."""
+        gone = int((self.scope_AH & ~mask_AH).sum())
+        return min((count for count in self.counts if count > gone), default=gone) - gone
+
+
+class Scorer(NamedTuple):
+    """What an order goes by."""
+
+    score: Callable[[np.ndarray], np.ndarray]
+    """Scores `[A, H]` of the heads of a mask."""
+    splits: dict[str, str]
+    """Those that it looks at, by job."""
+    inputs: dict[str, str]
+    """Hashes of what it depends on."""
+    asks: bool
+    """Whether it asks the model at every mask, or has the same scores for all."""
+
+
+def scorer_of(
+    setup: Setup,
+    order: Order,
+    schedule: Schedule,
+    *,
+    model: Model | None = None,
+    folder: str = "importance",
+) -> Scorer:
+    """What an order goes by.
+
+    model: the parameters of which orders that ask at every mask ask there; default: the setup's.
+    folder: where the one-shot order's importance is kept.
+    """
+    if order == "oracle":
+        return _fixed(_oracle(setup), {"select": setup.config.pruning.select})
+    if order == "one_shot":
+        return _fixed(importance(setup, folder), {"score": setup.config.importance.split})
+    if order == "shapley":
+        return _fixed(_shapley(setup), {"select": setup.config.pruning.select})
+    asked = model or (lambda mask_AH: setup.params)
+    if order == "re_estimated":
+        return _re_estimated(setup, asked)
+    return _greedy(setup, order, schedule, asked)
+
+
+def _fixed(score_AH: np.ndarray, splits: dict[str, str]) -> Scorer:
+    """The same scores whatever the mask."""
+    inputs = {"scores": fingerprint.of_arrays(score_AH)}
+    return Scorer(lambda mask_AH: score_AH, splits, inputs, asks=False)
+
+
+def _oracle(setup: Setup) -> np.ndarray:
+    """What is lost without each head alone on `config.pruning.select`."""
+    settings, ablation = setup.config.pruning, setup.config.ablation
+    shared = settings.select in ablation.splits and not ablation.rows
+    request = GridRequest(
+        ablation_folder(settings.select, "one_off") if shared else "pruning/oracle/select",
+        "one_off",
+        mask_set(setup, "one_off", setup.present_AH),
+        {"test": settings.select},
+    )
+    store = fill(setup, request)
+    values = {name: store.read(name) for name in store.manifest["arrays"]}
+    metric = MeanLoss() if settings.oracle == "loss" else setup.metric
+    worth_M = worth(metric, scores(metric, values))
+    return oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
+
+
+def _shapley(setup: Setup) -> np.ndarray:
+    """Shapley values of the loss on `config.pruning.select`; each draw's own are kept in
+    out/pruning/shapley/values."""
+    settings, present_AH = setup.config.pruning, setup.present_AH
+    examples, draws = setup.examples(settings.select), settings.permutations
+    masks_RMAH = shapley_masks(present_AH, draws, seed=setup.config.seed)
+    results = Results(
+        folder="pruning/shapley/values",
+        kind="shapley",
+        splits={"select": settings.select},
+        inputs={"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_RMAH)},
+        fixed={},
+        items={"value": Items(("draw", "row", "head"), (draws, *present_AH.shape), "float64")},
+        chunk=1,
+    )
+    store, judge = open_results(setup, results), _judge(setup, examples)
+    todo = np.flatnonzero(~agreed(store.done())).tolist()
+    for draw in track(todo, results.folder, total=draws, done=draws - len(todo), unit="draws"):
+        some_RMAH = masks_RMAH[draw : draw + 1]
+        value_RAH = shapley(judge(setup.params, some_RMAH[0])[None], some_RMAH)
+        write(store, draw, {"value": value_RAH})
+    return mean_of(store.read("value")).value_AH
+
+
+def _re_estimated(setup: Setup, model: Model) -> Scorer:
+    settings = setup.config.importance
+    examples = setup.examples(settings.split)
+    scored, estimator = setup.batches_of(examples), estimator_of(setup)
+
+    def score(mask_AH: np.ndarray) -> np.ndarray:
+        score_AH = head_importance(setup.task, model(mask_AH), scored, mask_AH, estimator=estimator)
+        return normalize_rows(score_AH, mask_AH, norm=settings.norm)
+
+    inputs = importance_inputs(setup, examples) | {"norm": str(settings.norm)}
+    return Scorer(score, {"score": settings.split}, inputs, asks=True)
+
+
+# --- greedy orders -------------------------------------------------------------------------------
+
+
+def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Scorer:
+    """The orders in which the next head to go is the one without which a prediction of the loss is
+    least, given those that are gone; it is made of the linear map at the mask of each step."""
+    settings, split = setup.config.pruning, setup.config.importance.split
+    examples = setup.examples(split)
+    batches, (scope_AH, _, floor) = setup.batches_of(examples), schedule
+    splits, inputs = {"score": split}, {"data": examples.fingerprint()}
+    target_NC, judge = None, None
+    if order == "linear":
+        inputs["settings"] = fingerprint.of_json([settings.linear])
+    if order == "linear" and settings.linear == "divergence":
+        full = linear_map(setup.task, setup.params, batches, setup.present_AH)
+        target_NC = full.probabilities()
+    if order == "verified":
+        chosen = setup.examples(settings.select)
+        splits["select"], judge = settings.select, _judge(setup, chosen)
+        inputs |= {"select": chosen.fingerprint()}
+        inputs |= {"settings": fingerprint.of_json([settings.proposals])}
+
+    def score(mask_AH: np.ndarray) -> np.ndarray:
+        params, others_AH = model(mask_AH), mask_AH & ~scope_AH
+        found = linear_map(setup.task, params, batches, mask_AH)
+        predict: Without = (
+            fisher(found).without
+            if order == "fisher"
+            else gauss_newton(found).without
+            if order == "gauss_newton"
+            else lambda left_AH: found.without(left_AH, target_NC)
+        )
+
+        def predicted(left_AH: np.ndarray) -> np.ndarray:
+            return predict(left_AH | others_AH)
+
+        if judge is None:
+            return greedy_scores(predicted, mask_AH & scope_AH, floor=floor)
+
+        def measure(masks_MAH: np.ndarray) -> np.ndarray:
+            return judge(params, masks_MAH | others_AH)
+
+        checked = verified(predicted, measure, settings.proposals, floor=floor)
+        last = (mask_AH & scope_AH).sum() - schedule.next(mask_AH)
+        return greedy_scores(
+            lambda left_AH: (checked if left_AH.sum() > last else predicted)(left_AH),
+            mask_AH & scope_AH,
+            floor=floor,
+        )
+
+    return Scorer(score, splits, inputs, asks=True)
+
+
+def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np.ndarray]:
+    """The mean loss of a model on some examples under each mask, without translating them."""
+    corpus, batches = setup.corpus, setup.batches_of(examples)
+    if isinstance(corpus, ParallelCorpus):
+        corpus = dataclasses.replace(corpus, metric="loss")
+    own: Any = setup.model.config
+    task = corpus.task(own)
+    chunk = setup.config.ablation.masks_at_once or None
+
+    def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
+        grid = Grid(task, params, batches, masks_MAH, label="masks of the order")
+        loss_M: np.ndarray = grid.evaluate(chunk)["loss"].mean(1, dtype=np.float64)
+        return loss_M
+
+    return losses
