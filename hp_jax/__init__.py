@@ -19,6 +19,7 @@ _MODULES = (
     "config",
     "config_files",
     "descriptors",
+    "estimates",
     "experiment",
     "function_task",
     "grid",

@@ -8,6 +8,7 @@
     out/importance_gradients/       each example's gate gradients, on request
     out/linear/SPLIT/               the linear map of every example of a split   (`map_splits`)
     out/ablation/SPLIT/SET/         every mask on every example of a split       (`ablate`)
+    out/estimates/SPLIT/SET/        the same of some examples, on request
     out/pruning/ORDER/ranking/      scores and masks of each step                (`prune_orders`)
     out/pruning/ORDER/test/         the curve's masks on every test example
     out/pruning/ORDER/RECOVERY/     on request, for `calibrate`, `repair` and `retrain`: a test, and
