@@ -78,7 +78,7 @@ def beam_search(
     sentences.
 
     A few sentences can take much longer than the others (models that lack a head they need ramble
-    to the limit): when three quarters are done, the rest goes on alone.
+    to the limit), so whenever three quarters are done the rest goes on alone.
     """
     rows, beams = limit_R.shape[0], decoding.beam
     nothing = Hypotheses(
@@ -101,18 +101,28 @@ def beam_search(
         given=given,
     )
     extend = functools.partial(_extend, step=step, eos=eos, never=never, decoding=decoding)
+    done = _all_finished(now, extend)
+    order_RW = jnp.argsort(done.score_RW, axis=1, stable=True, descending=True)
+    return Hypotheses(*(_pick(part, order_RW) for part in done))
+
+
+def _all_finished(now: _Beams, extend: Callable[[_Beams], _Beams]) -> Hypotheses:
+    """What all sentences come to.
+
+    Each time three quarters are done, the rest goes on alone, in a loop of a quarter of the rows.
+    """
+    rows = now.limit_R.shape[0]
     few = (
         rows // 4 if isinstance(rows, int) and rows >= MANY else 0
     )  # an exported program does not know its rows
     now = jax.lax.while_loop(lambda now: jnp.sum(now.unfinished()) > few, extend, now)
-    done = now.done
-    if few:
-        late = jnp.argsort(~now.unfinished(), stable=True)[:few]
-        rest = jax.tree.map(lambda leaf: leaf[late * len(leaf) // rows] if leaf.ndim else leaf, now)
-        rest = jax.lax.while_loop(lambda now: jnp.any(now.unfinished()), extend, rest)
-        done = jax.tree.map(lambda whole, part: whole.at[late].set(part), done, rest.done)
-    order_RW = jnp.argsort(done.score_RW, axis=1, stable=True, descending=True)
-    return Hypotheses(*(_pick(part, order_RW) for part in done))
+    if not few:
+        return now.done
+    late = jnp.argsort(~now.unfinished(), stable=True)[:few]
+    rest = jax.tree.map(lambda leaf: leaf[late * len(leaf) // rows] if leaf.ndim else leaf, now)
+    return jax.tree.map(
+        lambda whole, part: whole.at[late].set(part), now.done, _all_finished(rest, extend)
+    )
 
 
 def _extend(
@@ -121,7 +131,7 @@ def _extend(
     """One more token."""
     beams = decoding.beam
     logits_RWV, cache = step(now.last_RW, now.position, now.origin_RWT, now.cache, now.given)
-    allowed_RV = _allowed(
+    allowed_RV = allowed(
         logits_RWV.shape[-1], now.position, now.limit_R, eos, never, decoding.min_length
     )
     score_RC, parent_RC, token_RC = _best(now.score_RW, logits_RWV, allowed_RV)
@@ -152,7 +162,7 @@ def _pick(x: jax.Array, index_RW: jax.Array) -> jax.Array:
     return jax.vmap(lambda x, index: x[index])(x, index_RW)
 
 
-def _allowed(
+def allowed(
     vocab: int,
     position: jax.Array,
     limit_R: jax.Array,

@@ -12,9 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
-from hp_jax.models.decode import Hypotheses, beam_search, longest
+from hp_jax.models.decode import Hypotheses, allowed, beam_search, longest
 from hp_jax.models.seq2seq import Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Gates, Params
+
+DRAFTED = 4
+"""Masks from which on a draft, which costs one more translation, pays."""
+ROUNDING = 2.0**-17
+"""Of the largest logit: the lead that a drafted token must have over the others, far more than the
+passes over whole sentences and over single tokens differ in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +148,9 @@ class Translation:
         loss_UGB, correct_UGB = jax.lax.map(under_each, (memories, gates_UGH))
         values = {"loss": loss_UGB, "correct": correct_UGB}
         if self.decoding is not None:
-            best_RT = self._search(params, batch, memories, gates_UGH, self.decoding).token_RWT[
-                :, 0
-            ]
-            values["translation"] = best_RT.reshape(
-                len(states), len(batch["index_B"]), masks, best_RT.shape[-1]
-            ).swapaxes(1, 2)
+            values["translation"] = self._translations(
+                params, batch, memories, gates_UGH, self.decoding
+            )
         return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
 
     def translate(
@@ -204,6 +207,84 @@ class Translation:
             jnp.int32
         )
 
+    def _translations(
+        self,
+        params: Params,
+        batch: Batch,
+        memories: Memory,
+        gates_UGH: list[jax.Array],
+        decoding: Decoding,
+    ) -> jax.Array:
+        """The best translation of each sentence under each mask `[U, G, B, T]`.
+
+        Greedy search drafts: the translation with all heads that any of the masks has.  Where one
+        pass over the draft shows that a mask translates alike, nothing is left to search.
+        """
+        states, masks = gates_UGH[0].shape[:2]
+        drafts = decoding.beam == 1 and states * masks >= DRAFTED and self.config.dtype == "float32"
+        alike_UGB, draft_BT = None, None
+        if drafts:
+            union = [jnp.max(gate_UGH, axis=(0, 1)) for gate_UGH in gates_UGH]
+            draft_BT = self.translate(params, batch, union, decoding).token_RWT[:, 0]
+
+            def under_each(of: tuple[Memory, list[jax.Array]]) -> jax.Array:
+                memory, gates_GH = of
+                return jax.lax.map(
+                    lambda gates: self._translates_so(
+                        params, batch, draft_BT, memory, gates, decoding
+                    ),
+                    gates_GH,
+                )
+
+            alike_UGB = jax.lax.map(under_each, (memories, gates_UGH))
+        best_RT = self._search(params, batch, memories, gates_UGH, decoding, alike_UGB).token_RWT[
+            :, 0
+        ]
+        found_UGBT = best_RT.reshape(
+            states, len(batch["index_B"]), masks, best_RT.shape[-1]
+        ).swapaxes(1, 2)
+        if not drafts:
+            return found_UGBT
+        return jnp.where(alike_UGB[..., None], draft_BT, found_UGBT)
+
+    def _translates_so(
+        self,
+        params: Params,
+        batch: Batch,
+        draft_BT: jax.Array,
+        memory: Memory,
+        gates: Gates,
+        decoding: Decoding,
+    ) -> jax.Array:
+        """Whether greedy search surely comes to the draft `[B]`: each token of it is the best one,
+        by more than rounding can be.
+
+        A draft that is longer than the batch's targets are wide is not looked at, and not sure.
+        """
+        c, width = self.config, min(batch["target_BT"].shape[1], draft_BT.shape[1])
+        logits_BTV = self._apply(params, "logits", draft_BT[:, :width], memory, self._named(gates))
+        allowed_BTV = jax.vmap(
+            lambda position: allowed(
+                c.target_vocab,
+                position,
+                _limits(batch, decoding, draft_BT.shape[1]),
+                c.eos,
+                c.never,
+                decoding.min_length,
+            ),
+            out_axes=1,
+        )(jnp.arange(width))
+        drafted_BTV = draft_BT[:, :width, None] == jnp.arange(c.target_vocab)
+        best_BT, other_BT = (
+            jnp.max(jnp.where(which_BTV, logits_BTV, -jnp.inf), -1)
+            for which_BTV in (drafted_BTV, allowed_BTV & ~drafted_BTV)
+        )
+        rounding_BT = ROUNDING * jnp.max(jnp.abs(logits_BTV), -1)
+        sure_BT = best_BT - other_BT > rounding_BT
+        ended_BT = draft_BT == c.eos
+        length_B = jnp.argmax(ended_BT, 1) + 1
+        return ended_BT[:, :width].any(1) & jnp.all(sure_BT | ~_real(sure_BT, length_B), 1)
+
     def _search(
         self,
         params: Params,
@@ -211,19 +292,18 @@ class Translation:
         memories: Memory,
         gates_UGH: Sequence[Array],
         decoding: Decoding,
+        known_UGB: jax.Array | None = None,
     ) -> Hypotheses:
         """Beam search over masks and sentences together, R = U * B * G: the G masks that share a
-        memory lie side by side."""
+        memory lie side by side.  Sentences that are `known` are left out."""
         c, (sentences, width) = self.config, batch["source_BS"].shape
         room = c.room or longest(width, decoding)
         (states, masks), length = gates_UGH[0].shape[:2], min(longest(width, decoding), room)
-        limit_B = (
-            jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32)
-            + decoding.max_extra
+        limit_UBG = jnp.broadcast_to(
+            _limits(batch, decoding, length)[None, :, None], (states, sentences, masks)
         )
-        limit_B = jnp.where(
-            batch["weight_B"] > 0, limit_B, -1
-        )  # rows of padding are done before they begin
+        if known_UGB is not None:
+            limit_UBG = jnp.where(known_UGB.swapaxes(1, 2), -1, limit_UBG)
 
         def in_rows(gate_UGH: Array) -> jax.Array:
             gate_UBGH = jnp.broadcast_to(
@@ -250,7 +330,7 @@ class Translation:
                 jax.tree.map(lambda x: x.reshape(states * sentences, *x.shape[2:]), memories),
                 [in_rows(gate_UGH) for gate_UGH in gates_UGH],
             ),
-            jnp.tile(jnp.repeat(limit_B, masks), states),
+            limit_UBG.reshape(-1),
             length=length,
             start=c.start,
             eos=c.eos,
@@ -258,6 +338,14 @@ class Translation:
             never=c.never,
             decoding=decoding,
         )
+
+
+def _limits(batch: Batch, decoding: Decoding, length: int) -> jax.Array:
+    """Most tokens of each translation before its EOS `[B]`, where `length` tokens are the most with
+    it; rows of padding are done before they begin (-1)."""
+    limit_B = jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32)
+    limit_B = jnp.minimum(limit_B + decoding.max_extra, length - 1)
+    return jnp.where(batch["weight_B"] > 0, limit_B, -1)
 
 
 def _real(tokens_BT: Array, length_B: Array) -> jax.Array:
