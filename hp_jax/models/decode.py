@@ -19,6 +19,10 @@ beam w goes on from what beam `origin[r, w, t]` wrote."""
 MANY = 16
 """Sentences from which on it pays to leave the finished ones behind."""
 
+ROUNDING = 2.0**-17
+"""Of the largest logit: by so much a token must lead to be surely the best, far more than passes
+over whole sentences and over single tokens differ in float32."""
+
 
 class Hypotheses(NamedTuple):
     """The W translations of each of R sentences, the best first."""
@@ -170,13 +174,23 @@ def allowed(
     never: tuple[int, ...],
     min_length: int,
 ) -> jax.Array:
-    """Which tokens may come next `[R, V]`: EOS alone at the limit, no EOS before the least length,
-    some never."""
+    """Which tokens may come at a position, or at one of each row, `[R, V]`: EOS alone at the limit,
+    no EOS before the least length, some never."""
     is_eos_1V = (jnp.arange(vocab) == eos)[None]
-    good_1V = jnp.ones((1, vocab), bool).at[:, jnp.array(never, jnp.int32)].set(False) & ~(
-        is_eos_1V & (position < min_length)
+    early_R1 = jnp.atleast_1d(position < min_length)[:, None]
+    good_RV = jnp.ones((1, vocab), bool).at[:, jnp.array(never, jnp.int32)].set(False) & ~(
+        is_eos_1V & early_R1
     )
-    return jnp.where((position < limit_R)[:, None], good_1V, is_eos_1V)
+    return jnp.where((position < limit_R)[:, None], good_RV, is_eos_1V)
+
+
+def leads(logits_KV: jax.Array, own_K: jax.Array, allowed_KV: jax.Array) -> jax.Array:
+    """Whether each token is surely what greedy search takes `[K]`: it leads all others that are
+    allowed by more than rounding."""
+    other_KV = allowed_KV & (jnp.arange(logits_KV.shape[1])[None] != own_K[:, None])
+    best_K = jnp.take_along_axis(logits_KV, own_K[:, None], 1)[:, 0]
+    other_K = jnp.max(jnp.where(other_KV, logits_KV, -jnp.inf), 1)
+    return best_K - other_K > ROUNDING * jnp.max(jnp.abs(logits_KV), 1)
 
 
 def _best(

@@ -114,6 +114,12 @@ class Seq2Seq(nn.Module):
     ) -> jax.Array:
         """Logits `[B, T, V]`, float32, of each target token given those before it (teacher
         forcing)."""
+        return self.readout(self.hidden(target_BT, memory, gates, train=train))
+
+    def hidden(
+        self, target_BT: jax.Array, memory: Memory, gates: Gates, *, train: bool = False
+    ) -> jax.Array:
+        """The decoder's last state `[B, T, D]` before each target token."""
         input_BT = jnp.pad(target_BT[:, :-1], ((0, 0), (1, 0)), constant_values=self.config.start)
         x_BTD = self._embed(input_BT, "target", jnp.arange(input_BT.shape[1]))
         x_BTD = self.dropout(x_BTD, deterministic=not train)
@@ -122,7 +128,7 @@ class Seq2Seq(nn.Module):
             x_BTD = layer.cross_attend(
                 x_BTD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=train
             )
-        return self._readout(x_BTD)
+        return x_BTD
 
     def cache(self, batch: int, beams: int, length: int) -> tuple[Cache, ...]:
         """An empty past for each layer, with room for `length` tokens."""
@@ -168,7 +174,7 @@ class Seq2Seq(nn.Module):
                 x_BQD, keys, memory.attend_B11S, gate_BQH, train=False
             ).reshape(x_RWD.shape)
             after.append(past)
-        return self._readout(x_RWD), tuple(after)
+        return self.readout(x_RWD), tuple(after)
 
     def __call__(
         self, source_BS: jax.Array, length_B: jax.Array, target_BT: jax.Array, gates: Gates
@@ -190,7 +196,8 @@ class Seq2Seq(nn.Module):
             ).astype(x.dtype)
         return x + jnp.expand_dims(embedding, tuple(range(x.ndim - embedding.ndim)))
 
-    def _readout(self, x: jax.Array) -> jax.Array:
+    def readout(self, x: jax.Array) -> jax.Array:
+        """Logits `[..., V]`, float32, of the decoder's last states `[..., D]`."""
         c = self.config
         if c.norm == "pre":
             x = self.decoder_norm(x)

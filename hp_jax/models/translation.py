@@ -4,7 +4,7 @@ see."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,15 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
-from hp_jax.models.decode import Hypotheses, allowed, beam_search, longest
+from hp_jax.models.decode import Hypotheses, allowed, beam_search, leads, longest
+from hp_jax.models.forced import of_tokens
 from hp_jax.models.seq2seq import Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Gates, Params
 
 DRAFTED = 4
 """Masks from which on a draft, which costs one more translation, pays."""
-ROUNDING = 2.0**-17
-"""Of the largest logit: the lead that a drafted token must have over the others, far more than the
-passes over whole sentences and over single tokens differ in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +140,9 @@ class Translation:
 
         def under_each(of: tuple[Memory, list[jax.Array]]) -> tuple[jax.Array, jax.Array]:
             memory, gates_GH = of
-            return jax.lax.map(lambda gates: self._forced(params, batch, memory, gates), gates_GH)
+            return jax.lax.map(lambda gates: self._scored(params, batch, memory, gates), gates_GH)
 
-        # One mask at a time: the logits [B, T, V] of all would fill the memory.
+        # One mask at a time: the states [B, T, D] of all would fill the memory.
         loss_UGB, correct_UGB = jax.lax.map(under_each, (memories, gates_UGH))
         values = {"loss": loss_UGB, "correct": correct_UGB}
         if self.decoding is not None:
@@ -221,31 +219,37 @@ class Translation:
         pass over the draft shows that a mask translates alike, nothing is left to search.
         """
         states, masks = gates_UGH[0].shape[:2]
-        drafts = decoding.beam == 1 and states * masks >= DRAFTED and self.config.dtype == "float32"
-        alike_UGB, draft_BT = None, None
-        if drafts:
-            union = [jnp.max(gate_UGH, axis=(0, 1)) for gate_UGH in gates_UGH]
-            draft_BT = self.translate(params, batch, union, decoding).token_RWT[:, 0]
 
-            def under_each(of: tuple[Memory, list[jax.Array]]) -> jax.Array:
-                memory, gates_GH = of
-                return jax.lax.map(
-                    lambda gates: self._translates_so(
-                        params, batch, draft_BT, memory, gates, decoding
-                    ),
-                    gates_GH,
-                )
+        def found(alike_UGB: jax.Array | None = None) -> jax.Array:
+            best_RT = self._search(
+                params, batch, memories, gates_UGH, decoding, alike_UGB
+            ).token_RWT[:, 0]
+            shape = states, len(batch["index_B"]), masks, best_RT.shape[-1]
+            return best_RT.reshape(shape).swapaxes(1, 2)
 
-            alike_UGB = jax.lax.map(under_each, (memories, gates_UGH))
-        best_RT = self._search(params, batch, memories, gates_UGH, decoding, alike_UGB).token_RWT[
-            :, 0
-        ]
-        found_UGBT = best_RT.reshape(
-            states, len(batch["index_B"]), masks, best_RT.shape[-1]
-        ).swapaxes(1, 2)
-        if not drafts:
-            return found_UGBT
-        return jnp.where(alike_UGB[..., None], draft_BT, found_UGBT)
+        if states * masks < DRAFTED or not self._drafts(decoding):
+            return found()
+        union = [jnp.max(gate_UGH, axis=(0, 1)) for gate_UGH in gates_UGH]
+        draft_BT = self.translate(params, batch, union, decoding).token_RWT[:, 0]
+
+        def under_each(of: tuple[Memory, list[jax.Array]]) -> jax.Array:
+            memory, gates_GH = of
+            return jax.lax.map(
+                lambda gates: self._translates_so(params, batch, draft_BT, memory, gates, decoding),
+                gates_GH,
+            )
+
+        alike_UGB = jax.lax.map(under_each, (memories, gates_UGH))
+        return jnp.where(alike_UGB[..., None], draft_BT, found(alike_UGB))
+
+    def _drafts(self, decoding: Decoding) -> bool:
+        """Whether a draft can pay, and be sure.
+
+        Under an SSRU, which has no past to look at, a step costs no more than a draft's check.  In
+        bfloat16 rounding is too often larger than a token's lead.
+        """
+        c = self.config
+        return decoding.beam == 1 and c.decoder == "attention" and c.dtype == "float32"
 
     def _translates_so(
         self,
@@ -262,28 +266,59 @@ class Translation:
         A draft that is longer than the batch's targets are wide is not looked at, and not sure.
         """
         c, width = self.config, min(batch["target_BT"].shape[1], draft_BT.shape[1])
-        logits_BTV = self._apply(params, "logits", draft_BT[:, :width], memory, self._named(gates))
-        allowed_BTV = jax.vmap(
-            lambda position: allowed(
-                c.target_vocab,
-                position,
-                _limits(batch, decoding, draft_BT.shape[1]),
-                c.eos,
-                c.never,
-                decoding.min_length,
-            ),
-            out_axes=1,
-        )(jnp.arange(width))
-        drafted_BTV = draft_BT[:, :width, None] == jnp.arange(c.target_vocab)
-        best_BT, other_BT = (
-            jnp.max(jnp.where(which_BTV, logits_BTV, -jnp.inf), -1)
-            for which_BTV in (drafted_BTV, allowed_BTV & ~drafted_BTV)
-        )
-        rounding_BT = ROUNDING * jnp.max(jnp.abs(logits_BTV), -1)
-        sure_BT = best_BT - other_BT > rounding_BT
+        limit_B = _limits(batch, decoding, draft_BT.shape[1])
         ended_BT = draft_BT == c.eos
-        length_B = jnp.argmax(ended_BT, 1) + 1
-        return ended_BT[:, :width].any(1) & jnp.all(sure_BT | ~_real(sure_BT, length_B), 1)
+        real_BT = _real(draft_BT, jnp.argmax(ended_BT, 1) + 1)[:, :width]
+        real_BT &= ended_BT[:, :width].any(1, keepdims=True)
+
+        def lead(logits_KV: jax.Array, at_K: jax.Array) -> jax.Array:
+            sentence_K, position_K = at_K // width, at_K % width
+            return leads(
+                logits_KV,
+                draft_BT[sentence_K, position_K],
+                allowed(
+                    c.target_vocab,
+                    position_K,
+                    limit_B[sentence_K],
+                    c.eos,
+                    c.never,
+                    decoding.min_length,
+                ),
+            )
+
+        sure_BT = self._of_tokens(params, draft_BT[:, :width], memory, gates, real_BT, lead)
+        return real_BT[:, 0] & jnp.all(sure_BT | ~real_BT, 1)
+
+    def _scored(
+        self, params: Params, batch: Batch, memory: Memory, gates: Gates
+    ) -> tuple[jax.Array, jax.Array]:
+        """What `_forced` gives, without a gradient, and without logits for padding."""
+        target_BT = jnp.asarray(batch["target_BT"])
+        real_BT = _real(target_BT, batch["target_length_B"])
+
+        def score(logits_KV: jax.Array, at_K: jax.Array) -> tuple[jax.Array, jax.Array]:
+            gold_K = target_BT.reshape(-1)[at_K]
+            own_K = jnp.take_along_axis(logits_KV, gold_K[:, None], 1)[:, 0]
+            right_K = jnp.argmax(logits_KV, -1) == gold_K
+            return jax.nn.logsumexp(logits_KV, -1) - own_K, right_K.astype(jnp.int32)
+
+        loss_BT, right_BT = self._of_tokens(params, target_BT, memory, gates, real_BT, score)
+        return loss_BT.sum(1), right_BT.sum(1)
+
+    def _of_tokens(
+        self,
+        params: Params,
+        target_BT: jax.Array,
+        memory: Memory,
+        gates: Gates,
+        real_BT: jax.Array,
+        each: Callable[[jax.Array, jax.Array], Any],
+    ) -> Any:
+        """`of_tokens` under teacher forcing."""
+        state_BTD = self._apply(params, "hidden", target_BT, memory, self._named(gates))
+        return of_tokens(
+            state_BTD, real_BT, lambda state: self._apply(params, "readout", state), each
+        )
 
     def _search(
         self,
