@@ -19,9 +19,9 @@ beam w goes on from what beam `origin[r, w, t]` wrote."""
 MANY = 16
 """Sentences from which on it pays to leave the finished ones behind."""
 
-ROUNDING = 2.0**-17
-"""Of the largest logit: by so much a token must lead to be surely the best, far more than passes
-over whole sentences and over single tokens differ in float32."""
+ROUNDING = 2.0**-15
+"""Of the largest logit: by so much a token must lead to be surely the best. On two trained models
+float32 passes over whole sentences and over single tokens differed by 2**-18 at most on a CPU."""
 
 
 class Hypotheses(NamedTuple):
