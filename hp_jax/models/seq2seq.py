@@ -122,13 +122,19 @@ class Seq2Seq(nn.Module):
     ) -> jax.Array:
         """Logits `[B, T, V]`, float32, of each target token given those before it (teacher
         forcing)."""
+        return self.readout(self.hidden(target_BT, memory, gates, train=train))
+
+    def hidden(
+        self, target_BT: jax.Array, memory: Memory, gates: Gates, *, train: bool = False
+    ) -> jax.Array:
+        """The decoder's last state `[B, T, D]` before each target token."""
         x_BTD = self.embed_target(target_BT, train=train)
         for i, (layer, keys) in enumerate(zip(self.decoder, memory.keys, strict=True)):
             x_BTD = layer.mix(x_BTD, gates.get(f"dec.{i}"), train=train)
             x_BTD = layer.cross_attend(
                 x_BTD, keys, memory.attend_B11S, gates[f"cross.{i}"], train=train
             )
-        return self._readout(x_BTD)
+        return x_BTD
 
     def embed_target(self, target_BT: jax.Array, *, train: bool = False) -> jax.Array:
         """The decoder's state before its first layer `[B, T, D]`: of the token before each."""
@@ -209,7 +215,7 @@ class Seq2Seq(nn.Module):
                 x_BQD, keys, memory.attend_B11S, gate_BQH, train=False
             ).reshape(x_RWD.shape)
             after.append(past)
-        return self._readout(x_RWD), tuple(after)
+        return self.readout(x_RWD), tuple(after)
 
     def __call__(
         self, source_BS: jax.Array, length_B: jax.Array, target_BT: jax.Array, gates: Gates
@@ -231,7 +237,8 @@ class Seq2Seq(nn.Module):
             ).astype(x.dtype)
         return x + jnp.expand_dims(embedding, tuple(range(x.ndim - embedding.ndim)))
 
-    def _readout(self, x: jax.Array) -> jax.Array:
+    def readout(self, x: jax.Array) -> jax.Array:
+        """Logits `[..., V]`, float32, of the decoder's last states `[..., D]`."""
         c = self.config
         if c.norm == "pre":
             x = self.decoder_norm(x)

@@ -4,7 +4,7 @@ see."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import jax
@@ -12,9 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
-from hp_jax.models.decode import Hypotheses, beam_search, longest
+from hp_jax.models.decode import Hypotheses, allowed, beam_search, leads, longest
+from hp_jax.models.forced import of_tokens
 from hp_jax.models.seq2seq import DecoderState, Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Gates, Params
+
+DRAFTED = 4
+"""Masks from which on a draft, which costs one more translation, pays."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,18 +160,15 @@ class Translation:
 
         def under_each(of: tuple[Memory, list[jax.Array]]) -> tuple[jax.Array, jax.Array]:
             memory, gates_GH = of
-            return jax.lax.map(lambda gates: self._forced(params, batch, memory, gates), gates_GH)
+            return jax.lax.map(lambda gates: self._scored(params, batch, memory, gates), gates_GH)
 
-        # One mask at a time: the logits [B, T, V] of all would fill the memory.
+        # One mask at a time: the states [B, T, D] of all would fill the memory.
         loss_UGB, correct_UGB = jax.lax.map(under_each, (memories, gates_UGH))
         values = {"loss": loss_UGB, "correct": correct_UGB}
         if self.decoding is not None:
-            best_RT = self._search(params, batch, memories, gates_UGH, self.decoding).token_RWT[
-                :, 0
-            ]
-            values["translation"] = best_RT.reshape(
-                len(states), len(batch["index_B"]), masks, best_RT.shape[-1]
-            ).swapaxes(1, 2)
+            values["translation"] = self._translations(
+                params, batch, memories, gates_UGH, self.decoding
+            )
         return {name: value.reshape(-1, *value.shape[2:]) for name, value in values.items()}
 
     def translate(
@@ -224,6 +225,121 @@ class Translation:
             jnp.int32
         )
 
+    def _translations(
+        self,
+        params: Params,
+        batch: Batch,
+        memories: Memory,
+        gates_UGH: list[jax.Array],
+        decoding: Decoding,
+    ) -> jax.Array:
+        """The best translation of each sentence under each mask `[U, G, B, T]`.
+
+        Greedy search drafts: the translation with all heads that any of the masks has.  Where one
+        pass over the draft shows that a mask translates alike, nothing is left to search.
+        """
+        states, masks = gates_UGH[0].shape[:2]
+
+        def found(alike_UGB: jax.Array | None = None) -> jax.Array:
+            best_RT = self._search(
+                params, batch, memories, gates_UGH, decoding, alike_UGB
+            ).token_RWT[:, 0]
+            shape = states, len(batch["index_B"]), masks, best_RT.shape[-1]
+            return best_RT.reshape(shape).swapaxes(1, 2)
+
+        if states * masks < DRAFTED or not self._drafts(decoding):
+            return found()
+        union = [jnp.max(gate_UGH, axis=(0, 1)) for gate_UGH in gates_UGH]
+        draft_BT = self.translate(params, batch, union, decoding).token_RWT[:, 0]
+
+        def under_each(of: tuple[Memory, list[jax.Array]]) -> jax.Array:
+            memory, gates_GH = of
+            return jax.lax.map(
+                lambda gates: self._translates_so(params, batch, draft_BT, memory, gates, decoding),
+                gates_GH,
+            )
+
+        alike_UGB = jax.lax.map(under_each, (memories, gates_UGH))
+        return jnp.where(alike_UGB[..., None], draft_BT, found(alike_UGB))
+
+    def _drafts(self, decoding: Decoding) -> bool:
+        """Whether a draft can pay, and be sure.
+
+        Under an SSRU, which has no past to look at, a step costs no more than a draft's check.  In
+        bfloat16 rounding is too often larger than a token's lead.
+        """
+        c = self.config
+        return decoding.beam == 1 and c.decoder == "attention" and c.dtype == "float32"
+
+    def _translates_so(
+        self,
+        params: Params,
+        batch: Batch,
+        draft_BT: jax.Array,
+        memory: Memory,
+        gates: Gates,
+        decoding: Decoding,
+    ) -> jax.Array:
+        """Whether greedy search surely comes to the draft `[B]`: each token of it is the best one,
+        by more than rounding can be.
+
+        A draft that is longer than the batch's targets are wide is not looked at, and not sure.
+        """
+        c, width = self.config, min(batch["target_BT"].shape[1], draft_BT.shape[1])
+        limit_B = _limits(batch, decoding, draft_BT.shape[1])
+        ended_BT = draft_BT == c.eos
+        real_BT = _real(draft_BT, jnp.argmax(ended_BT, 1) + 1)[:, :width]
+        real_BT &= ended_BT[:, :width].any(1, keepdims=True)
+
+        def lead(logits_KV: jax.Array, at_K: jax.Array) -> jax.Array:
+            sentence_K, position_K = at_K // width, at_K % width
+            return leads(
+                logits_KV,
+                draft_BT[sentence_K, position_K],
+                allowed(
+                    c.target_vocab,
+                    position_K,
+                    limit_B[sentence_K],
+                    c.eos,
+                    c.never,
+                    decoding.min_length,
+                ),
+            )
+
+        sure_BT = self._of_tokens(params, draft_BT[:, :width], memory, gates, real_BT, lead)
+        return real_BT[:, 0] & jnp.all(sure_BT | ~real_BT, 1)
+
+    def _scored(
+        self, params: Params, batch: Batch, memory: Memory, gates: Gates
+    ) -> tuple[jax.Array, jax.Array]:
+        """What `_forced` gives, without a gradient, and without logits for padding."""
+        target_BT = jnp.asarray(batch["target_BT"])
+        real_BT = _real(target_BT, batch["target_length_B"])
+
+        def score(logits_KV: jax.Array, at_K: jax.Array) -> tuple[jax.Array, jax.Array]:
+            gold_K = target_BT.reshape(-1)[at_K]
+            own_K = jnp.take_along_axis(logits_KV, gold_K[:, None], 1)[:, 0]
+            right_K = jnp.argmax(logits_KV, -1) == gold_K
+            return jax.nn.logsumexp(logits_KV, -1) - own_K, right_K.astype(jnp.int32)
+
+        loss_BT, right_BT = self._of_tokens(params, target_BT, memory, gates, real_BT, score)
+        return loss_BT.sum(1), right_BT.sum(1)
+
+    def _of_tokens(
+        self,
+        params: Params,
+        target_BT: jax.Array,
+        memory: Memory,
+        gates: Gates,
+        real_BT: jax.Array,
+        each: Callable[[jax.Array, jax.Array], Any],
+    ) -> Any:
+        """`of_tokens` under teacher forcing."""
+        state_BTD = self._apply(params, "hidden", target_BT, memory, self._named(gates))
+        return of_tokens(
+            state_BTD, real_BT, lambda state: self._apply(params, "readout", state), each
+        )
+
     def _search(
         self,
         params: Params,
@@ -231,19 +347,18 @@ class Translation:
         memories: Memory,
         gates_UGH: Sequence[Array],
         decoding: Decoding,
+        known_UGB: jax.Array | None = None,
     ) -> Hypotheses:
         """Beam search over masks and sentences together, R = U * B * G: the G masks that share a
-        memory lie side by side."""
+        memory lie side by side.  Sentences that are `known` are left out."""
         c, (sentences, width) = self.config, batch["source_BS"].shape
         room = c.room or longest(width, decoding)
         (states, masks), length = gates_UGH[0].shape[:2], min(longest(width, decoding), room)
-        limit_B = (
-            jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32)
-            + decoding.max_extra
+        limit_UBG = jnp.broadcast_to(
+            _limits(batch, decoding, length)[None, :, None], (states, sentences, masks)
         )
-        limit_B = jnp.where(
-            batch["weight_B"] > 0, limit_B, -1
-        )  # rows of padding are done before they begin
+        if known_UGB is not None:
+            limit_UBG = jnp.where(known_UGB.swapaxes(1, 2), -1, limit_UBG)
 
         def in_rows(gate_UGH: Array) -> jax.Array:
             gate_UBGH = jnp.broadcast_to(
@@ -270,7 +385,7 @@ class Translation:
                 jax.tree.map(lambda x: x.reshape(states * sentences, *x.shape[2:]), memories),
                 [in_rows(gate_UGH) for gate_UGH in gates_UGH],
             ),
-            jnp.tile(jnp.repeat(limit_B, masks), states),
+            limit_UBG.reshape(-1),
             length=length,
             start=c.start,
             eos=c.eos,
@@ -278,6 +393,14 @@ class Translation:
             never=c.never,
             decoding=decoding,
         )
+
+
+def _limits(batch: Batch, decoding: Decoding, length: int) -> jax.Array:
+    """Most tokens of each translation before its EOS `[B]`, where `length` tokens are the most with
+    it; rows of padding are done before they begin (-1)."""
+    limit_B = jnp.floor(decoding.max_ratio * batch["source_length_B"]).astype(jnp.int32)
+    limit_B = jnp.minimum(limit_B + decoding.max_extra, length - 1)
+    return jnp.where(batch["weight_B"] > 0, limit_B, -1)
 
 
 def _real(tokens_BT: Array, length_B: Array) -> jax.Array:
