@@ -98,7 +98,7 @@ def test_the_chain_of_all_rows_is_the_model(kind):
     def read(params, batch, state):
         if not isinstance(task, Translation):
             return task._apply(params, "readout", state), batch["label_B"], 1
-        logits_BTV = task._apply(params, "_readout", state.target_BTD)
+        logits_BTV = task._apply(params, "readout", state.target_BTD)
         return logits_BTV, batch["target_BT"], np.asarray(queries[-1])
 
     logits, gold, real = map(np.asarray, read(params, batch, state))
