@@ -21,6 +21,7 @@ from tiny_translation import (
 )
 
 from hp_jax.architecture import Decoding
+from hp_jax.models import decode
 from hp_jax.models.decode import beam_search, longest
 from hp_jax.models.translation import Translation
 
@@ -121,8 +122,10 @@ def test_as_a_plain_search_over_lists(beam, penalty, least):
 
 
 @pytest.mark.parametrize("beam", [1, 3])
-def test_sentences_that_go_on_alone_end_as_they_would_have(beam):
-    """Of 24 sentences, 5 are long; when 18 are done the other 6 leave them."""
+def test_sentences_that_go_on_alone_end_as_they_would_have(beam, monkeypatch):
+    """Of 24 sentences, 5 are long; when 18 are done the other 6 leave them, and the last one
+    those."""
+    monkeypatch.setattr(decode, "MORE", 4)
     table, limits = trigrams(1, rows=24), [7 if row % 5 == 2 else 1 + row % 2 for row in range(24)]
     decoding = Decoding(beam=beam)
     results = found(table, limits, never=(START,), decoding=decoding)

@@ -18,6 +18,8 @@ beam w goes on from what beam `origin[r, w, t]` wrote."""
 
 MANY = 16
 """Sentences from which on it pays to leave the finished ones behind."""
+MORE = 256
+"""Sentences from which on it pays to do so once more, since each time is a loop to compile."""
 
 ROUNDING = 2.0**-15
 """Of the largest logit: by so much a token must lead to be surely the best. On two trained models
@@ -105,19 +107,20 @@ def beam_search(
         given=given,
     )
     extend = functools.partial(_extend, step=step, eos=eos, never=never, decoding=decoding)
-    done = _all_finished(now, extend)
+    done = _all_finished(now, extend, MANY)
     order_RW = jnp.argsort(done.score_RW, axis=1, stable=True, descending=True)
     return Hypotheses(*(_pick(part, order_RW) for part in done))
 
 
-def _all_finished(now: _Beams, extend: Callable[[_Beams], _Beams]) -> Hypotheses:
+def _all_finished(now: _Beams, extend: Callable[[_Beams], _Beams], many: int) -> Hypotheses:
     """What all sentences come to.
 
-    Each time three quarters are done, the rest goes on alone, in a loop of a quarter of the rows.
+    Each time three quarters are done, the rest goes on alone, in a loop of a quarter of the rows,
+    if they are at least `many`.
     """
     rows = now.limit_R.shape[0]
     few = (
-        rows // 4 if isinstance(rows, int) and rows >= MANY else 0
+        rows // 4 if isinstance(rows, int) and rows >= many else 0
     )  # an exported program does not know its rows
     now = jax.lax.while_loop(lambda now: jnp.sum(now.unfinished()) > few, extend, now)
     if not few:
@@ -125,7 +128,7 @@ def _all_finished(now: _Beams, extend: Callable[[_Beams], _Beams]) -> Hypotheses
     late = jnp.argsort(~now.unfinished(), stable=True)[:few]
     rest = jax.tree.map(lambda leaf: leaf[late * len(leaf) // rows] if leaf.ndim else leaf, now)
     return jax.tree.map(
-        lambda whole, part: whole.at[late].set(part), now.done, _all_finished(rest, extend)
+        lambda whole, part: whole.at[late].set(part), now.done, _all_finished(rest, extend, MORE)
     )
 
 
