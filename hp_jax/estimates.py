@@ -3,16 +3,22 @@ metric, with an interval that holds whenever one stops."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from hp_jax.linear import LinearMap
 from hp_jax.metrics import LabelMetric, scores
-from hp_jax.stats.sampling import Estimate, Sample, estimated_labels
+from hp_jax.stats.sampling import Estimate, Sample, decided, estimated_labels, riskiest
 
 ALPHA = 0.05
 """How often an interval may miss what all examples would give."""
+CERTAIN = 0.05
+"""Of the examples, those of the highest risk, which are measured whatever happens."""
+LEAST = 128
+"""Examples in a round: fewer fill no batches."""
 
 
 class Changes(NamedTuple):
@@ -42,7 +48,8 @@ def changes(
     for count in np.unique(measured_M[1:]):
         some = np.flatnonzero(measured_M == count)
         some = some[some > 0]
-        sample = _sample(arrays, int(count))
+        certain = len(arrays["certain"])  # the first round has them all
+        sample = Sample(arrays["certain"], arrays["audit"], int(count) - certain)
         own = estimated_labels(
             metric,
             label_N,
@@ -57,13 +64,31 @@ def changes(
     return Changes(value, low, high, np.append(len(label_N), measured_M[1:]))
 
 
-def _sample(arrays: Mapping[str, np.ndarray], count: int) -> Sample:
-    """The first `count` examples; those of high risk that are not measured yet are of no stratum
-    of their own, and nothing is known of them but bounds."""
-    certain, audit = arrays["certain"], arrays["audit"]
-    if count < len(certain):
-        raise ValueError(
-            f"expected the {len(certain)} examples of high risk to be measured first, but only "
-            f"{count} were"
-        )
-    return Sample(certain, audit, count - len(certain))
+def undecided(
+    arrays: Mapping[str, np.ndarray], metric: LabelMetric, *, precision: float, decide: float
+) -> np.ndarray:
+    """The masks that are to be measured further, `[M]`: those measured on all examples so far of
+    which the change is not known to +- `precision`, or not decided to be `decide` worse or not, of
+    all masks together; in the metric's own unit, 0 for neither.  The full model is known."""
+    measured_NM = arrays["measured"] != 0
+    masks, done = measured_NM.shape[1], int(measured_NM.any(1).sum())
+    others_M = np.arange(masks) > 0
+    if not done or not others_M.any():
+        return others_M
+    open_M = np.zeros(masks, bool)
+    if precision:
+        known = changes(arrays, metric)
+        open_M |= (known.high - known.low) / 2 > precision
+    if decide:
+        together = changes(arrays, metric, alpha=ALPHA / (masks - 1))
+        open_M |= decided(-together.high, -together.low, decide) == "undecided"
+    return open_M & others_M & (measured_NM.sum(0) == done)
+
+
+def ordered(linear: LinearMap, masks_MAH: np.ndarray, *, seed: int) -> tuple[Sample, int]:
+    """In which order examples are measured, and how many between two looks: all of the highest risk
+    in the first round, so that every later one is of the audit."""
+    examples = len(linear.output_NO)
+    certain = math.ceil(CERTAIN * examples)
+    sample = riskiest(linear.risk(masks_MAH), certain, 0, seed=seed)
+    return sample, min(examples, max(LEAST, certain))

@@ -47,6 +47,11 @@ def reproduce(experiment: Experiment, only: Sequence[Exhibit] = ()) -> None:
     setup = train_if_needed(experiment)
     config = setup.config
     _check_seeds(config)
+    if config.ablation.precision or config.ablation.decide:
+        raise ValueError(
+            "ablation.precision and ablation.decide are for hp-jax ablate: the paper's tables and "
+            "figures need every example measured, so leave them out"
+        )
     for split in (*config.ablation.splits, config.pruning.select, config.pruning.test):
         setup.text(split)
     missing = {name: NEEDS[name].lacks(setup) for name in only or NEEDS}

@@ -10,17 +10,14 @@ from the exact grid, round by round, until every mask is known to the precision.
 from __future__ import annotations
 
 import argparse
-import math
 
 import numpy as np
 
 from hp_jax.data.splits import folder_name
-from hp_jax.estimates import ALPHA, changes
-from hp_jax.experiment.estimates import CERTAIN, LEAST, ROUND
+from hp_jax.estimates import ALPHA, Changes, changes, ordered, undecided
 from hp_jax.linear import stored_map
 from hp_jax.metrics import metric_of, scores
 from hp_jax.report.scale import SCALES
-from hp_jax.stats.sampling import riskiest
 from hp_jax.storage.store import open_store
 
 
@@ -47,11 +44,10 @@ def main() -> None:
     examples, masks = len(values["label"]), len(masks_MAH) - 1
     print(f"{given.out}, {given.split}: {examples} examples, {masks} masks, {metric.name}")
     print("precision (points) | examples measured (%), median | each mask holds (%) | all hold (%)")
-    risk_N = linear.risk(masks_MAH[1:])
     for precision in given.precision:
         used, each, together = [], [], []
         for seed in range(given.seeds):
-            sample = riskiest(risk_N, math.ceil(CERTAIN * examples), 0, seed=seed)
+            sample, size = ordered(linear, masks_MAH[1:], seed=seed)
             order_N = np.concatenate([sample.certain, sample.audit])
             arrays = {
                 "label": values["label"],
@@ -59,24 +55,22 @@ def main() -> None:
                 "certain": sample.certain,
                 "audit": sample.audit,
                 "prediction": values["prediction"][:, order_N].T,
+                "measured": np.zeros((examples, masks + 1), bool),
             }
-            size, count = max(LEAST, math.ceil(ROUND * examples)), 0
-            open_M = np.arange(masks + 1) > 0
-            measured_NM = np.zeros((examples, masks + 1), bool)
-            while count < examples and open_M.any():
-                measured_NM[count : count + size, open_M] = True
-                count = min(examples, count + size)
-                known = changes(arrays | {"measured": measured_NM}, metric)
-                wide_M = (known.high - known.low) / 2 > precision / SCALES[metric.name].factor
-                open_M &= wide_M
-            right_M = (known.low - 1e-9 <= exact_M) & (exact_M <= known.high + 1e-9)
-            bonferroni = changes(arrays | {"measured": measured_NM}, metric, alpha=ALPHA / masks)
-            all_M = (bonferroni.low - 1e-9 <= exact_M) & (exact_M <= bonferroni.high + 1e-9)
-            used.append(measured_NM[:, 1:].mean())
-            each.append(right_M[1:].mean())
-            together.append(all_M[1:].all())
+            for start in range(0, examples, size):
+                own = precision / SCALES[metric.name].factor
+                open_M = undecided(arrays, metric, precision=own, decide=0.0)
+                arrays["measured"][start : start + size, open_M] = True
+            used.append(arrays["measured"][:, 1:].mean())
+            each.append(_holds(changes(arrays, metric), exact_M).mean())
+            together.append(_holds(changes(arrays, metric, alpha=ALPHA / masks), exact_M).all())
         cells = (100 * np.median(used), 100 * np.mean(each), 100 * np.mean(together))
         print(f"{precision:g} | " + " | ".join(f"{cell:.1f}" for cell in cells))
+
+
+def _holds(known: Changes, exact_M: np.ndarray) -> np.ndarray:
+    """Of each mask that lacks a head."""
+    return ((known.low - 1e-9 <= exact_M) & (exact_M <= known.high + 1e-9))[1:]
 
 
 if __name__ == "__main__":

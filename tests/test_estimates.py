@@ -1,21 +1,22 @@
 """Grids that measure only what is undecided: what they say holds, and goes on where it stopped."""
 
+import contextlib
+import io
+import pathlib
+import runpy
+import types
+
 import numpy as np
 import pytest
 from tiny import config_file, write_hf_folder, write_sst2
 
+from hp_jax import estimates
 from hp_jax.cli import main
-from hp_jax.config import (
-    Ablation,
-    ClassificationExperiment,
-    Data,
-    ParallelData,
-    TranslationExperiment,
-)
+from hp_jax.config import Ablation, ClassificationExperiment, Data
 from hp_jax.estimates import changes
 from hp_jax.experiment import estimates as steps
 from hp_jax.linear import LinearMap
-from hp_jax.metrics import LabelMetric, scores
+from hp_jax.metrics import LabelMetric, MeanLoss, scores
 from hp_jax.report.sections.estimates import table
 from hp_jax.storage.store import open_store
 
@@ -120,7 +121,7 @@ def made(tmp_path_factory):
         ablation=Ablation(sets=("one_off",), splits=("validation",), masks_at_once=4),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(steps, "LEAST", 8)
+        patch.setattr(estimates, "LEAST", 8)
         path = config_file(folder, config)
         assert main(["ablate", path]) == 0
         yield path, folder
@@ -200,11 +201,57 @@ def test_decisions_are_right_and_decided_masks_leave(made):
     assert ((-known.high[1:] >= 0.5) | (-known.low[1:] < 0.5)).all()
 
 
-def test_translation_metrics_are_refused(tmp_path, capsys):
-    config = TranslationExperiment(
-        out=str(tmp_path / "out"), data=ParallelData(path=str(tmp_path)), metric="loss"
+def test_a_large_split_has_all_examples_at_risk_in_its_first_round():
+    """So that a job that is stopped after any round has something to say."""
+    linear = LinearMap(
+        np.linspace(-1, 1, 9815)[:, None], np.ones((9815, 1, 1, 1)), np.ones((1, 1)), np.zeros(9815)
     )
-    setup = type("Setup", (), {"config": config, "metric": type("M", (), {"name": "bleu"})()})()
-    request = type("Request", (), {"masks_MAH": np.ones((2, 1, 1))})()
-    with pytest.raises(ValueError, match="but the metric is bleu"):
-        steps.estimate(setup, request)
+    sample, size = estimates.ordered(linear, np.zeros((1, 1, 1)), seed=0)
+    assert size >= len(sample.certain) == 491
+    assert np.abs(linear.output_NO[sample.certain]).max() < 0.06  # the smallest margins
+
+
+def test_what_an_estimate_is_not_for_is_said(made, capsys):
+    path, folder = made
+    few = ["--out", str(folder / "parts"), "--ablation.precision", "12"]
+    assert main(["ablate", path, *few, "--ablation.part", "1", "2"]) != 0
+    assert "ablation.part is (1, 2)" in capsys.readouterr().err
+    assert main(["reproduce", path, *few]) != 0
+    assert "figures need every example measured" in capsys.readouterr().err
+    assert not (folder / "parts/estimates").exists()
+
+
+def test_losses_and_translations_are_refused():
+    setup = types.SimpleNamespace(
+        config=types.SimpleNamespace(ablation=Ablation(precision=1.0)), metric=MeanLoss()
+    )
+    with pytest.raises(ValueError, match="but the metric is loss"):
+        steps.estimate(setup, types.SimpleNamespace(masks_MAH=np.ones((2, 1, 1))))
+
+
+def run_script(name, *words):
+    """Its last line."""
+    script, said = pathlib.Path(__file__).parent.parent / "scripts" / name, io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr("sys.argv", [name, *words])
+        runpy.run_path(str(script), run_name="__main__")
+    return said.getvalue().strip().splitlines()[-1]
+
+
+def test_a_script_counts_how_often_estimates_of_a_real_grid_hold(made):
+    path, folder = made
+    assert main(["linear", path]) == 0
+    words = ["--split", "validation", "--precision", "20", "--seeds", "3"]
+    cells = [
+        float(cell) for cell in run_script("estimates.py", str(folder / "exact"), *words).split("|")
+    ]
+    assert cells[0] == 20
+    assert 0 < cells[1] <= 100
+    assert min(cells[2:]) >= 90
+
+
+def test_a_script_counts_how_many_examples_a_precision_needs():
+    """Of 9,815 examples, of which 20 predictions of the audit are off: more than without any."""
+    cells = [cell.strip() for cell in run_script("coverage.py").strip("| ").split("|")]
+    assert cells[:2] == ["9,815", "20"]
+    assert 1000 < int(cells[-1].replace(",", "")) < 8343

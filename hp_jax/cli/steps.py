@@ -90,7 +90,8 @@ def found_by(out: str, name: StepName) -> list[str]:
     stores = [store for store in find_stores(f"{out}/{FOLDERS[name][0]}") if store.done().all()]
     if name == "ablate":
         lines = [line for store in stores for line in summary.ablation(store.path)]
-        return lines + [summary.estimate(store) for store in find_stores(f"{out}/estimates")]
+        estimates = [s for s in find_stores(f"{out}/estimates") if s.done().any()]
+        return lines + [summary.estimate(store) for store in estimates]
     return summary.curves({store.path.removeprefix(f"{out}/"): store for store in stores})
 
 

@@ -48,6 +48,9 @@ class Corpus(Protocol):
     def task(self, config: Any) -> Any:
         """A model of that config with its loss, and how it is evaluated."""
 
+    def by_loss(self) -> Corpus:
+        """The same, whose task gives the loss without translating."""
+
     def about(self) -> dict[str, Any]:
         """What a manifest says of the task and its metric; `metrics.metric_of` reads it."""
 
@@ -81,6 +84,10 @@ class LabelledCorpus:
     def task(self, config: BertConfig) -> Classification:
         """Cross-entropy with gold labels, and predicted labels."""
         return Classification(config)
+
+    def by_loss(self) -> LabelledCorpus:
+        """The same: a classifier's loss is there anyway."""
+        return self
 
     def about(self) -> dict[str, Any]:
         """The task, its metric and labels."""
@@ -127,6 +134,10 @@ class ParallelCorpus:
     def task(self, config: Seq2SeqConfig) -> Translation:
         """Cross-entropy under teacher forcing, and translations."""
         return Translation(config, self.decoding if self.translates else None)
+
+    def by_loss(self) -> ParallelCorpus:
+        """Judged by the loss, so that nothing is translated."""
+        return dataclasses.replace(self, metric="loss")
 
     def about(self) -> dict[str, Any]:
         """The languages, the metric and, for those of text, sacreBLEU's signatures."""

@@ -11,6 +11,7 @@ import scipy.stats
 
 from hp_jax import heads
 from hp_jax.data.splits import folder_name, overlap
+from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.mask_sets import masks_of
 from hp_jax.experiment.recovery import Recovery
 from hp_jax.experiment.results import Results, open_results
@@ -66,15 +67,12 @@ def fill(setup: Setup, request: GridRequest) -> Store:
     )
     fixed, items = setup.corpus.kept(examples, len(masks_MAH))
     recovery = request.recovery
-    evaluation = [dataclasses.asdict(setup.task), setup.corpus.about()]
     results = Results(
         folder=request.folder,
         kind="grid",
         splits=request.splits,
         inputs={
-            "data": examples.fingerprint(),
-            "masks": fingerprint.of_arrays(masks_MAH),
-            "evaluation": fingerprint.of_json(evaluation),
+            **grid_inputs(setup, examples, masks_MAH),
             **(recovery.inputs if recovery else {}),
         },
         fixed={"masks": (("mask", "row", "head"), masks_MAH), **fixed},
@@ -91,6 +89,16 @@ def fill(setup: Setup, request: GridRequest) -> Store:
             own.fill(store, part=(number, len(masks_MAH)))
     _warn_below_chance(setup, store, request)
     return store
+
+
+def grid_inputs(setup: Setup, examples: Encoded, masks_MAH: np.ndarray) -> dict[str, str]:
+    """Hashes of what the values of masks on examples depend on, besides the model and the code."""
+    evaluation = [dataclasses.asdict(setup.task), setup.corpus.about()]
+    return {
+        "data": examples.fingerprint(),
+        "masks": fingerprint.of_arrays(masks_MAH),
+        "evaluation": fingerprint.of_json(evaluation),
+    }
 
 
 def _warn_below_chance(setup: Setup, store: Store, request: GridRequest) -> None:

@@ -42,7 +42,7 @@ class Results:
 
     folder: str
     kind: str
-    """What it holds: importance, gradients, grid, ranking or shapley."""
+    """What it holds: importance, gradients, grid, estimate, linear, ranking or shapley."""
     splits: Mapping[str, str]
     """Which split had which job."""
     inputs: Mapping[str, str]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from hp_jax.attribution import mean_of, shapley, shapley_masks
 from hp_jax.config import Order
-from hp_jax.experiment.corpus import Encoded, ParallelCorpus
+from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
@@ -200,11 +199,8 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
 
 def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np.ndarray]:
     """The mean loss of a model on some examples under each mask, without translating them."""
-    corpus, batches = setup.corpus, setup.batches_of(examples)
-    if isinstance(corpus, ParallelCorpus):
-        corpus = dataclasses.replace(corpus, metric="loss")
-    own: Any = setup.model.config
-    task = corpus.task(own)
+    batches = setup.batches_of(examples)
+    task = setup.corpus.by_loss().task(setup.model.config)
     chunk = setup.config.ablation.masks_at_once or None
 
     def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:

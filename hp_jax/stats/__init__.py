@@ -50,9 +50,7 @@ from hp_jax.stats.sampling import (
     estimated_labels,
     estimated_mean,
     estimated_share,
-    narrowed,
     riskiest,
-    slopes,
 )
 from hp_jax.stats.seeds import over_seeds
 from hp_jax.stats.sequences import bounded_mean, net_changes
@@ -85,7 +83,6 @@ __all__ = [
     "least_effect",
     "max_t",
     "mcnemar",
-    "narrowed",
     "net_changes",
     "non_inferior",
     "non_inferior_right",
@@ -98,7 +95,6 @@ __all__ = [
     "resamples",
     "riskiest",
     "score_reliability",
-    "slopes",
     "spearman",
     "split_half",
     "step_down",

@@ -133,27 +133,6 @@ def _parts_of(sums: Estimate, examples: int) -> Estimate:
     return Estimate(*(np.asarray(sum_M) / examples for sum_M in sums))
 
 
-def slopes(change_MB: np.ndarray, measured_MB: np.ndarray) -> np.ndarray:
-    """How many times its predicted change each mask's measured change is, `[M]`, by least squares:
-    the regression estimator's coefficient.  1 where nothing is predicted to change.
-
-    Fit it on examples whose measured values are known before the audit begins, such as the certain
-    ones, and give base + slope * change as predictions: these are still fixed before the audit.
-    """
-    size_M = (change_MB**2).sum(1)
-    both_M = (change_MB * measured_MB).sum(1)
-    return np.divide(both_M, size_M, out=np.ones(len(size_M)), where=size_M > 0)
-
-
-def narrowed(before: Estimate, now: Estimate) -> Estimate:
-    """What both of a mask's estimates of one sequence say, the value of the later one moved into
-    it.  Where they contradict each other, with a probability below alpha, the later one."""
-    low_M, high_M = np.maximum(before.low, now.low), np.minimum(before.high, now.high)
-    agree_M = low_M <= high_M
-    low_M, high_M = np.where(agree_M, low_M, now.low), np.where(agree_M, high_M, now.high)
-    return Estimate(np.clip(now.value, low_M, high_M), low_M, high_M)
-
-
 def decided(low: np.ndarray, high: np.ndarray, margin: float) -> np.ndarray:
     """What intervals of how much worse masks are say of a margin: `harm` where even the lower end
     is the margin or more, `no harm` where the upper end is less, else `undecided`."""

@@ -63,10 +63,19 @@ _NEEDED: Mapping[str, Any] = {
 """What a report needs of a grid, by its metric."""
 
 
+_KINDS: Mapping[str, Any] = {
+    "estimate": _Labelled,
+    "grid": _Measured,
+    "importance": _Scored,
+    "linear": _Common,
+    "ranking": _Common,
+}
+
+
 def check_kind(store: Store) -> None:
     """ValueError if a manifest lacks what a report, or an order of heads, needs of such results."""
     manifest, where = store.manifest, f"{store.path}/manifest.json"
-    kind: Any = {"importance": _Scored, "grid": _Measured, "ranking": _Common}.get(manifest["kind"])
+    kind: Any = _KINDS.get(manifest["kind"])
     if kind is None:
         return
     decode(kind, manifest, where)

@@ -53,7 +53,11 @@ def table(store: Store) -> Rows:
     """Each mask that lacks a head, the most harmful first."""
     arrays = {name: store.read(name) for name in store.manifest["arrays"]}
     metric, manifest = metric_of(store.manifest), store.manifest
-    assert isinstance(metric, LabelMetric)  # experiment.estimates makes no others
+    if not isinstance(metric, LabelMetric):
+        raise ValueError(
+            f"{store.path}/manifest.json: metric: expected accuracy, f1 or matthews, but found "
+            f"{metric.name}"
+        )
     masks = len(arrays["masks"])
     known = changes(arrays, metric)
     together = changes(arrays, metric, alpha=ALPHA / (masks - 1))

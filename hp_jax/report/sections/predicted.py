@@ -17,6 +17,7 @@ from hp_jax.report.comparison import present
 from hp_jax.report.html import Item, Listing, Section
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
+from hp_jax.stats import pearson
 from hp_jax.storage.store import Store
 
 WORDS = {
@@ -68,8 +69,9 @@ def _section(store: Store, beside: Mapping[str, Sequence[Measured]], place: str)
         f"What the linear map of each example's {what} predicts, taken with all heads on, against "
         "what was measured. Over examples: the correlation of the change of the loss, predicted "
         "and measured, and the share of its variance that the prediction leaves; medians over "
-        "masks. Over masks: the correlation of the mean change of the loss, and of the change of "
-        "the metric. Far from all heads on a prediction by first derivatives stops to hold: the "
+        "masks, of these examples. Over masks: the correlation of the mean change of the loss, and "
+        "of the change of the metric, with 95 % intervals as if the masks were a sample of many. "
+        "Far from all heads on a prediction by first derivatives stops to hold: the "
         "lines say where.",
     )
     return ([_drawn(mapped, single, place)] if single else []) + [listing]
@@ -85,13 +87,13 @@ def _row(mapped: LinearMap, name: str, one: Measured) -> dict[str, Any]:
     base = mapped.values(mapped.gate_AH[None])
     found_MN = measured["loss"][others] - base["loss"]
     foretold_MN = forecast["loss"] - base["loss"]
+    pairs = zip(foretold_MN, found_MN, strict=True)
     row: dict[str, Any] = {
         "masks": WORDS.get(name, name) + (f" ({comparison.scope})" if comparison.scope else ""),
         "number": int(others.sum()),
-        "r over examples": _median(map(_pearson, foretold_MN, found_MN)),
+        "r over examples": _median(pearson(*pair).r for pair in pairs),
         "variance left": _median(map(_left, foretold_MN, found_MN)),
-        "r over masks, loss": _pearson(foretold_MN.mean(1), found_MN.mean(1)),
-    }
+    } | _over_masks("loss", foretold_MN.mean(1), found_MN.mean(1))
     if mapped.label_N is None:
         return row
     label = {"label": mapped.label_N}
@@ -102,11 +104,21 @@ def _row(mapped: LinearMap, name: str, one: Measured) -> dict[str, Any]:
     )
     right = forecast["prediction"] == measured["prediction"][others]
     changed = measured["prediction"][others] != base["prediction"]
-    return row | {
-        f"r over masks, {comparison.scale.name}": _pearson(foretold_M, change_M),
-        "labels predicted right (%)": 100 * float(right.mean()),
-        "labels that change (%)": 100 * float(changed.mean()),
-    }
+    return (
+        row
+        | _over_masks(comparison.scale.name, foretold_M, change_M)
+        | {
+            "labels predicted right (%)": 100 * float(right.mean()),
+            "labels that change (%)": 100 * float(changed.mean()),
+        }
+    )
+
+
+def _over_masks(of: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The correlation over masks with its interval, as if they were a sample of many."""
+    found = pearson(x, y)
+    names = f"r over masks, {of}", f"{of}: 95 % from", f"{of}: to"
+    return dict(zip(names, (found.r, found.low, found.high), strict=True))
 
 
 def _drawn(mapped: LinearMap, one: Measured, place: str) -> Item:
@@ -118,7 +130,7 @@ def _drawn(mapped: LinearMap, one: Measured, place: str) -> Item:
     figure = plots.scatter(
         x,
         {f"measured increase of loss ({per})": comparison.loss_change_M[1:]},
-        [f"Pearson r = {_pearson(x, comparison.loss_change_M[1:]):.2f}, n = {len(x)}"],
+        [f"Pearson r = {pearson(x, comparison.loss_change_M[1:]).r:.2f}, n = {len(x)}"],
         comparison.names,
         f"predicted increase of loss ({per})",
         [
@@ -136,13 +148,6 @@ def _drawn(mapped: LinearMap, one: Measured, place: str) -> Item:
 def _median(values: Any) -> float:
     known = [value for value in values if not math.isnan(value)]
     return float(np.median(known)) if known else math.nan
-
-
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """NaN where one of them does not vary."""
-    if len(x) < 2 or not (np.ptp(x) and np.ptp(y)):
-        return math.nan
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _left(predicted_N: np.ndarray, measured_N: np.ndarray) -> float:
