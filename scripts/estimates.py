@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", help="the experiment's folder")
     parser.add_argument("--split", required=True)
+    parser.add_argument("--metric", default="", help="another than the grid's, such as accuracy")
     parser.add_argument("--set", default="one_off")
     parser.add_argument("--precision", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     parser.add_argument("--seeds", type=int, default=100)
@@ -36,7 +37,7 @@ def main() -> None:
     values = {name: grid.read(name) for name in ("label", "prediction", "masks")}
     masks_MAH = values["masks"] != 0
     linear = stored_map({n: kept.read(n) for n in kept.manifest["arrays"]}, masks_MAH[0])
-    metric = metric_of(grid.manifest)
+    metric = metric_of(grid.manifest | ({"metric": given.metric} if given.metric else {}))
     exact_M = scores(metric, values)
     exact_M = exact_M - exact_M[0]
     predicted_MN = linear.values(masks_MAH)["prediction"]
