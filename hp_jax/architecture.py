@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from hp_jax.typed import Amount, Checked, Count, Dropout, Layers, Natural
+from hp_jax.typed import Amount, Checked, Count, Dropout, Layers, Natural, Positive
 
 Activation = Literal["gelu", "gelu_new", "relu", "silu", "swish", "tanh"]
 """Of feed-forward layers, by Hugging Face's names."""
@@ -314,6 +314,113 @@ class Seq2SeqConfig(ModelConfig, section="architecture"):
         """Of the source, the target, or the one over the other."""
         kind = row.partition(".")[0]
         return (length if kind == "enc" else target), (target if kind == "dec" else length)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig(ModelConfig):
+    """A decoder-only language model: GPT-2, Llama, Mistral, Qwen and Gemma differ only in what is
+    said here.
+
+    Its layers are pre-norm.  Query heads are the columns of its mask; each head of keys and values
+    serves `heads / key_heads` successive ones, its group.
+    """
+
+    family: Literal["gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"]
+    """Hugging Face's `model_type`, as which the model is exported; it decides no number."""
+    vocab: Count
+    layers: Layers
+    width: Count
+    ffn: Count
+    heads: Count
+    """Query heads of each layer."""
+    key_heads: Count
+    """Heads of keys and values of each layer."""
+    head_width: Count
+    """K."""
+    positions: Count
+    """The most tokens that the model was made for."""
+    norm: Literal["layer", "rms"] = "rms"
+    """LayerNorm, or the same without mean and bias."""
+    epsilon: Amount = 1e-5
+    """What a norm adds to the variance or mean square."""
+    norm_outputs: bool = False
+    """Whether what attention and feed-forward layers give is normalised too before it is added."""
+    norm_queries: bool = False
+    """Whether each head's queries and keys are normalised, before they are rotated."""
+    biases: tuple[Literal["query", "key", "value", "out"], ...] = ()
+    """The projections of attention that have one."""
+    ffn_bias: bool = False
+    gated: bool = True
+    """Whether the feed-forward layer's hidden units are multiplied by gates of their own."""
+    activation: Activation = "silu"
+    rotary_base: Amount = 10000.0
+    """Positions rotate the numbers j and j + K / 2 of queries and keys by the angle position *
+    base^(-2j / K) / factor_j; 0: positions are embeddings that are learned."""
+    rotary_factors: tuple[Positive, ...] = ()
+    """K / 2 factors, by which models are made to read longer texts; none: all are 1."""
+    rotary_scale: Positive = 1.0
+    """What rotated queries and keys are multiplied by."""
+    local: tuple[Natural, ...] = ()
+    """The layers in which a token sees only the last `window` tokens, itself included."""
+    window: Natural = 0
+    local_base: Amount = 0.0
+    """`rotary_base` of those layers, which then have no factors; 0: as in the others."""
+    query_scale: Amount = 0.0
+    """Scores of attention are divided by the square root of this; 0: of K."""
+    attention_softcap: Amount = 0.0
+    """Scores of attention are kept below this, as softcap * tanh(score / softcap); 0: they are
+    not."""
+    logit_softcap: Amount = 0.0
+    """The same of the logits."""
+    embedding_scale: Positive = 1.0
+    """What embeddings are multiplied by."""
+    tied: bool = True
+    """Whether the embedding is the output projection too."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rotary_base and self.head_width % 2:
+            raise ValueError(f"heads of {self.head_width} numbers cannot be rotated in pairs")
+        if len(self.rotary_factors) not in (0, self.head_width // 2):
+            raise ValueError(
+                f"there are {len(self.rotary_factors)} rotary_factors, but {self.head_width // 2} "
+                f"are expected of heads of {self.head_width} numbers"
+            )
+        if self.local and not self.window:
+            raise ValueError(f"the layers {self.local} are local, but there is no window")
+        if max((*self.local, -1)) >= self.layers:
+            raise ValueError(
+                f"layer {max(self.local)} is local, but the model has {self.layers} layers"
+            )
+
+    @property
+    def modules(self) -> dict[str, AttentionModule]:
+        """`dec.0`, `dec.1`, ..."""
+        return {
+            f"dec.{i}": AttentionModule(
+                (f"layer_{i}", "attention"),
+                self.width,
+                self.heads,
+                self.head_width,
+                self.key_heads,
+                self.biases,
+            )
+            for i in range(self.layers)
+        }
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids."""
+        return self.vocab
+
+    @property
+    def room(self) -> int:
+        """The most tokens."""
+        return self.positions
+
+    def tokens(self, row: str, length: int, target: int) -> tuple[int, int]:
+        """Of all tokens but the last, from which nothing is predicted."""
+        return length - 1, length - 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hp_jax.architecture import Activation
 
@@ -42,15 +43,24 @@ def residual(
     return x + dropout(sublayer(norm(x)))
 
 
+def softcapped(x: jax.Array, cap: float) -> jax.Array:
+    """Kept below a size, `cap * tanh(x / cap)`; 0: as it is."""
+    return cap * jnp.tanh(x / cap) if cap else x
+
+
 class Bias(nn.Module):
-    """What is left of an attention module's output projection when all its heads are removed."""
+    """What is left of an attention module's output projection when all its heads are removed:
+    without a bias, nothing."""
 
     width: int
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, context_BT0K: jax.Array) -> jax.Array:
         """`[B, T, D]`, the same everywhere."""
-        bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
+        bias_D = jnp.zeros(self.width)
+        if self.use_bias:
+            bias_D = self.param("bias", nn.initializers.zeros, (self.width,))
         return jnp.broadcast_to(
             bias_D.astype(context_BT0K.dtype), (*context_BT0K.shape[:2], self.width)
         )
@@ -61,7 +71,8 @@ class Attention(nn.Module):
 
     `gate` is broadcast to `[B, T, H]`. It multiplies each head's context before the output
     projection, so a gate of 0 is the same as a model without that head, whichever kernel computed
-    the attention.  With no heads it is its bias.
+    the attention.  With no heads it is its bias.  Heads of keys and values may be fewer: each then
+    serves several query heads.
     """
 
     width: int
@@ -71,25 +82,41 @@ class Attention(nn.Module):
     dropout: float = 0.0
     kernel: Literal["xla", "cudnn"] = "xla"
     kernel_init: nn.initializers.Initializer = INIT
+    serving: tuple[int, ...] = ()
+    """Which head of keys and values serves each query head; none: each has its own."""
+    biases: tuple[str, ...] = ("query", "key", "value", "out")
+    """The projections that have one."""
+    scale: float = 0.0
+    """What scores are multiplied by; 0: the head's width to the power of -1/2."""
+    softcap: float = 0.0
+    """The size that scores are kept below, `softcap * tanh(score / softcap)`; 0: none."""
 
     def setup(self) -> None:
         """Names the projections: these names are the checkpoint's."""
 
-        def project(name: str) -> Callable[[jax.Array], jax.Array]:
-            if not self.heads:
+        def project(name: str, heads: int) -> Callable[[jax.Array], jax.Array]:
+            if not heads:
                 return lambda x_BTD: jnp.zeros((*x_BTD.shape[:2], 0, self.head_width), self.dtype)
             return nn.DenseGeneral(
-                (self.heads, self.head_width),
+                (heads, self.head_width),
+                use_bias=name in self.biases,
                 dtype=self.dtype,
                 kernel_init=self.kernel_init,
                 name=name,
             )
 
-        self.query, self.key, self.value = project("query"), project("key"), project("value")
+        key_heads = len(set(self.serving)) or self.heads
+        self.query = project("query", self.heads)
+        self.key, self.value = project("key", key_heads), project("value", key_heads)
+        bias = "out" in self.biases
         dense = nn.DenseGeneral(
-            self.width, axis=(-2, -1), dtype=self.dtype, kernel_init=self.kernel_init
+            self.width,
+            axis=(-2, -1),
+            use_bias=bias,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
         )
-        self.out = dense if self.heads else Bias(self.width)
+        self.out = dense if self.heads else Bias(self.width, bias)
         self.weight_dropout = nn.Dropout(self.dropout, deterministic=False)
 
     def keys(self, memory_BSD: jax.Array) -> KeyValue:
@@ -101,19 +128,30 @@ class Attention(nn.Module):
     ) -> jax.Array:
         """Each head's context `[B, T, H, K]` of queries `[B, T, D]` over `keys`; `attend` is True
         where a query may look."""
-        q_BTHK, (k_BSHK, v_BSHK) = self.query(x_BTD), keys
+        return self.looking(self.query(x_BTD), keys, attend_B1TS, train=train)
+
+    def looking(
+        self, q_BTHK: jax.Array, keys: KeyValue, attend_B1TS: jax.Array, *, train: bool = False
+    ) -> jax.Array:
+        """The same of each head's queries `[B, T, H, K]`."""
+        k_BSHK, v_BSHK = keys
         if not self.heads:
             return q_BTHK
-        if train and self.dropout:
-            return self._with_dropout(q_BTHK, k_BSHK, v_BSHK, attend_B1TS)
+        dropout = train and self.dropout > 0
+        group = self.heads // k_BSHK.shape[2]
+        even = tuple(np.repeat(np.arange(k_BSHK.shape[2]), group)) == self.serving
+        if self.serving and (dropout or self.softcap or not even):
+            k_BSHK, v_BSHK = (x[:, :, np.array(self.serving)] for x in keys)
+        if dropout or self.softcap:
+            return self._explicit(q_BTHK, k_BSHK, v_BSHK, attend_B1TS, dropout)
         kernel = (
-            self.kernel if x_BTD.shape[1] > 1 else "xla"
+            self.kernel if q_BTHK.shape[1] > 1 else "xla"
         )  # a single query is no work for a fused kernel
         attend_B1TS = jnp.broadcast_to(
             attend_B1TS, (*q_BTHK.shape[:1], 1, q_BTHK.shape[1], k_BSHK.shape[1])
         )  # for cudnn
         return jax.nn.dot_product_attention(
-            q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, implementation=kernel
+            q_BTHK, k_BSHK, v_BSHK, mask=attend_B1TS, scale=self._scale, implementation=kernel
         )
 
     def gated(self, context_BTHK: jax.Array, gate: jax.Array) -> jax.Array:
@@ -145,23 +183,34 @@ class Attention(nn.Module):
         )
         return jnp.einsum("BHTS,BHKS->BTHK", self._weights(score_BHTS, attend_B1TS), values_BHKS)
 
-    def _with_dropout(
-        self, q_BTHK: jax.Array, k_BSHK: jax.Array, v_BSHK: jax.Array, attend_B1TS: jax.Array
+    def _explicit(
+        self,
+        q_BTHK: jax.Array,
+        k_BSHK: jax.Array,
+        v_BSHK: jax.Array,
+        attend_B1TS: jax.Array,
+        dropout: bool,
     ) -> jax.Array:
-        """Attention with dropout on its weights, which no fused kernel offers."""
+        """Attention with dropout on its weights, or with a softcap, which no fused kernel
+        offers."""
         score_BHTS = jnp.einsum(
             "BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32
         )
-        return jnp.einsum(
-            "BHTS,BSHK->BTHK", self.weight_dropout(self._weights(score_BHTS, attend_B1TS)), v_BSHK
-        )
+        weight_BHTS = self._weights(score_BHTS, attend_B1TS)
+        if dropout:
+            weight_BHTS = self.weight_dropout(weight_BHTS)
+        return jnp.einsum("BHTS,BSHK->BTHK", weight_BHTS, v_BSHK)
 
     def _weights(self, score_BHTS: jax.Array, attend_B1TS: jax.Array) -> jax.Array:
         """Softmax in float32."""
-        score_BHTS = jnp.where(
-            attend_B1TS, score_BHTS * self.head_width**-0.5, jnp.finfo(jnp.float32).min
-        )
+        score_BHTS = score_BHTS * self._scale
+        score_BHTS = softcapped(score_BHTS, self.softcap)
+        score_BHTS = jnp.where(attend_B1TS, score_BHTS, jnp.finfo(jnp.float32).min)
         return jax.nn.softmax(score_BHTS).astype(self.dtype)
+
+    @property
+    def _scale(self) -> float:
+        return self.scale or self.head_width**-0.5
 
 
 class FeedForward(nn.Module):

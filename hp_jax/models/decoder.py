@@ -1,0 +1,168 @@
+"""Decoder-only language models (GPT-2, Llama, Qwen, Gemma and their like) as a chain of stages,
+each of which reads one row of the head mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from hp_jax.architecture import DecoderConfig
+from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, softcapped
+
+
+def rotated(x_BTHK: jax.Array, angle_TJ: jax.Array, scale: float) -> jax.Array:
+    """Queries or keys at their positions: the numbers j and j + K / 2 of each head, as a plane,
+    turned by an angle (Su et al. 2021, in Hugging Face's order)."""
+    cos_TJ, sin_TJ = (turn(angle_TJ)[:, None] * scale for turn in (jnp.cos, jnp.sin))
+    first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, -1)
+    turned = first * cos_TJ - second * sin_TJ, second * cos_TJ + first * sin_TJ
+    return jnp.concatenate(turned, -1).astype(x_BTHK.dtype)
+
+
+class FeedForward(nn.Module):
+    """Hidden units of an activation, multiplied by gates or not, and the way back."""
+
+    config: DecoderConfig
+
+    @nn.compact
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        """`[B, T, D]` from `[B, T, D]`."""
+        c = self.config
+
+        def dense(name: str, width: int) -> nn.Dense:
+            return nn.Dense(width, c.ffn_bias, jnp.dtype(c.dtype), kernel_init=INIT, name=name)
+
+        active = jax.checkpoint(ACTIVATIONS[c.activation])  # a gradient keeps its input alone
+        x_BTF = dense("inner", c.ffn)(x_BTD)
+        x_BTF = active(dense("gate", c.ffn)(x_BTD)) * x_BTF if c.gated else active(x_BTF)
+        return dense("outer", c.width)(x_BTF)
+
+
+class Block(nn.Module):
+    """One layer."""
+
+    config: DecoderConfig
+    number: int
+
+    def setup(self) -> None:
+        """Names the modules: these names are the checkpoint's."""
+        c, row = self.config, f"dec.{self.number}"
+        module, kept = c.modules[row], c.kept_heads[row]
+        places = {head: place for place, head in enumerate(module.serving(kept))}
+        dtype = jnp.dtype(c.dtype)
+        self.attention = Attention(
+            c.width,
+            len(kept),
+            c.head_width,
+            dtype,
+            kernel=c.kernel,
+            serving=tuple(places[head // module.group] for head in kept),
+            biases=c.biases,
+            scale=c.query_scale**-0.5 if c.query_scale else 0.0,
+            softcap=c.attention_softcap,
+        )
+        self.ffn = FeedForward(c)
+        self.attention_norm, self.ffn_norm = _norm(c), _norm(c)
+        if c.norm_outputs:
+            self.attention_out_norm, self.ffn_out_norm = _norm(c), _norm(c)
+        if c.norm_queries:
+            self.query_norm, self.key_norm = _norm(c), _norm(c)
+
+    def context(self, x_BTD: jax.Array) -> jax.Array:
+        """What each head sees `[B, T, H, K]` in the state before the layer."""
+        x_BTD = self.attention_norm(x_BTD)
+        q_BTHK, (k_BTHK, v_BTHK) = self.attention.query(x_BTD), self.attention.keys(x_BTD)
+        if self.config.norm_queries:
+            q_BTHK, k_BTHK = self.query_norm(q_BTHK), self.key_norm(k_BTHK)
+        position_T = jnp.arange(x_BTD.shape[1])
+        if self.config.rotary_base:
+            angle_TJ = position_T[:, None] * self._frequencies()
+            scale = self.config.rotary_scale
+            q_BTHK, k_BTHK = (rotated(x, angle_TJ, scale) for x in (q_BTHK, k_BTHK))
+        behind_TS = position_T[:, None] - position_T
+        attend_TS = behind_TS >= 0
+        if self._local:
+            attend_TS &= behind_TS < self.config.window
+        return self.attention.looking(q_BTHK, (k_BTHK, v_BTHK), attend_TS[None, None])
+
+    def apply_row(self, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array) -> jax.Array:
+        """The layer's output `[B, T, D]`."""
+        added_BTD = self.attention.gated(context_BTHK, gate)
+        x_BTD += self.attention_out_norm(added_BTD) if self.config.norm_outputs else added_BTD
+        added_BTD = self.ffn(self.ffn_norm(x_BTD))
+        return x_BTD + (self.ffn_out_norm(added_BTD) if self.config.norm_outputs else added_BTD)
+
+    @property
+    def _local(self) -> bool:
+        return self.number in self.config.local
+
+    def _frequencies(self) -> jax.Array:
+        """The angle by which one position more turns each plane `[K / 2]`."""
+        c = self.config
+        own = c.local_base if self._local else 0.0
+        factor_J = jnp.array(c.rotary_factors) if c.rotary_factors and not own else 1.0
+        exponent_J = jnp.arange(0, c.head_width, 2) / c.head_width
+        return (own or c.rotary_base) ** -exponent_J / factor_J
+
+
+class Decoder(nn.Module):
+    """`embed`, then `context` and `apply_row` for each mask row, then `readout`; `__call__` runs
+    the chain."""
+
+    config: DecoderConfig
+
+    def setup(self) -> None:
+        """Names the modules: these names are the checkpoint's."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+        self.word = nn.Embed(c.vocab, c.width, dtype=dtype, embedding_init=INIT)
+        if not c.rotary_base:
+            self.position = nn.Embed(c.positions, c.width, dtype=dtype, embedding_init=INIT)
+        self.layer = [Block(c, number) for number in range(c.layers)]
+        self.norm = _norm(c)
+        if not c.tied:
+            self.output = nn.Dense(c.vocab, use_bias=False, dtype=dtype, kernel_init=INIT)
+
+    def embed(self, tokens_BT: jax.Array) -> jax.Array:
+        """The state before the first stage `[B, T, D]`."""
+        x_BTD = self.word(tokens_BT) * jnp.asarray(self.config.embedding_scale, self.config.dtype)
+        if not self.config.rotary_base:
+            x_BTD += self.position(jnp.arange(tokens_BT.shape[1]))
+        return x_BTD
+
+    def context(self, row: int, x_BTD: jax.Array) -> jax.Array:
+        """What the heads of row `row` see in the state `[B, T, D]` before it: `[B, T, H, K]`,
+        whatever their gates are."""
+        return self.layer[row].context(x_BTD)
+
+    def apply_row(
+        self, row: int, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array
+    ) -> jax.Array:
+        """The state after row `row`, from the one before it and what its heads see there."""
+        return self.layer[row].apply_row(x_BTD, context_BTHK, gate)
+
+    def readout(self, x_BTD: jax.Array) -> jax.Array:
+        """Logits `[B, T, V]` of the next tokens, float32."""
+        output: Callable[[jax.Array], jax.Array]
+        output = self.word.attend if self.config.tied else self.output
+        logits_BTV = output(self.norm(x_BTD)).astype(jnp.float32)
+        return softcapped(logits_BTV, self.config.logit_softcap)
+
+    def hidden(self, tokens_BT: jax.Array, gates: Sequence[jax.Array]) -> jax.Array:
+        """The last state `[B, T, D]`; `gates[a]` is broadcast to `[B, T, H]`."""
+        x_BTD = self.embed(tokens_BT)
+        for row, gate in enumerate(gates):
+            x_BTD = self.apply_row(row, x_BTD, self.context(row, x_BTD), gate)
+        return x_BTD
+
+    def __call__(self, tokens_BT: jax.Array, gates: Sequence[jax.Array]) -> jax.Array:
+        """Logits `[B, T, V]` of the token after each."""
+        return self.readout(self.hidden(tokens_BT, gates))
+
+
+def _norm(c: DecoderConfig) -> nn.Module:
+    kind = nn.LayerNorm if c.norm == "layer" else nn.RMSNorm
+    return kind(c.epsilon, dtype=jnp.dtype(c.dtype))
