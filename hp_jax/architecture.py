@@ -376,6 +376,8 @@ class DecoderConfig(ModelConfig):
     """What embeddings are multiplied by."""
     tied: bool = True
     """Whether the embedding is the output projection too."""
+    eos: tuple[Natural, ...] = ()
+    """The tokens with which a text ends."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -391,6 +393,10 @@ class DecoderConfig(ModelConfig):
         if max((*self.local, -1)) >= self.layers:
             raise ValueError(
                 f"layer {max(self.local)} is local, but the model has {self.layers} layers"
+            )
+        if max((*self.eos, -1)) >= self.vocab:
+            raise ValueError(
+                f"eos has the token {max(self.eos)}, but the vocabulary has {self.vocab} tokens"
             )
 
     @property
