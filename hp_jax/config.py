@@ -22,7 +22,17 @@ Order = Literal[
     "verified",
     "shapley",
 ]
-MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
+MaskSet = Literal[
+    "one_off",
+    "one_on",
+    "groups_off",
+    "group_on",
+    "pairs",
+    "rows_off",
+    "random",
+    "prefixes",
+    "file",
+]
 PaperSetting = Literal["", "wmt", "mnli", "sst2", "cola", "mrpc", "iwslt"]
 
 
@@ -149,8 +159,9 @@ class Ablation(Checked, section="ablation"):
     splits: tuple[str, ...] = ("validation",)
     """The splits on which every mask is measured, each a grid of its own."""
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
-    """The sets of masks: each head off; all heads of a row off but one; each pair of heads off;
-    each row off; random subsets off; more and more heads of an order off; the masks of a file."""
+    """The sets of masks: each head off; all heads of a row off but one; each group of query heads
+    that share keys and values off; all groups of a row off but one; each pair of heads off; each
+    row off; random subsets off; more and more heads of an order off; the masks of a file."""
     rows: tuple[str, ...] = ()
     """The only rows whose heads are removed, by name or type of attention, such as enc, dec, cross
     or cross.0; none: all rows."""
