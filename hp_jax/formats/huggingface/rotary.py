@@ -108,7 +108,14 @@ def rotary_by_layer(
             f"found {', '.join(name for name in (*new, 'rope_scaling') if name in {**new, **raw})}"
         )
     full, sliding = (
-        _of(_Beside(), new.get(name) or {}, start, head_width, positions, f"{where}: rope_parameters")
+        _of(
+            _Beside(),
+            new.get(name) or {},
+            start,
+            head_width,
+            positions,
+            f"{where}: rope_parameters",
+        )
         for name, start in zip(LAYERS, (base, local_base), strict=True)
     )
     if sliding != Rotary(sliding.base):
