@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hp_jax.architecture import BertConfig, ModelConfig, Seq2SeqConfig
+from tokenizers import Tokenizer
+
+from hp_jax.architecture import BertConfig, DecoderConfig, ModelConfig, Seq2SeqConfig
 from hp_jax.formats import stablehlo
 from hp_jax.formats.fairseq.read import load_fairseq
 from hp_jax.formats.fairseq.write import save_fairseq
@@ -23,6 +25,7 @@ from hp_jax.formats.marian.read import load_marian
 from hp_jax.formats.marian.write import save_marian
 from hp_jax.formats.reading import Options
 from hp_jax.models.classification import Classification
+from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
 from hp_jax.task import ModelTask
 from hp_jax.text.codec import check_codec
@@ -108,6 +111,16 @@ FAMILIES = (
         writers={"hf": save_hf_marian, "fairseq": save_fairseq, "marian": save_marian},
         program=stablehlo.translator,
         translates=True,
+    ),
+    Family(
+        "language model",
+        DecoderConfig,
+        LanguageModel,
+        lambda folder: Tokenizer.from_file(str(folder / "tokenizer.json")),
+        save_tokenizer,
+        lambda text, config, folder: None,
+        readers=(),
+        writers={},
     ),
 )
 

@@ -29,7 +29,7 @@ from hp_jax.formats.slots import (
     unite,
 )
 from hp_jax.formats.tensors import read_tensors
-from hp_jax.models.decoder import Decoder
+from hp_jax.models.language import LanguageModel
 from hp_jax.storage.files import read_json
 from hp_jax.task import Params
 from hp_jax.text.huggingface import load_tokenizer, without_beyond
@@ -441,16 +441,11 @@ def load_hf_decoder(
         _split(tensors, config, folder)
     if is_scaled(config):
         _add_one(tensors, folder)
-    params = jax.eval_shape(Decoder(config).init, *_inputs(config))["params"]
+    params = jax.eval_shape(LanguageModel(config).init, jax.random.key(0))
     for some, transposed in slots(config):
         assign(params, some, tensors, folder, settings="config.json", transposed=transposed)
     check_rest(tensors, IGNORED, f"a {config.family} of {config.layers} layers", folder)
     return config, params
-
-
-def _inputs(config: DecoderConfig) -> tuple[Any, ...]:
-    """What a model's parameters are made with."""
-    return jax.random.key(0), np.zeros((1, 1), np.int32), [np.ones(1)] * config.layers
 
 
 def is_scaled(config: DecoderConfig) -> bool:
