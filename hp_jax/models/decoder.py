@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hp_jax.architecture import DecoderConfig
 from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, softcapped
@@ -80,7 +81,7 @@ class Block(nn.Module):
         position_T = jnp.arange(x_BTD.shape[1])
         if self.config.rotary_base:
             angle_TJ = position_T[:, None] * self._frequencies()[None]
-            scale = self.config.rotary_scale
+            scale = 1.0 if self._own_base else self.config.rotary_scale
             q_BTHK, k_BTHK = (rotated(x, angle_TJ, scale) for x in (q_BTHK, k_BTHK))
         behind_TS = position_T[:, None] - position_T[None]
         attend_TS = behind_TS >= 0
@@ -99,13 +100,19 @@ class Block(nn.Module):
     def _local(self) -> bool:
         return self.number in self.config.local
 
-    def _frequencies(self) -> jax.Array:
-        """The angle by which one position more turns each plane `[K / 2]`."""
-        c = self.config
-        own = c.local_base if self._local else 0.0
-        factor_J = jnp.array(c.rotary_factors) if c.rotary_factors and not own else 1.0
-        exponent_J = jnp.arange(0, c.head_width, 2) / c.head_width
-        return (own or c.rotary_base) ** -exponent_J / factor_J
+    @property
+    def _own_base(self) -> float:
+        return self.config.local_base if self._local else 0.0
+
+    def _frequencies(self) -> np.ndarray:
+        """The angle by which one position more turns each plane `[K / 2]`: in float32, by the same
+        operations as transformers, since a last digit is 6e-5 radians at position 1000."""
+        c, own = self.config, self._own_base
+        exponent_J = np.arange(0, c.head_width, 2).astype(np.float32) / np.float32(c.head_width)
+        turn_J = 1 / np.float32(own or c.rotary_base) ** exponent_J
+        return turn_J / np.array(
+            c.rotary_factors if c.rotary_factors and not own else 1, np.float32
+        )
 
 
 class Decoder(nn.Module):
