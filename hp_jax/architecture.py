@@ -364,7 +364,8 @@ class DecoderConfig(ModelConfig):
     """The layers in which a token sees only the last `window` tokens, itself included."""
     window: Natural = 0
     local_base: Amount = 0.0
-    """`rotary_base` of those layers, which then have no factors; 0: as in the others."""
+    """`rotary_base` of those layers, which then have no factors and no scale; 0: as in the
+    others."""
     query_scale: Amount = 0.0
     """Scores of attention are divided by the square root of this; 0: of K."""
     attention_softcap: Amount = 0.0

@@ -4,10 +4,10 @@ effects."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config_data import Data, ParallelData
+from hp_jax.config_data import Data, DocumentData, ParallelData
 from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
@@ -22,7 +22,17 @@ Order = Literal[
     "verified",
     "shapley",
 ]
-MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
+MaskSet = Literal[
+    "one_off",
+    "one_on",
+    "groups_off",
+    "group_on",
+    "pairs",
+    "rows_off",
+    "random",
+    "prefixes",
+    "file",
+]
 PaperSetting = Literal["", "wmt", "mnli", "sst2", "cola", "mrpc", "iwslt"]
 
 
@@ -149,8 +159,9 @@ class Ablation(Checked, section="ablation"):
     splits: tuple[str, ...] = ("validation",)
     """The splits on which every mask is measured, each a grid of its own."""
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
-    """The sets of masks: each head off; all heads of a row off but one; each pair of heads off;
-    each row off; random subsets off; more and more heads of an order off; the masks of a file."""
+    """The sets of masks: each head off; all heads of a row off but one; each group of query heads
+    that share keys and values off; all groups of a row off but one; each pair of heads off; each
+    row off; random subsets off; more and more heads of an order off; the masks of a file."""
     rows: tuple[str, ...] = ()
     """The only rows whose heads are removed, by name or type of attention, such as enc, dec, cross
     or cross.0; none: all rows."""
@@ -270,9 +281,11 @@ class Paper(Checked, section="paper"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment(Checked):
-    """One model on one task: what to train, score, ablate and prune.  Use one of its two kinds,
+    """One model on one task: what to train, score, ablate and prune.  Use one of its kinds,
     below."""
 
+    about: ClassVar[str]
+    """The task, in words."""
     model: str = ""
     """The folder of a model of hp_jax, Hugging Face, fairseq or Marian, or a name on the
     Hugging Face hub; once `out` has a trained model, that one is used."""
@@ -310,6 +323,7 @@ class Experiment(Checked):
 class ClassificationExperiment(Experiment):
     """Text classification by a BERT-type model."""
 
+    about: ClassVar = "classification"
     data: Data = Data()
     """Where labelled text comes from and how it is batched."""
     train: Train = FINE_TUNING
@@ -321,6 +335,7 @@ class TranslationExperiment(Experiment):
     """Translation by an encoder-decoder model; without a `model`, one of the given `architecture`
     is trained."""
 
+    about: ClassVar = "translation"
     data: ParallelData = ParallelData()
     """Where sentence pairs come from and how they are batched."""
     metric: Literal["bleu", "chrf", "token_accuracy", "loss", "perplexity"] = "bleu"
@@ -338,3 +353,24 @@ class TranslationExperiment(Experiment):
     trained from nothing."""
     train: Train = FROM_SCRATCH
     """How a model is trained from nothing."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModelExperiment(Experiment):
+    """Language modelling by a decoder-only model."""
+
+    about: ClassVar = "language modelling"
+    data: DocumentData = DocumentData()
+    """Where documents come from and how they are batched."""
+    metric: Literal[
+        "perplexity", "token_loss", "bits_per_byte", "word_perplexity", "token_accuracy"
+    ] = "perplexity"
+    """What masks are compared by: perplexity by token, its logarithm (the mean loss of a token),
+    bits a byte or perplexity by word, which compare models with other vocabularies, or the share of
+    tokens predicted right after the right ones."""
+    train: Train = FINE_TUNING
+    """How the model is trained on."""
+
+
+KINDS_OF_EXPERIMENT = (ClassificationExperiment, TranslationExperiment, LanguageModelExperiment)
+"""All of them."""

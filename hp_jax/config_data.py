@@ -48,6 +48,35 @@ class Data(Checked, section="data"):
 
 
 @dataclasses.dataclass(frozen=True)
+class DocumentData(Checked, section="data"):
+    """Where documents come from and how they are batched."""
+
+    path: str = ""
+    """The folder with a file a split, or one file, which is the split `validation`: .txt, .tsv,
+    .csv, .jsonl or .parquet."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Pairs of a split and the name of its file in `path`; none: SPLIT.txt, SPLIT.jsonl, ..."""
+    text: str = ""
+    """The name of the column with the documents; empty: what is there of text, content, document
+    and sentence."""
+    documents: Literal["line", "paragraph", "file"] = "line"
+    """What a document is in a file of text alone: a line, what stands between empty lines, or the
+    whole file."""
+    max_length: Count = 256
+    """Most tokens of a window in which the model reads; longer documents are read in several."""
+    stride: Natural = 0
+    """Tokens of a document that each window after its first predicts, given those before them that
+    it has room for; 0: as many as there is room for."""
+    buckets: Counts = (16, 32, 64, 128, 256, 512, 1024)
+    """Lengths in tokens to which windows are padded, each to the least that it fits."""
+    batch: Count = 8
+    """Windows in a batch whenever nothing is trained."""
+    batch_tokens: Natural = 0
+    """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
+    windows; 0: `batch` counts."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ParallelData(Checked, section="data"):
     """Where sentence pairs come from and how they are batched."""
 

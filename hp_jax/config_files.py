@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hp_jax.config import Experiment
 
-KINDS = ("classification", "translation")
-"""The names of the defaults of the two kinds of experiment."""
+KINDS = ("classification", "translation", "language_model")
+"""The names of the defaults of the kinds of experiment."""
 
 
 def load_config(name: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -27,14 +27,14 @@ def load_config(name: str, changes: Mapping[str, Any] | None = None) -> Experime
     FileNotFoundError, with what there is, if there is no such config; ValueError, with the place,
     if the file cannot be run, and with what there is, if a field is not there.
     """
-    from hp_jax.config import ClassificationExperiment, TranslationExperiment
+    from hp_jax.config import KINDS_OF_EXPERIMENT
 
-    kinds = dict(zip(KINDS, (ClassificationExperiment, TranslationExperiment), strict=True))
+    kinds = dict(zip(KINDS, KINDS_OF_EXPERIMENT, strict=True))
     if name in kinds:
         return _with_changes(kinds[name](), changes or {})
     config = _run(config_path(name)).get("config")
-    if not isinstance(config, ClassificationExperiment | TranslationExperiment):
-        expected = " or ".join(kind.__name__ for kind in kinds.values())
+    if not isinstance(config, KINDS_OF_EXPERIMENT):
+        expected = " or ".join(kind.__name__ for kind in KINDS_OF_EXPERIMENT)
         raise ValueError(f"{name} defines config = {config!r:.60}, but a {expected} was expected")
     return _with_changes(config, changes or {})
 
@@ -49,7 +49,7 @@ def config_path(name: str) -> Path:
         return Path(name)
     raise FileNotFoundError(
         f"the config file {name} does not exist, and no config of hp_jax has that name; there are "
-        f"{', '.join(shipped())}, and the defaults {' and '.join(KINDS)}"
+        f"{', '.join(shipped())}, and the defaults {', '.join(KINDS)}"
     )
 
 

@@ -92,7 +92,8 @@ class TokenAccuracy:
 
 @dataclasses.dataclass(frozen=True)
 class MeanLoss:
-    """Mean loss of an example in nats, of the value `loss`."""
+    """Mean loss of an example in nats, of the value `loss`; of a document in several windows, their
+    sum."""
 
     name: ClassVar = "loss"
     larger_is_better: ClassVar = False
@@ -100,11 +101,35 @@ class MeanLoss:
     of_translations: ClassVar = False
 
     def statistics(self, values: Values) -> np.ndarray:
-        """Loss in nats and 1, `[M, N, 2]`."""
-        return np.stack([values["loss"], np.ones_like(values["loss"])], -1)
+        """Loss in nats and 1, or the window's share of its document, `[M, N, 2]`."""
+        loss_MN = values["loss"]
+        _, of_N, count = np.unique(
+            values.get("origin", np.arange(loss_MN.shape[-1])),
+            return_inverse=True,
+            return_counts=True,
+        )
+        return np.stack(np.broadcast_arrays(loss_MN, 1 / count[of_N]), -1)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
         """Nats an example."""
+        return _ratio(sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenLoss:
+    """Mean loss of a token in nats, of values `loss` and `tokens`."""
+
+    name: ClassVar = "token_loss"
+    larger_is_better: ClassVar = False
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Loss in nats and tokens, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values["loss"], values["tokens"]), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """Nats a token."""
         return _ratio(sums)
 
 
@@ -124,6 +149,42 @@ class Perplexity:
     def score(self, sums: np.ndarray) -> np.ndarray:
         """1, or more."""
         return np.exp(_ratio(sums))
+
+
+@dataclasses.dataclass(frozen=True)
+class WordPerplexity:
+    """exp(loss / words), both summed over examples, of values `loss` and `words`."""
+
+    name: ClassVar = "word_perplexity"
+    larger_is_better: ClassVar = False
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Loss in nats and words, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values["loss"], values["words"]), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """1, or more."""
+        return np.exp(_ratio(sums))
+
+
+@dataclasses.dataclass(frozen=True)
+class BitsPerByte:
+    """Loss in bits by UTF-8 bytes, both summed over examples, of values `loss` and `bytes`."""
+
+    name: ClassVar = "bits_per_byte"
+    larger_is_better: ClassVar = False
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Loss in nats and bytes, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values["loss"], values["bytes"]), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """0, or more."""
+        return _ratio(sums) / np.log(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,10 +210,20 @@ class CorpusMetric:
         return self.text.score(sums)
 
 
+_PLAIN: tuple[Metric, ...] = (
+    TokenAccuracy(),
+    MeanLoss(),
+    TokenLoss(),
+    Perplexity(),
+    WordPerplexity(),
+    BitsPerByte(),
+)
+
+
 def metric_of(manifest: Mapping[str, Any]) -> Metric:
     """The metric that a store's manifest names: `metric`, and for some `labels` and `positive`, or
     `tokenize`."""
-    for metric in (TokenAccuracy(), MeanLoss(), Perplexity()):
+    for metric in _PLAIN:
         if manifest["metric"] == metric.name:
             return metric
     if manifest["metric"] in ("bleu", "chrf"):
@@ -163,6 +234,16 @@ def metric_of(manifest: Mapping[str, Any]) -> Metric:
 def totals(metric: Metric, statistics: np.ndarray) -> np.ndarray:
     """Statistics `[..., N, S]` summed over examples, `[..., S]`, in the metric's type."""
     return statistics.sum(-2, dtype=metric.sums)
+
+
+def statistics_of(metric: Metric, values: Values) -> np.ndarray:
+    """The sufficient statistics `[M, N, S]` of what is drawn and judged as one: each example, or,
+    where several are of one document (of the same `origin`), each document, in their order."""
+    statistics_MNS = metric.statistics(values)
+    _, first_N = np.unique(values.get("origin", ()), return_index=True)
+    if len(first_N) in (0, statistics_MNS.shape[1]):
+        return statistics_MNS
+    return np.add.reduceat(statistics_MNS, first_N, axis=1, dtype=metric.sums)
 
 
 def scores(metric: Metric, values: Values) -> np.ndarray:

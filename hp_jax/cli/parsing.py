@@ -200,9 +200,11 @@ def completion(commands: Mapping[str, type[Command]], shell: str) -> str:
 
 def _all_parsers(commands: Mapping[str, type[Command]]) -> dict[str, Any]:
     """What tyro needs to know of all commands, by their first word."""
-    from hp_jax.config import ClassificationExperiment, TranslationExperiment
+    from hp_jax.config import KINDS_OF_EXPERIMENT
 
-    fields = _merged(TranslationExperiment(), ClassificationExperiment())
+    fields = functools.reduce(
+        lambda one, kind: _merged(kind(), one), KINDS_OF_EXPERIMENT[1:], KINDS_OF_EXPERIMENT[0]()
+    )
     parsers: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for name, command in commands.items():

@@ -335,6 +335,6 @@ def about_translation(experiment: Experiment, name: str) -> TranslationExperimen
 
     if not isinstance(experiment, TranslationExperiment):
         raise ValueError(
-            f"this command is for translation models, but {name} is about classification"
+            f"this command is for translation models, but {name} is about {experiment.about}"
         )
     return experiment

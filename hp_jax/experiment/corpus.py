@@ -10,31 +10,34 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
-from hp_jax.config import Data, ParallelData
-from hp_jax.data import glue, labelled
+from hp_jax.architecture import BertConfig, DecoderConfig, Decoding, Seq2SeqConfig
+from hp_jax.config import Data, DocumentData, ParallelData
+from hp_jax.data import documents, glue, labelled
+from hp_jax.data.documents import Documents
 from hp_jax.data.labelled import Labelled
 from hp_jax.data.parallel import Parallel, read_whole
 from hp_jax.grid.whole import Postprocess, as_they_are
 from hp_jax.metrics import TextMetric, metric_of
 from hp_jax.models.classification import Classification
+from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
 from hp_jax.storage.zarr import Axes, Items
 from hp_jax.task import Batch
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs
 from hp_jax.text.tokenizer import Examples, encode
+from hp_jax.text.windows import Windows, encode_documents
 
-Text = Labelled | Parallel
-Encoded = Examples | Pairs
+Text = Labelled | Parallel | Documents
+Encoded = Examples | Pairs | Windows
 Fixed = Mapping[str, tuple[Axes, np.ndarray]]
 
 
 class Corpus(Protocol):
-    """Labelled text or sentence pairs, as a model reads them."""
+    """Labelled text, sentence pairs or documents, as a model reads them."""
 
     @property
-    def data(self) -> Data | ParallelData:
+    def data(self) -> Data | ParallelData | DocumentData:
         """Where text comes from and how it is batched."""
 
     @property
@@ -199,3 +202,51 @@ class ParallelCorpus:
             return kept
 
         return counted
+
+
+@dataclasses.dataclass(frozen=True)
+class DocumentCorpus:
+    """Documents to predict, token by token."""
+
+    data: DocumentData
+    tokenizer: Tokenizer
+    metric: str
+    labels: ClassVar = ()
+    leaves_out: ClassVar = False
+
+    def task(self, config: DecoderConfig) -> LanguageModel:
+        """Cross-entropy of each token given those before it."""
+        return LanguageModel(config)
+
+    def by_loss(self) -> DocumentCorpus:
+        """The same: the loss is there anyway."""
+        return self
+
+    def about(self) -> dict[str, Any]:
+        """The metric, and what an example is."""
+        return {"task": "language modelling", "metric": self.metric, "example": "document"}
+
+    def read(self, split: str) -> Documents:
+        """The documents of a whole split."""
+        return documents.read_whole(self.data, split)
+
+    def encode(self, text: Documents, *, training: bool = False) -> Windows:
+        """Token ids, in windows."""
+        return encode_documents(self.tokenizer, text, self.data.max_length, self.data.stride)
+
+    def kept(self, examples: Windows, masks: int) -> tuple[Fixed, dict[str, Items]]:
+        """Numbers of tokens, words and bytes that are predicted, and the place of the document;
+        loss and right tokens under each mask."""
+        axes, shape = ("mask", "example"), (masks, len(examples))
+        items = {"loss": Items(axes, shape, "float32"), "correct": Items(axes, shape, "int32")}
+        fixed = {
+            "tokens": (examples.length_N - examples.given_N).astype(np.int32),
+            "words": examples.words_N,
+            "bytes": examples.bytes_N,
+            "origin": examples.origin_N,
+        }
+        return {name: (("example",), array) for name, array in fixed.items()}, items
+
+    def postprocess(self, examples: Windows) -> Postprocess:
+        """Everything is kept as it is."""
+        return as_they_are

@@ -10,7 +10,7 @@ from hp_jax import heads
 from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.setup import Setup
 from hp_jax.grid import Grid
-from hp_jax.metrics import Metric, Values, calibration_error, metric_of, scores
+from hp_jax.metrics import Metric, Values, calibration_error, metric_of, scores, statistics_of
 from hp_jax.stats import bootstrap_interval, paired_bootstrap
 from hp_jax.task import Array
 
@@ -44,14 +44,14 @@ def evaluate(setup: Setup, split: str, mask_AH: Array) -> dict[str, Any]:
     loss = metric_of({"metric": "loss"})
     found: dict[str, Any] = {
         "split": split,
-        "examples": len(examples),
+        "examples": len(np.unique(examples.origin_N)),
         "heads": int(setup.present_AH.sum()),
         "heads off": off,
     }
     for metric in dict.fromkeys((setup.metric, loss)):
         found[metric.name] = _with_interval(metric, values)
     if off:
-        statistics_MNS = setup.metric.statistics(values)
+        statistics_MNS = statistics_of(setup.metric, values)
         change = paired_bootstrap(statistics_MNS[1:], statistics_MNS[0], setup.metric)
         found["change"] = {
             name: float(getattr(change, part)[0])
@@ -65,5 +65,5 @@ def evaluate(setup: Setup, split: str, mask_AH: Array) -> dict[str, Any]:
 
 def _with_interval(metric: Metric, values: Values) -> dict[str, float]:
     """Of the last mask."""
-    low, high = bootstrap_interval(metric.statistics(values)[-1], metric)
+    low, high = bootstrap_interval(statistics_of(metric, values)[-1], metric)
     return {"value": float(scores(metric, values)[-1]), "low": low, "high": high}

@@ -12,13 +12,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from hp_jax.config import ClassificationExperiment, Experiment, TranslationExperiment
+from hp_jax.config import (
+    ClassificationExperiment,
+    Experiment,
+    LanguageModelExperiment,
+    TranslationExperiment,
+)
 from hp_jax.data import glue
 from hp_jax.data.batching import batches
 from hp_jax.data.labelled import labels_in
 from hp_jax.data.parallel import read_parallel
 from hp_jax.data.splits import read_split, rows_of
-from hp_jax.experiment.corpus import Corpus, Encoded, LabelledCorpus, ParallelCorpus, Text
+from hp_jax.experiment.corpus import (
+    Corpus,
+    DocumentCorpus,
+    Encoded,
+    LabelledCorpus,
+    ParallelCorpus,
+    Text,
+)
 from hp_jax.formats.families import family_named, family_of, task_of
 from hp_jax.formats.model import Model, load_model
 from hp_jax.formats.reading import Options
@@ -271,9 +283,15 @@ def _new_translator(config: TranslationExperiment) -> Model:
     return Model(own, jax.jit(task_of(own).init)(jax.random.key(config.seed)), codec)
 
 
+def _language_model(config: LanguageModelExperiment, name: str, fresh: bool) -> Setup:
+    model = load_model(name, options_of(config), family=family_named("language model"))
+    return Setup(config, model, DocumentCorpus(config.data, model.text, config.metric))
+
+
 LOADERS: dict[type[Experiment], Callable[[Any, str, bool], Setup]] = {
     ClassificationExperiment: _classifier,
     TranslationExperiment: _translator,
+    LanguageModelExperiment: _language_model,
 }
 """How each kind of experiment is loaded."""
 

@@ -15,7 +15,7 @@ from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.evaluation import measured
 from hp_jax.experiment.results import check_same, provenance
 from hp_jax.experiment.setup import Setup, check_named, load_setup, trained_from
-from hp_jax.metrics import scores, worth
+from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
 from hp_jax.storage.checkpoint import is_model, load_params
@@ -114,7 +114,7 @@ def _measurement(setup: Setup, examples: Encoded) -> Callable[[Params], dict[str
         values = measured(setup.with_params(params), examples, setup.present_AH[None])
         return {
             setup.metric.name: float(scores(setup.metric, values)[0]),
-            "evaluation loss": float(values["loss"].mean()),
+            "evaluation loss": float(scores(MeanLoss(), values)[0]),
         }
 
     return measure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,18 @@ class Slot:
 def named(tensors: Mapping[str, np.ndarray]) -> Tensors:
     """Tensors that slots know by their names in the file."""
     return {name: (name, tensor) for name, tensor in tensors.items()}
+
+
+def renamed(tensors: Mapping[str, np.ndarray], short: Callable[[str], str], file: Path) -> Tensors:
+    """Tensors that slots know by other names, such as those without a prefix; ValueError if two
+    become one."""
+    found: Tensors = {}
+    for name, tensor in tensors.items():
+        known = short(name)
+        if known in found:
+            raise ValueError(f"{file}: {found[known][0]} and {name} are one tensor, {known}")
+        found[known] = name, tensor
+    return found
 
 
 def unite(tensors: Tensors, names: Sequence[str], file: Path) -> None:
@@ -92,14 +104,7 @@ def assign(
     ValueError names a tensor that is missing or has another shape.
     """
     for slot in slots:
-        if slot.name not in tensors:
-            raise ValueError(f"{file} has no tensor {slot.name}, expected with shape {slot.shape}")
-        name, tensor = tensors.pop(slot.name)
-        if tensor.shape != slot.shape:
-            raise ValueError(
-                f"{file}: tensor {name} has shape {tensor.shape}, but {settings} implies "
-                f"{slot.shape}"
-            )
+        name, tensor = take(tensors, slot, file, settings)
         check_values(name, tensor, file)
         *modules, leaf = slot.path
         at = params
@@ -107,6 +112,19 @@ def assign(
             at = at[module]
         tensor = tensor.T if leaf == "kernel" and transposed else tensor
         at[leaf] = jax.numpy.asarray(tensor.reshape(at[leaf].shape), np.float32)
+
+
+def take(tensors: Tensors, slot: Slot, file: Path, settings: str) -> tuple[str, np.ndarray]:
+    """A slot's tensor, which is then no longer in `tensors`, and its name in the file; errors as of
+    `assign`."""
+    if slot.name not in tensors:
+        raise ValueError(f"{file} has no tensor {slot.name}, expected with shape {slot.shape}")
+    name, tensor = tensors.pop(slot.name)
+    if tensor.shape != slot.shape:
+        raise ValueError(
+            f"{file}: tensor {name} has shape {tensor.shape}, but {settings} implies {slot.shape}"
+        )
+    return name, tensor
 
 
 def collect(

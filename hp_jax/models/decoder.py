@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from hp_jax.architecture import DecoderConfig
 from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, softcapped
@@ -16,9 +17,9 @@ from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, softcapped
 def rotated(x_BTHK: jax.Array, angle_TJ: jax.Array, scale: float) -> jax.Array:
     """Queries or keys at their positions: the numbers j and j + K / 2 of each head, as a plane,
     turned by an angle (Su et al. 2021, in Hugging Face's order)."""
-    cos_TJ, sin_TJ = (turn(angle_TJ)[:, None] * scale for turn in (jnp.cos, jnp.sin))
+    cos, sin = (turn(angle_TJ)[None, :, None] * scale for turn in (jnp.cos, jnp.sin))
     first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, -1)
-    turned = first * cos_TJ - second * sin_TJ, second * cos_TJ + first * sin_TJ
+    turned = first * cos - second * sin, second * cos + first * sin
     return jnp.concatenate(turned, -1).astype(x_BTHK.dtype)
 
 
@@ -79,10 +80,10 @@ class Block(nn.Module):
             q_BTHK, k_BTHK = self.query_norm(q_BTHK), self.key_norm(k_BTHK)
         position_T = jnp.arange(x_BTD.shape[1])
         if self.config.rotary_base:
-            angle_TJ = position_T[:, None] * self._frequencies()
-            scale = self.config.rotary_scale
+            angle_TJ = position_T[:, None] * self._frequencies()[None]
+            scale = 1.0 if self._own_base else self.config.rotary_scale
             q_BTHK, k_BTHK = (rotated(x, angle_TJ, scale) for x in (q_BTHK, k_BTHK))
-        behind_TS = position_T[:, None] - position_T
+        behind_TS = position_T[:, None] - position_T[None]
         attend_TS = behind_TS >= 0
         if self._local:
             attend_TS &= behind_TS < self.config.window
@@ -99,13 +100,19 @@ class Block(nn.Module):
     def _local(self) -> bool:
         return self.number in self.config.local
 
-    def _frequencies(self) -> jax.Array:
-        """The angle by which one position more turns each plane `[K / 2]`."""
-        c = self.config
-        own = c.local_base if self._local else 0.0
-        factor_J = jnp.array(c.rotary_factors) if c.rotary_factors and not own else 1.0
-        exponent_J = jnp.arange(0, c.head_width, 2) / c.head_width
-        return (own or c.rotary_base) ** -exponent_J / factor_J
+    @property
+    def _own_base(self) -> float:
+        return self.config.local_base if self._local else 0.0
+
+    def _frequencies(self) -> np.ndarray:
+        """The angle by which one position more turns each plane `[K / 2]`: in float32, by the same
+        operations as transformers, since a last digit is 6e-5 radians at position 1000."""
+        c, own = self.config, self._own_base
+        exponent_J = np.arange(0, c.head_width, 2).astype(np.float32) / np.float32(c.head_width)
+        turn_J = 1 / np.float32(own or c.rotary_base) ** exponent_J
+        return turn_J / np.array(
+            c.rotary_factors if c.rotary_factors and not own else 1, np.float32
+        )
 
 
 class Decoder(nn.Module):
@@ -130,7 +137,7 @@ class Decoder(nn.Module):
         """The state before the first stage `[B, T, D]`."""
         x_BTD = self.word(tokens_BT) * jnp.asarray(self.config.embedding_scale, self.config.dtype)
         if not self.config.rotary_base:
-            x_BTD += self.position(jnp.arange(tokens_BT.shape[1]))
+            x_BTD += self.position(jnp.arange(tokens_BT.shape[1]))[None]
         return x_BTD
 
     def context(self, row: int, x_BTD: jax.Array) -> jax.Array:

@@ -15,11 +15,13 @@ from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import living_heads, rows_named
 from hp_jax.metrics import (
     LabelMetric,
+    MeanLoss,
     Metric,
     Values,
     calibration_error,
     metric_of,
     scores,
+    statistics_of,
     totals,
     worth,
 )
@@ -253,7 +255,8 @@ class Comparison:
     @property
     def example_word(self) -> str:
         """What an example is called."""
-        return "sentence" if "tokens" in self.manifest["arrays"] else "example"
+        other = "sentence" if "tokens" in self.manifest["arrays"] else "example"
+        return self.manifest.get("example", other)
 
     @property
     def where(self) -> str:
@@ -281,7 +284,7 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
     """
     manifest, metric = store.manifest, metric_of(store.manifest)
     values = {name: store.read(name) for name in manifest["arrays"]}
-    masks_MAH, statistics_MNS = values["masks"] != 0, metric.statistics(values)
+    masks_MAH, statistics_MNS = values["masks"] != 0, statistics_of(metric, values)
     nothing_M = np.full(len(masks_MAH), np.nan)
     complete = np.flatnonzero(masks_MAH.sum((1, 2)) == present(manifest).sum())
     full = int(complete[0]) if len(complete) else None
@@ -300,7 +303,7 @@ def compare(store: Store, scope_AH: np.ndarray | None = None) -> Comparison:
         full=full,
         metric_M=metric.score(totals(metric, statistics_MNS)),
         others=_others(manifest, values),
-        loss_M=values["loss"].mean(1, dtype=np.float64) if "loss" in values else nothing_M,
+        loss_M=scores(MeanLoss(), values) if "loss" in values else nothing_M,
         change=change,
         differences=found,
         right_MN=right_MN,

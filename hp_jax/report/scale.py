@@ -39,5 +39,8 @@ SCALES = {
     "chrf": Scale("chrF", margin=0.2),
     "loss": Scale("mean loss", unit="nats", decimals=3, margin=0.01),
     "perplexity": Scale("perplexity", margin=0.05),
+    "token_loss": Scale("mean loss of a token", unit="nats", decimals=4, margin=0.01),
+    "word_perplexity": Scale("perplexity by word", margin=0.1),
+    "bits_per_byte": Scale("bits a byte", unit="bits", decimals=4, margin=0.005),
 }
 """By the metric's name in a config."""

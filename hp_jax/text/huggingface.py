@@ -4,95 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tokenizers import (
-    AddedToken,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-)
+from tokenizers import Encoding, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
 
-from hp_jax.architecture import BertConfig
+from hp_jax.architecture import BertConfig, ModelConfig
 from hp_jax.data.tables import read_text
 from hp_jax.storage.files import parse_json, read_json, write_whole
+from hp_jax.text import vocabulary_files
+from hp_jax.text.added_tokens import (
+    Settings,
+    Token,
+    add_tokens,
+    added_tokens,
+    content,
+    read_settings,
+    special_tokens,
+)
 from hp_jax.typed import Natural, decode
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Token:
-    """An added token, as files describe it."""
-
-    content: str
-    lstrip: bool = False
-    rstrip: bool = False
-    single_word: bool = False
-    normalized: bool | None = None
-    """None: if it is not special."""
-    special: bool = False
-
-    def made(self, *, special: bool) -> AddedToken:
-        """The token for the library."""
-        return AddedToken(
-            self.content,
-            lstrip=self.lstrip,
-            rstrip=self.rstrip,
-            single_word=self.single_word,
-            normalized=not special if self.normalized is None else self.normalized,
-            special=special,
-        )
-
-
-_UNSAID = _Token(content="")
-_Name = _Token | str | None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Settings:
-    """What tokenizer_config.json and special_tokens_map.json say that ids depend on; the rest of
-    them acts in padding, decoding or offsets."""
-
-    do_lower_case: bool | None = True
-    strip_accents: bool | None = None
-    tokenize_chinese_chars: bool | None = True
-    add_prefix_space: bool | None = False
-    model_input_names: tuple[str, ...] | None = None
-    added_tokens_decoder: dict[str, _Token] | None = None
-    bos_token: _Name = _UNSAID
-    eos_token: _Name = _UNSAID
-    unk_token: _Name = _UNSAID
-    sep_token: _Name = _UNSAID
-    pad_token: _Name = _UNSAID
-    cls_token: _Name = _UNSAID
-    mask_token: _Name = _UNSAID
-    additional_special_tokens: tuple[_Token | str, ...] | None = None
-    extra_special_tokens: dict[str, _Token | str] | None = None
-    truncation_side: str | None = None
-    do_basic_tokenize: bool | None = None
-    never_split: tuple[str, ...] | None = None
-    split_special_tokens: bool | None = None
-    fast_tokenizer_files: tuple[str, ...] | None = None
-    init_inputs: tuple[Any, ...] | None = None
-    auto_map: Any = None
-
-
-_ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-_SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "truncation_side": (None, "right"),
-    "do_basic_tokenize": (None, True),
-    "never_split": (None, ()),
-    "split_special_tokens": (None, False),
-    "fast_tokenizer_files": (None, (), ("tokenizer.json",)),
-    "init_inputs": (None, ()),
-    "auto_map": (None,),
-}
-"""Of settings that make other ids, the values that do not."""
+log = logging.getLogger("hp_jax")
 
 
 class _Class(NamedTuple):
@@ -103,8 +39,14 @@ class _Class(NamedTuple):
     """Whether models are given token types."""
     vocabulary: tuple[str, ...] = ()
     """Its files where there is no tokenizer.json."""
+    made: Callable[..., Tokenizer] | None = None
+    """From those files, special tokens by their roles, ids of added tokens, and settings."""
     mask: Mapping[str, bool] = {}
     """How its mask token is found."""
+    unsaid: Mapping[str, Any] = {}
+    """Settings of it, where they are not `Settings`' own."""
+    framed: bool = False
+    """Whether BOS and EOS stand around texts as the settings say, whatever tokenizer.json says."""
 
 
 _BERT = {name.lower(): f"[{name}]" for name in ("UNK", "SEP", "PAD", "CLS", "MASK")}
@@ -115,22 +57,42 @@ _ROBERTA = {
     "cls": "<s>",
     **{name: f"<{name}>" for name in ("unk", "pad", "mask")},
 }
-_BYTES, _LEFT = ("vocab.json", "merges.txt"), {"lstrip": True}
+_END, _LEFT = "<|endoftext|>", {"lstrip": True}
+_LLAMA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>"}
+_GEMMA = {name: f"<{name}>" for name in ("bos", "eos", "unk", "pad")}
+_WORDS = (vocabulary_files.WORDS, vocabulary_files.bert)
+_ROBERTA_BYTES, _GPT2_BYTES, _QWEN2_BYTES = (
+    (vocabulary_files.BYTES, made)
+    for made in (vocabulary_files.roberta, vocabulary_files.gpt2, vocabulary_files.qwen2)
+)
+_FRAMED = {"add_bos_token": True}
 _CLASSES = {
-    "BertTokenizer": _Class(_BERT, True, ("vocab.txt",)),
-    "ElectraTokenizer": _Class(_BERT, True, ("vocab.txt",)),
-    "DistilBertTokenizer": _Class(_BERT, False, ("vocab.txt",)),
-    "RobertaTokenizer": _Class(_ROBERTA, False, _BYTES, _LEFT | {"normalized": False}),
+    "BertTokenizer": _Class(_BERT, True, *_WORDS),
+    "ElectraTokenizer": _Class(_BERT, True, *_WORDS),
+    "DistilBertTokenizer": _Class(_BERT, False, *_WORDS),
+    "RobertaTokenizer": _Class(
+        _ROBERTA, False, *_ROBERTA_BYTES, mask=_LEFT | {"normalized": False}
+    ),
     "XLMRobertaTokenizer": _Class(_ROBERTA, False, mask=_LEFT),
+    "GPT2Tokenizer": _Class(dict.fromkeys(("bos", "eos", "unk"), _END), False, *_GPT2_BYTES),
+    "Qwen2Tokenizer": _Class(dict.fromkeys(("eos", "unk", "pad"), _END), False, *_QWEN2_BYTES),
+    "LlamaTokenizer": _Class(
+        _LLAMA, False, unsaid=_FRAMED | {"add_prefix_space": None}, framed=True
+    ),
+    "GemmaTokenizer": _Class(_GEMMA, False, unsaid=_FRAMED, framed=True),
     "PreTrainedTokenizer": _Class({}, True),
+    "TokenizersBackend": _Class({}, True),
 }
-"""By name without `Fast`."""
-_PLAIN = _CLASSES["PreTrainedTokenizer"]
+"""By name without `Fast`; the last is what transformers 5 calls the one before it."""
 _OF_MODEL = {
     "bert": "BertTokenizer",
     "distilbert": "DistilBertTokenizer",
     "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer",
+    "gpt2": "GPT2Tokenizer",
+    **dict.fromkeys(("llama", "mistral"), "LlamaTokenizer"),
+    **dict.fromkeys(("qwen2", "qwen3"), "Qwen2Tokenizer"),
+    **dict.fromkeys(("gemma2", "gemma3", "gemma3_text"), "GemmaTokenizer"),
 }
 """By Hugging Face's model_type."""
 
@@ -141,11 +103,12 @@ _OF_MODEL = {
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, with padding and truncation off.
 
-    From tokenizer.json; else from BERT's vocab.txt (WordPiece) or RoBERTa's vocab.json and
-    merges.txt (byte-level BPE). What tokenizer_config.json, special_tokens_map.json and
-    added_tokens.json say of the class, case, accents, prefix spaces, token types, special and added
-    tokens holds, and what the class takes where they say nothing, as in transformers 4.57.  A
-    tokenizer.json of which nothing says the class is taken as it is.
+    From tokenizer.json; else from BERT's vocab.txt (WordPiece) or RoBERTa's, GPT-2's or Qwen2's
+    vocab.json and merges.txt (byte-level BPE). What tokenizer_config.json, special_tokens_map.json
+    and added_tokens.json say of the class, case, accents, prefix spaces, token types, special and
+    added tokens holds, and what the class takes where they say nothing, as in transformers 4.57;
+    Llama's and Gemma's put BOS before a text and EOS after it if they say so.  A tokenizer.json of
+    which nothing says the class is taken as it is.
 
     FileNotFoundError if there is none of these; ValueError for a file that cannot be read or lacks
     a special token, for a class or a setting that makes other ids, and for an added token that
@@ -158,24 +121,27 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     if not name:
         return _from_json(file)[0]
     kind = _CLASSES[name]
-    settings = _settings(folder)
+    settings = read_settings(folder, kind.unsaid)
     if file.exists():
         tokenizer, inside = _from_json(file, settings.truncation_side)
     else:
         tokenizer, inside = None, {}
-    if settings.added_tokens_decoder is None:
-        added, declared = _added_of_old(folder, settings) | inside, inside
-    else:
-        added = declared = _by_id(settings.added_tokens_decoder, folder)
-    special = _special(settings, kind, declared)
+    added, declared = added_tokens(folder, settings, inside)
+    special = special_tokens(settings, kind.special, kind.mask, declared)
+    framed = kind.framed
     if tokenizer is None:
         tokenizer = _from_vocabulary(folder, kind, settings, special, added)
-    _add(tokenizer, [*special.values()], added, folder)
+        framed |= kind.special is not _BERT and bool(settings.add_bos_token)
+    elif name == "LlamaTokenizer" and settings.add_prefix_space is not None:
+        _check_spaces(tokenizer, settings, folder)
+    add_tokens(tokenizer, [*special.values()], added, folder)
     if kind.special is _BERT:
         _normalize(tokenizer, settings, folder)
+    if framed:
+        _frame(tokenizer, settings, special, folder)
     words = tokenizer.pre_tokenizer
-    if isinstance(words, pre_tokenizers.ByteLevel):
-        words.add_prefix_space = bool(settings.add_prefix_space)
+    if isinstance(words, pre_tokenizers.ByteLevel) and settings.add_prefix_space is not None:
+        words.add_prefix_space = settings.add_prefix_space
         tokenizer.pre_tokenizer = words
     names = settings.model_input_names
     types = kind.types if names is None else "token_type_ids" in names
@@ -217,6 +183,11 @@ def _class_of(folder: Path) -> str:
 
 
 def _without_vocabulary(folder: Path) -> FileNotFoundError:
+    if (folder / "tokenizer.model").exists():
+        return FileNotFoundError(
+            f"{folder} has a tokenizer.model but no tokenizer.json: make one with "
+            "transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+        )
     found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
     return FileNotFoundError(
         f"{folder}: expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, but found "
@@ -224,109 +195,8 @@ def _without_vocabulary(folder: Path) -> FileNotFoundError:
     )
 
 
-def _settings(folder: Path) -> _Settings:
-    """What tokenizer_config.json says and, in folders of before 2023, special_tokens_map.json."""
-    path, tokens = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
-    said = read_json(path) if path.exists() else {}
-    settings = decode(_Settings, said, path)
-    if settings.added_tokens_decoder is None and tokens.exists():
-        mapped, more = read_json(tokens), "additional_special_tokens"
-        decode(_Settings, mapped, tokens)
-        both = [*(said.get(more) or ()), *(mapped.get(more) or ())]
-        settings = decode(_Settings, said | mapped | {more: both}, path)
-    for name, values in _SUPPORTED.items():
-        if getattr(settings, name) not in values:
-            raise ValueError(
-                f"{path}: {name} is {getattr(settings, name)!r}, which makes other token ids; "
-                f"supported is {values[-1]!r}"
-            )
-    return settings
-
-
-def _by_id(tokens: Mapping[str, _Token], folder: Path) -> dict[int, _Token]:
-    for number in tokens:
-        if not number.isdecimal():
-            raise ValueError(
-                f"{folder / 'tokenizer_config.json'}: added_tokens_decoder: expected ids, but "
-                f"found {number!r}"
-            )
-    return {int(number): token for number, token in tokens.items()}
-
-
-def _added_of_old(folder: Path, settings: _Settings) -> dict[int, _Token]:
-    """The tokens of added_tokens.json, by their ids."""
-    path = folder / "added_tokens.json"
-    if not path.exists():
-        return {}
-    special = {_content(token) for token in _special(settings, _PLAIN, {}).values()}
-    return {
-        place: _Token(content=token, normalized=token not in special, special=token in special)
-        for token, place in read_json(path, dict[str, Natural]).items()
-    }
-
-
-def _special(
-    settings: _Settings, kind: _Class, declared: Mapping[int, _Token]
-) -> dict[str, _Token | str]:
-    """The special tokens in the order in which they are added, those with a role by its name.
-
-    declared: tokens that are described elsewhere.
-    """
-    described = {token.content: token for token in declared.values()}
-    special: dict[str, _Token | str] = {}
-    for role in _ROLES:
-        token: _Name = getattr(settings, f"{role}_token")
-        if token is _UNSAID:
-            token = kind.special.get(role)
-        elif token:
-            token = described.get(_content(token), token)
-        if role == "mask" and isinstance(token, str) and kind.mask:
-            token = _Token(content=token, **kind.mask)
-        if token:
-            special[role] = token
-    more = [
-        *(settings.additional_special_tokens or ()),
-        *(settings.extra_special_tokens or {}).values(),
-    ]
-    return special | {f"more {i}": token for i, token in enumerate(more)}
-
-
-def _content(token: _Token | str) -> str:
-    return token.content if isinstance(token, _Token) else token
-
-
-def _add(
-    tokenizer: Tokenizer,
-    special: Sequence[_Token | str],
-    added: Mapping[int, _Token],
-    folder: Path,
-) -> None:
-    """Adds tokens in the order of their ids, then the special ones that are none yet."""
-    there = tokenizer.get_added_tokens_decoder().values()
-    same = {repr(token) for token in there}
-    tokens = [token for _, token in sorted(added.items(), key=lambda one: one[0])]
-    tokens = [token for token in tokens if repr(token.made(special=token.special)) not in same]
-    known = {token.content for token in there} | {token.content for token in tokens}
-    contents = set()
-    for token in special:
-        content = _content(token)
-        if content not in contents and (isinstance(token, _Token) or content not in known):
-            tokens.append(token if isinstance(token, _Token) else _Token(content=content))
-        contents.add(content)
-    tokenizer.add_tokens(
-        [token.made(special=token.special or token.content in contents) for token in tokens]
-    )
-    for place, token in added.items():
-        found = tokenizer.token_to_id(token.content)
-        if found != place:
-            raise ValueError(
-                f"{folder}: the added token {token.content!r} should have the id {place}, but "
-                f"beside this vocabulary it has {found}"
-            )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Numbered(_Token):
+class _Numbered(Token):
     """An added token of tokenizer.json."""
 
     id: Natural
@@ -345,7 +215,7 @@ class _File:
     truncation: _Truncation | None = None
 
 
-def _from_json(path: Path, side: str | None = None) -> tuple[Tokenizer, dict[int, _Token]]:
+def _from_json(path: Path, side: str | None = None) -> tuple[Tokenizer, dict[int, Token]]:
     """The tokenizer, and the tokens that the file adds, by their ids.
 
     side: the end at which texts are cut; None: what the file says.
@@ -365,8 +235,8 @@ def _from_json(path: Path, side: str | None = None) -> tuple[Tokenizer, dict[int
         )
     tokens = {}
     for token in file.added_tokens:
-        fields = {field.name: getattr(token, field.name) for field in dataclasses.fields(_Token)}
-        tokens[token.id] = _Token(**fields)
+        fields = {field.name: getattr(token, field.name) for field in dataclasses.fields(Token)}
+        tokens[token.id] = Token(**fields)
     return tokenizer, tokens
 
 
@@ -391,71 +261,24 @@ def _without_types(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     return made
 
 
-# --- from vocabularies ---------------------------------------------------------------------------
-
-
 def _from_vocabulary(
     folder: Path,
     kind: _Class,
-    settings: _Settings,
-    special: Mapping[str, _Token | str],
-    added: Mapping[int, _Token],
+    settings: Settings,
+    special: Mapping[str, Token | str],
+    added: Mapping[int, Token],
 ) -> Tokenizer:
-    """The tokenizer without its added tokens; ValueError if a token that encoding needs is
-    missing."""
-    missing = [name for name in kind.vocabulary if not (folder / name).exists()]
-    if missing or not kind.vocabulary:
+    """The tokenizer without its added tokens."""
+    if kind.made is None or not all((folder / name).exists() for name in kind.vocabulary):
         raise _without_vocabulary(folder)
-    file = folder / kind.vocabulary[0]
-    vocab = _lines(file) if kind.special is _BERT else read_json(file, dict[str, Natural])
-    known = {token.content: place for place, token in added.items()} | vocab
-    roles = {role: _content(special.get(role, "")) for role in ("unk", "sep", "pad", "cls")}
-    for role, token in roles.items():
-        if token not in (vocab if role == "unk" else known):
-            raise ValueError(
-                f"{file}: expected the special token {token!r} ({role}), but the vocabulary of "
-                f"{len(vocab)} has none"
-            )
-    cls, sep = ((roles[role], known[roles[role]]) for role in ("cls", "sep"))
-    if kind.special is _BERT:
-        tokenizer = _word_piece(vocab, roles["unk"], cls, sep)
-        tokenizer.normalizer = _normalizer(settings)
-        return tokenizer
-    return _byte_level(vocab, folder / "merges.txt", cls, sep, bool(settings.add_prefix_space))
+    roles = {role: content(special.get(role, "")) for role in ("unk", "sep", "pad", "cls")}
+    known = {token.content: place for place, token in added.items()}
+    return kind.made(folder, roles, known, settings)
 
 
-def _lines(file: Path) -> dict[str, int]:
-    lines = read_text(file).removesuffix("\n").split("\n")
-    return {token.rstrip("\r"): i for i, token in enumerate(lines)}
-
-
-def _word_piece(
-    vocab: dict[str, int], unk: str, cls: tuple[str, int], sep: tuple[str, int]
-) -> Tokenizer:
-    """BERT's and DistilBERT's tokenizer, without its normalizer."""
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unk, max_input_chars_per_word=100))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls[0]}:0 $A:0 {sep[0]}:0",
-        pair=f"{cls[0]}:0 $A:0 {sep[0]}:0 $B:1 {sep[0]}:1",
-        special_tokens=[cls, sep],
-    )
-    return tokenizer
-
-
-def _normalizer(settings: _Settings) -> normalizers.BertNormalizer:
-    return normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=settings.tokenize_chinese_chars is not False,
-        strip_accents=settings.strip_accents,
-        lowercase=settings.do_lower_case is not False,
-    )
-
-
-def _normalize(tokenizer: Tokenizer, settings: _Settings, folder: Path) -> None:
+def _normalize(tokenizer: Tokenizer, settings: Settings, folder: Path) -> None:
     """The settings' normalizer in place of the file's, if that is BERT's too."""
-    old, new = tokenizer.normalizer, _normalizer(settings)
+    old, new = tokenizer.normalizer, vocabulary_files.bert_normalizer(settings)
     if not isinstance(old, normalizers.BertNormalizer):
         return
     new.clean_text = old.clean_text
@@ -471,28 +294,46 @@ def _normalize(tokenizer: Tokenizer, settings: _Settings, folder: Path) -> None:
     tokenizer.normalizer = new
 
 
-def _byte_level(
-    vocab: dict[str, int], file: Path, cls: tuple[str, int], sep: tuple[str, int], space: bool
-) -> Tokenizer:
-    """RoBERTa's tokenizer: `<s> A </s>` and `<s> A </s></s> B </s>`."""
-    merges = []
-    lines = read_text(file).split("\n")
-    for number, line in enumerate(lines[1:-1], 2):  # the first says the version, the last is empty
-        pair = line.split()
-        if len(pair) != 2:
-            raise ValueError(f"{file}:{number}: expected two pieces, but found {line!r}")
-        merges.append((pair[0], pair[1]))
-    try:
-        model = models.BPE(
-            vocab, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False
-        )
-    except Exception as error:  # tokenizers raises a bare Exception
-        raise ValueError(f"{file} does not fit vocab.json: {error}") from error
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(sep, cls, add_prefix_space=space)
-    return tokenizer
+def _frame(
+    tokenizer: Tokenizer, settings: Settings, special: Mapping[str, Token | str], folder: Path
+) -> None:
+    """BOS before a text and EOS after it, as far as the settings say; in place."""
+    ends = {"bos": settings.add_bos_token, "eos": settings.add_eos_token}
+    tokens = {role: content(special.get(role, "")) for role, there in ends.items() if there}
+    ids = {role: tokenizer.token_to_id(token) for role, token in tokens.items()}
+    for role, token in tokens.items():
+        if ids[role] is None:
+            raise ValueError(
+                f"{folder}: add_{role}_token is true, but the vocabulary has no such token "
+                f"{token!r}"
+            )
+    bos, eos = ([f"{tokens[role]}:0"] if role in tokens else [] for role in ends)
+    single, second = [*bos, "$A:0", *eos], [*bos, "$B:0", *eos]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=" ".join(single),
+        pair=" ".join([*single, *second]),
+        special_tokens=[*{token: (token, ids[role]) for role, token in tokens.items()}.values()],
+    )
+
+
+def _check_spaces(tokenizer: Tokenizer, settings: Settings, folder: Path) -> None:
+    """ValueError unless tokenizer.json puts spaces where transformers does, which makes Llama's
+    tokenizer anew from tokenizer.model if there is a setting add_prefix_space."""
+    made, space = Tokenizer(BPE()), bool(settings.add_prefix_space)
+    if settings.legacy is False:
+        scheme = "first" if space else "never"
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    else:
+        before = [normalizers.Prepend("▁")] if space else []
+        made.normalizer = normalizers.Sequence([*before, normalizers.Replace(" ", "▁")])
+    one, other = (json.loads(each.to_str()) for each in (made, tokenizer))
+    for part in ("normalizer", "pre_tokenizer"):
+        if one[part] != other[part]:
+            raise ValueError(
+                f"{folder}/tokenizer_config.json has an add_prefix_space, with which transformers "
+                f"makes the tokenizer anew, with another {part} than tokenizer.json has: load and "
+                "save it once with transformers"
+            )
 
 
 # --- checking and writing ------------------------------------------------------------------------
@@ -500,6 +341,17 @@ def _byte_level(
 
 def check_tokens(tokenizer: Tokenizer, config: BertConfig, folder: Path) -> None:
     """ValueError names a token or a token type that the model's tables have no row for."""
+    ends = check_ids(tokenizer, config, folder)
+    if config.types > 1 and max(ends.type_ids, default=0) >= config.types:
+        raise ValueError(
+            f"{folder}: the tokenizer gives the token type {max(ends.type_ids)}, but the model's "
+            f"embedding of types has {config.types} rows"
+        )
+
+
+def check_ids(tokenizer: Tokenizer, config: ModelConfig, folder: Path) -> Encoding:
+    """ValueError names a token that the model's embedding has no row for; returns what the
+    tokenizer makes of a pair of texts that are not in its vocabulary."""
     token, largest = max(tokenizer.get_vocab().items(), key=lambda one: one[1])
     try:
         ends = tokenizer.encode("\ufffe", "\ufffe")  # a character that no vocabulary has
@@ -507,16 +359,44 @@ def check_tokens(tokenizer: Tokenizer, config: BertConfig, folder: Path) -> None
         raise ValueError(f"{folder}: the tokenizer cannot encode every text: {error}") from error
     if ends.ids and max(ends.ids) > largest:
         token, largest = ends.tokens[int(np.argmax(ends.ids))], max(ends.ids)
-    if largest >= config.vocab:
+    if largest >= config.vocabulary:
         raise ValueError(
             f"{folder}: the tokenizer's token {token!r} has the id {largest}, but the model's "
-            f"embedding has {config.vocab} rows: resize the embedding, or take the token out"
+            f"embedding has {config.vocabulary} rows: resize the embedding, or take the token out"
         )
-    if config.types > 1 and ends.ids and max(ends.type_ids) >= config.types:
-        raise ValueError(
-            f"{folder}: the tokenizer gives the token type {max(ends.type_ids)}, but the model's "
-            f"embedding of types has {config.types} rows"
-        )
+    return ends
+
+
+def without_beyond(tokenizer: Tokenizer, vocab: int, folder: Path) -> Tokenizer:
+    """Without the added tokens whose ids are `vocab` or more, for which a model has no embedding,
+    such as Gemma 3's for pictures in models of text; what they are in texts is read as text."""
+    added = tokenizer.get_added_tokens_decoder()
+    beyond = [token.content for place, token in added.items() if place >= vocab]
+    if not beyond:
+        return tokenizer
+    log.info("%s: the model has no embedding of %s: read as text", folder, ", ".join(beyond))
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < vocab]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def plain_settings(
+    tokenizer: Tokenizer, length: int, special: Mapping[str, str | None], inputs: Sequence[str]
+) -> dict[str, Any]:
+    """tokenizer_config.json beside a tokenizer.json that is used as it is, whatever the model; what
+    is not an added token there does not become one.
+
+    length: of the longest text; special: tokens by their roles; inputs: what the model is given.
+    """
+    added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+    words = tokenizer.pre_tokenizer
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": length,
+        "model_input_names": list(inputs),
+        "clean_up_tokenization_spaces": False,
+        "add_prefix_space": isinstance(words, pre_tokenizers.ByteLevel) and words.add_prefix_space,
+    } | {f"{role}_token": token for role, token in special.items() if token in added}
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

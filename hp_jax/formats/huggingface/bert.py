@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
 from tokenizers import Tokenizer
 
 from hp_jax.architecture import Activation, BertConfig
 from hp_jax.formats.reading import Options, Supported, check_supported
-from hp_jax.formats.slots import Slot, Tensors, assign, check_layers, check_rest
+from hp_jax.formats.slots import (
+    Slot,
+    Tensors,
+    assign,
+    check_layers,
+    check_rest,
+    renamed,
+)
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.classification import Classification
 from hp_jax.task import Params
@@ -181,7 +187,7 @@ def load_hf_bert(
     """
     family = variant_of(raw, folder)
     names = _slot_names(family)
-    tensors = _plainly_named(read_tensors(folder), folder)
+    tensors = renamed(read_tensors(folder), _short, folder)
     _check_prefix(tensors, folder)
     trained = names["classifier"] + ".weight" in tensors
     _check_architecture(raw, HEADS if trained else BASES, folder)
@@ -228,17 +234,10 @@ def _with_new(params: dict[str, Any], init: Callable[[], Params], folder: Path) 
     )
 
 
-def _plainly_named(tensors: Mapping[str, np.ndarray], folder: Path) -> Tensors:
-    """The tensors by their names without prefixes, and with today's LayerNorm names."""
-    plain: Tensors = {}
-    for name, tensor in tensors.items():
-        short = _PREFIX.sub("", name)
-        short = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", short)
-        short = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", short)
-        if short in plain:
-            raise ValueError(f"{folder}: {plain[short][0]} and {name} are one tensor, {short}")
-        plain[short] = name, tensor
-    return plain
+def _short(name: str) -> str:
+    """A tensor's name without prefixes, and with today's LayerNorm names."""
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", _PREFIX.sub("", name))
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.)*((bert|roberta|distilbert)\.)?")

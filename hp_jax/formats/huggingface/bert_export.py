@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
 
 from hp_jax.architecture import BertConfig, Decoding, present_mask
 from hp_jax.formats.huggingface import bert
@@ -18,7 +17,7 @@ from hp_jax.formats.writing import check_held, write_tensors
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.storage.files import write_json
 from hp_jax.task import Params
-from hp_jax.text.huggingface import save_tokenizer
+from hp_jax.text.huggingface import plain_settings, save_tokenizer
 
 CLASSES = {"bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert"}
 _SPECIAL = {
@@ -126,21 +125,13 @@ def _settings(config: BertConfig) -> dict[str, Any]:
 
 
 def _tokenizer_settings(config: BertConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """tokenizer_config.json: tokenizer.json is used as it is, whatever the architecture, and what
-    is not an added token there does not become one."""
+    """tokenizer_config.json."""
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
     names = {"pad": (tokenizer.id_to_token(config.pad),), **_SPECIAL}
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     special = {
         kind: next((name for name in some if name in added), None) for kind, some in names.items()
     }
-    words = tokenizer.pre_tokenizer
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": config.positions - config.first_position,
-        "model_input_names": inputs
-        if config.types > 1
-        else [name for name in inputs if "type" not in name],
-        "clean_up_tokenization_spaces": False,
-        "add_prefix_space": isinstance(words, ByteLevel) and words.add_prefix_space,
-    } | {f"{kind}_token": token for kind, token in special.items() if token is not None}
+    length = config.positions - config.first_position
+    given = inputs if config.types > 1 else [name for name in inputs if "type" not in name]
+    return plain_settings(tokenizer, length, special, given)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from hp_jax.metrics import Metric, metric_of
+from hp_jax.metrics import Metric, metric_of, statistics_of
 from hp_jax.report import tables
 from hp_jax.report.ablations import Measured
 from hp_jax.report.html import Item, Listing, Rows, Section, renamed
@@ -144,7 +144,7 @@ def _reliability(measured: Measured, metric: Metric) -> float:
     full = measured.comparison.full
     if ("loss" not in values and metric.name == "loss") or full is None:
         return math.nan
-    statistics_MNS = metric.statistics(values)
+    statistics_MNS = statistics_of(metric, values)
     return split_half(statistics_MNS[1:], statistics_MNS[full], metric)
 
 

@@ -1,0 +1,185 @@
+"""Language modelling by a decoder-only model, as the `Task` that importance, ablation and pruning
+see."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hp_jax.architecture import DecoderConfig, present_mask
+from hp_jax.models.decoder import Decoder
+from hp_jax.models.forced import of_tokens
+from hp_jax.task import Array, Batch, Gates, Params
+
+BLOCK = 64
+"""Positions of all examples whose logits exist at a time where a gradient is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageModel:
+    """Cross-entropy of each token given those before it.
+
+    A batch has `tokens_BT` (padded on the right), `length_B`, `given_B` (so many of the first
+    tokens are given, not predicted: 1 or more), `weight_B` and `index_B`.  The last token is not
+    read: T below is one less than the batch has.
+    """
+
+    config: DecoderConfig
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """`dec.0`, `dec.1`, ..."""
+        return tuple(self.config.rows)
+
+    @property
+    def present_AH(self) -> np.ndarray:
+        """The heads that the model has `[A, H]`: query heads."""
+        return present_mask(self.config)
+
+    @property
+    def tables(self) -> dict[str, tuple[int, int | None]]:
+        """Tokens."""
+        return {"tokens_BT": (self.config.vocab, self.config.room)}
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters."""
+        gates = [jnp.ones(count) for count in self.config.heads_per_row.values()]
+        return Decoder(self.config).init(key, jnp.zeros((1, 1), jnp.int32), gates)["params"]
+
+    def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """Cross-entropy of each example, summed over the tokens that are predicted `[B]`, in
+        nats."""
+        return self._summed(params, batch, gates, smoothing=0.0)
+
+    def training_loss(
+        self,
+        params: Params,
+        batch: Batch,
+        gates: Gates,
+        *,
+        dropout: jax.Array,
+        smoothing: float,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Summed cross-entropy with label smoothing `[B]` and the number of predicted tokens `[B]`;
+        these models have no dropout."""
+        count_B = jnp.asarray(batch["length_B"] - batch["given_B"])
+        return self._summed(params, batch, gates, smoothing), count_B
+
+    def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """One pass, for what it costs: the loss."""
+        return self.loss(params, batch, gates)
+
+    def batch_shapes(
+        self, examples: int, length: int, target: int | None = None
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch of `examples` of `length` tokens."""
+        one = jax.ShapeDtypeStruct((examples,), jnp.int32)
+        return {
+            "tokens_BT": jax.ShapeDtypeStruct((examples, length), jnp.int32),
+            **dict.fromkeys(("length_B", "given_B", "index_B"), one),
+            "weight_B": jax.ShapeDtypeStruct((examples,), jnp.float32),
+        }
+
+    @property
+    def stages(self) -> int:
+        """All rows but the last, which is read together with the logits."""
+        return self.config.layers - 1
+
+    def start(self, params: Params, batch: Batch) -> jax.Array:
+        """The embeddings `[B, T, D]`."""
+        return self._apply(params, "embed", batch["tokens_BT"][:, :-1])
+
+    def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+        """The contexts of the row's heads: `[B, T, H, K]`."""
+        return self._apply(params, "context", row, state)
+
+    def residual(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
+        """What the row's output is added to: the state `[B, T, D]`."""
+        return state
+
+    def apply_row(
+        self,
+        params: Params,
+        row: int,
+        batch: Batch,
+        state: jax.Array,
+        context: jax.Array,
+        gate: Array,
+    ) -> jax.Array:
+        """The state after the row `[B, T, D]`."""
+        return self._apply(params, "apply_row", row, state, context, gate)
+
+    def evaluate(
+        self, params: Params, batch: Batch, states: jax.Array, gates: Gates
+    ) -> dict[str, jax.Array]:
+        """`loss` and `correct` (predicted tokens that are the likeliest) of each example under each
+        mask `[M, B]`."""
+        gold_BT, real_BT = jnp.asarray(batch["tokens_BT"][:, 1:]), _predicted(batch)
+
+        def score(logits_KV: jax.Array, at_K: jax.Array) -> dict[str, jax.Array]:
+            gold_K = gold_BT.reshape(-1)[at_K]
+            own_K = jnp.take_along_axis(logits_KV, gold_K[:, None], 1)[:, 0]
+            right_K = jnp.argmax(logits_KV, -1) == gold_K
+            loss_K = jax.nn.logsumexp(logits_KV, -1) - own_K
+            return {"loss": loss_K, "correct": right_K.astype(jnp.int32)}
+
+        def read(of: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+            state, gate_GH = of
+            context = self.context(params, self.stages, batch, state)
+
+            def under(gate_H: jax.Array) -> dict[str, jax.Array]:
+                last_BTD = self.apply_row(params, self.stages, batch, state, context, gate_H)
+                found = of_tokens(
+                    last_BTD, real_BT, lambda x: self._apply(params, "readout", x), score
+                )
+                return {name: value_BT.sum(1) for name, value_BT in found.items()}
+
+            return jax.lax.map(under, gate_GH)
+
+        last_UGH = jnp.reshape(gates[-1], (len(states), -1, gates[-1].shape[-1]))
+        values = jax.lax.map(read, (states, last_UGH))
+        return {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
+
+    def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
+        """Real query positions `[B, T]`, the same in each row: the last token asks nothing."""
+        real_BT = jnp.arange(batch["tokens_BT"].shape[1] - 1)[None] < batch["length_B"][:, None] - 1
+        return (real_BT * batch["weight_B"][:, None],) * self.config.layers
+
+    def logits(self, params: Params, tokens_BT: Array, gates: Gates) -> jax.Array:
+        """`[B, T, V]`, float32, of the token after each of `tokens`."""
+        logits_BTV = Decoder(self.config).apply({"params": params}, tokens_BT, gates)
+        return cast(jax.Array, logits_BTV)
+
+    def _apply(self, params: Params, method: str, *args: Any) -> Any:
+        return Decoder(self.config).apply({"params": params}, *args, method=method)
+
+    def _summed(self, params: Params, batch: Batch, gates: Gates, smoothing: float) -> jax.Array:
+        """The loss `[B]`, some positions at a time: logits of all would fill the memory."""
+        tokens_BT = jnp.asarray(batch["tokens_BT"])
+        state_BTD = self._apply(params, "hidden", tokens_BT[:, :-1], gates)
+        room = -state_BTD.shape[1] % min(BLOCK, state_BTD.shape[1])
+
+        def in_blocks(x: jax.Array) -> jax.Array:
+            x = jnp.pad(x, ((0, 0), (0, room), *((0, 0),) * (x.ndim - 2)))
+            return jnp.moveaxis(x.reshape(len(x), -1, min(BLOCK, x.shape[1]), *x.shape[2:]), 1, 0)
+
+        @jax.checkpoint
+        def summed(of: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+            state_BTD, gold_BT, real_BT = of
+            logits_BTV = self._apply(params, "readout", state_BTD)
+            gold_BT = jnp.take_along_axis(logits_BTV, gold_BT[..., None], -1)[..., 0]
+            wanted_BT = (1 - smoothing) * gold_BT + smoothing * logits_BTV.mean(-1)
+            return jnp.sum((jax.nn.logsumexp(logits_BTV, -1) - wanted_BT) * real_BT, 1)
+
+        blocks = tuple(map(in_blocks, (state_BTD, tokens_BT[:, 1:], _predicted(batch))))
+        return jax.lax.map(summed, blocks).sum(0)
+
+
+def _predicted(batch: Batch) -> jax.Array:
+    """Whether the token after each is predicted, `[B, T]`."""
+    next_1T = jnp.arange(1, batch["tokens_BT"].shape[1])[None]
+    return (next_1T >= batch["given_B"][:, None]) & (next_1T < batch["length_B"][:, None])

@@ -1,0 +1,254 @@
+"""Decoder-only language models: their task, their windows, and their metrics."""
+
+import dataclasses
+
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from tiny import ONE_DEVICE, random_params
+from tiny_language import CONFIG, KINDS, TASK, batched, of_kind, tokenizer, windows
+
+from hp_jax import heads
+from hp_jax.architecture import present_mask
+from hp_jax.data.documents import Documents
+from hp_jax.grid import evaluate_grid
+from hp_jax.importance import example_gradients, head_importance
+from hp_jax.metrics import metric_of, scores, statistics_of
+from hp_jax.models.language import LanguageModel
+from hp_jax.removal import pad_heads, remove_heads
+from hp_jax.text.windows import encode_documents
+
+PARAMS = random_params(TASK, scale=0.3)
+DATA = windows()
+FULL = present_mask(CONFIG)
+RAGGED = np.array([[1, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 0]], bool)
+"""An uneven group, a whole group off, and a row without heads."""
+
+
+LENGTH = 12
+RUN = jax.jit(LanguageModel.logits, static_argnums=0)
+
+
+def logits(task, params, tokens, mask_AH):
+    """Those of a text alone; what comes after it is not seen (see below)."""
+    gates = heads.gates(mask_AH, task.present_AH)
+    filled = np.pad(np.array([tokens]), ((0, 0), (0, LENGTH - len(tokens))))
+    return np.asarray(RUN(task, params, filled, gates))[0, : len(tokens)]
+
+
+def by_hand(task, params, data, mask_AH):
+    """Loss and right tokens of each window, from the logits of that window alone."""
+    found = []
+    for ids, given_ in zip(data.tokens, data.given_N, strict=True):
+        log_TV = np.asarray(jax.nn.log_softmax(logits(task, params, ids[:-1], mask_AH)))
+        gold_T = ids[given_:]
+        log_TV = log_TV[given_ - 1 :]
+        right = (log_TV.argmax(1) == gold_T).sum()
+        found.append((-log_TV[np.arange(len(gold_T)), gold_T].sum(), right))
+    return map(np.array, zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grid_gives_what_each_window_has_alone(kind):
+    """Of every mask, whatever the batch: padding, other windows and shared states change
+    nothing."""
+    task = of_kind(kind)
+    params, masks_MAH = random_params(task, scale=0.3), np.stack([FULL, RAGGED, ~RAGGED])
+    values = evaluate_grid(task, params, batched(DATA), masks_MAH)
+    for mask_AH, loss_N, correct_N in zip(
+        masks_MAH, values["loss"], values["correct"], strict=True
+    ):
+        expected_loss_N, expected_correct_N = by_hand(task, params, DATA, mask_AH)
+        np.testing.assert_allclose(loss_N, expected_loss_N, rtol=2e-5, atol=1e-5)
+        np.testing.assert_array_equal(correct_N, expected_correct_N)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_the_grid_s(kind):
+    task = of_kind(kind)
+    params = random_params(task, scale=0.3)
+    values = evaluate_grid(task, params, batched(DATA), RAGGED[None])
+    for batch in batched(DATA):
+        loss_B = task.loss(params, batch, heads.gates(RAGGED, FULL))
+        real_B = batch["weight_B"] > 0
+        expected_B = values["loss"][0, batch["index_B"][real_B]]
+        np.testing.assert_allclose(loss_B[real_B], expected_B, rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_token_sees_only_those_before_it(kind):
+    task = of_kind(kind)
+    params, ids = random_params(task, scale=0.3), np.arange(10)
+    changed = ids.copy()
+    changed[6:] = 30
+    before, after = (logits(task, params, tokens, FULL) for tokens in (ids, changed))
+    np.testing.assert_allclose(before[:6], after[:6], atol=1e-5)
+    assert np.abs(before[6:] - after[6:]).max() > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_removed_is_masked(kind):
+    """Uneven groups, and a row without a head; and back, with zeros."""
+    task = of_kind(kind)
+    params = random_params(task, scale=0.3)
+    config, smaller = remove_heads(task.config, params, RAGGED)
+    removed = LanguageModel(config)
+    assert jax.tree.map(np.shape, smaller) == jax.tree.map(
+        np.shape, jax.eval_shape(removed.init, jax.random.key(0))
+    )
+    ids = np.arange(11)
+    expected = logits(task, params, ids, RAGGED)
+    np.testing.assert_allclose(logits(removed, smaller, ids, RAGGED), expected, atol=1e-5)
+    padded_config, padded = pad_heads(config, smaller)
+    whole = LanguageModel(padded_config)
+    np.testing.assert_allclose(logits(whole, padded, ids, FULL), expected, atol=1e-5)
+
+
+def test_importance_is_that_of_finite_differences():
+    """Signed gradients of each example, all positions of a gate moved together."""
+    found_NAH = example_gradients(TASK, PARAMS, batched(DATA), FULL)
+    step = 1 / 64
+    for row, head in ((0, 0), (1, 3), (2, 2)):
+        moved = np.zeros(FULL.shape, np.float32)
+        moved[row, head] = step
+        losses = []
+        for sign in (1, -1):
+            gates = list(np.ones(FULL.shape, np.float32) + sign * moved)
+            loss_N = np.zeros(len(DATA))
+            for batch in batched(DATA):
+                real_B = batch["weight_B"] > 0
+                loss_B = np.asarray(TASK.loss(PARAMS, batch, gates))
+                loss_N[batch["index_B"][real_B]] = loss_B[real_B]
+            losses.append(loss_N)
+        expected_N = (losses[0] - losses[1]) / (2 * step)
+        np.testing.assert_allclose(found_NAH[:, row, head], expected_N, atol=3e-3, rtol=1e-2)
+
+
+def test_devices_make_no_difference():
+    masks_MAH = heads.one_off(FULL)
+    one = evaluate_grid(TASK, PARAMS, batched(DATA), masks_MAH, mesh=ONE_DEVICE)
+    all_ = evaluate_grid(TASK, PARAMS, batched(DATA), masks_MAH)
+    np.testing.assert_allclose(one["loss"], all_["loss"], rtol=1e-5, atol=1e-5)
+    few, many = (
+        head_importance(TASK, PARAMS, batched(DATA, size=8), FULL, mesh=mesh)
+        for mesh in (ONE_DEVICE, None)
+    )
+    np.testing.assert_allclose(few, many, rtol=1e-4, atol=1e-6)
+
+
+def test_smoothing_and_the_number_of_tokens():
+    batch = batched(DATA)[0]
+    gates = heads.gates(FULL, FULL)
+    key = jax.random.key(0)
+    loss_B, count_B = TASK.training_loss(PARAMS, batch, gates, dropout=key, smoothing=0.0)
+    np.testing.assert_allclose(loss_B, TASK.loss(PARAMS, batch, gates), rtol=1e-6)
+    np.testing.assert_array_equal(count_B, batch["length_B"] - batch["given_B"])
+    smooth_B, _ = TASK.training_loss(PARAMS, batch, gates, dropout=key, smoothing=0.1)
+    for n, (tokens, length, given_) in enumerate(
+        zip(batch["tokens_BT"], batch["length_B"], batch["given_B"], strict=True)
+    ):
+        log_TV = np.asarray(jax.nn.log_softmax(logits(TASK, PARAMS, tokens[: length - 1], FULL)))
+        gold_TV = 0.9 * np.eye(CONFIG.vocab)[tokens[given_:length]] + 0.1 / CONFIG.vocab
+        expected = -(gold_TV * log_TV[given_ - 1 :]).sum()
+        np.testing.assert_allclose(smooth_B[n], expected, rtol=1e-4)
+
+
+# --- windows -------------------------------------------------------------------------------------
+
+TEXTS = st.lists(st.text("the an\u00e9 \n", max_size=40), min_size=1, max_size=4)
+
+
+def documents(texts):
+    place_N = np.arange(len(texts))
+    return Documents(
+        text=tuple(texts), files={"test": "file"}, line_N=place_N + 1, origin_N=place_N
+    )
+
+
+@given(TEXTS, st.integers(3, 9), st.integers(0, 2))
+def test_every_token_but_the_first_is_predicted_once(texts, room, stride):
+    texts = ["the", *texts]  # one document of two tokens at least
+    made = encode_documents(tokenizer(), documents(["an the", *texts]), room, stride)
+    for place, text in enumerate(["an the", *texts]):
+        own = np.flatnonzero(made.origin_N == place)
+        ids = tokenizer().encode(text).ids
+        told = [made.tokens[n][made.given_N[n] :] for n in own]
+        assert np.concatenate([ids[:1], *told]).tolist() == ids if len(ids) > 1 else not told
+        for n in own:
+            assert len(made.tokens[n]) <= room
+            start = "".join(map(chr, made.tokens[n]))
+            assert start in "".join(map(chr, ids))  # what is given comes before it
+        if len(ids) > 1:
+            first = tokenizer().encode(text).offsets[0][1]
+            assert made.bytes_N[own].sum() == len(text[first:].encode())
+            starts = [0, *(i + 1 for i, char in enumerate(text) if char.isspace())]
+            words = [i for i in starts if i >= first and text[i : i + 1].strip()]
+            assert made.words_N[own].sum() == len(words)
+
+
+def test_a_longer_stride_gives_less_context():
+    text = documents(["the an the an the an"])
+    few = encode_documents(tokenizer(), text, 6, 1)
+    assert few.given_N[1:].min() == 5
+    assert encode_documents(tokenizer(), text, 6).given_N.tolist() == [1, 3]  # the last has room
+
+
+@pytest.mark.parametrize(
+    ("texts", "room", "stride", "said"),
+    [
+        (["the"], 8, 0, "expected a document of two tokens"),
+        (["the an"], 1, 0, "max_length is 1 and stride is 0"),
+        (["the an"], 4, 4, "max_length is 4 and stride is 4"),
+    ],
+)
+def test_what_cannot_be_read_is_said(texts, room, stride, said):
+    with pytest.raises(ValueError, match=said):
+        encode_documents(tokenizer(), documents(texts), room, stride)
+
+
+# --- metrics -------------------------------------------------------------------------------------
+
+
+def test_metrics_are_of_documents():
+    """Windows of one document count as one; sums are those of all windows."""
+    random = np.random.default_rng(0)
+    origin_N = np.array([0, 0, 1, 3, 3, 3])
+    loss_MN = random.random((2, 6))
+    counts = {name: random.integers(1, 9, 6) for name in ("tokens", "words", "bytes")}
+    values = {"loss": loss_MN, "origin": origin_N, **counts}
+    total_M = loss_MN.sum(1)
+    expected = {
+        "loss": total_M / 3,
+        "token_loss": total_M / counts["tokens"].sum(),
+        "perplexity": np.exp(total_M / counts["tokens"].sum()),
+        "word_perplexity": np.exp(total_M / counts["words"].sum()),
+        "bits_per_byte": total_M / np.log(2) / counts["bytes"].sum(),
+    }
+    for name, expected_M in expected.items():
+        metric = metric_of({"metric": name})
+        np.testing.assert_allclose(scores(metric, values), expected_M)
+        statistics_MNS = statistics_of(metric, values)
+        assert statistics_MNS.shape == (2, 3, 2)
+        np.testing.assert_allclose(metric.score(statistics_MNS.sum(1)), expected_M)
+        np.testing.assert_allclose(statistics_MNS[:, 0, 0], loss_MN[:, :2].sum(1))
+
+
+# --- configs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"key_heads": 3}, "4 heads of row dec.0 do not share 3 key/value heads evenly"),
+        ({"head_width": 5}, "heads of 5 numbers cannot be rotated in pairs"),
+        ({"rotary_factors": (1.0, 2.0)}, "there are 2 rotary_factors, but 3 are expected"),
+        ({"local": (0,)}, "there is no window"),
+        ({"local": (3,), "window": 2}, "layer 3 is local, but the model has 3 layers"),
+        ({"eos": (40,)}, "eos has the token 40, but the vocabulary has 40 tokens"),
+    ],
+)
+def test_configs_that_cannot_be(changes, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(CONFIG, **changes)
