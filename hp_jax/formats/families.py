@@ -16,6 +16,7 @@ from hp_jax.architecture import BertConfig, DecoderConfig, ModelConfig, Seq2SeqC
 from hp_jax.formats import stablehlo
 from hp_jax.formats.fairseq.read import load_fairseq
 from hp_jax.formats.fairseq.write import save_fairseq
+from hp_jax.formats.gguf.read import load_gguf
 from hp_jax.formats.huggingface import bert, decoder, marian
 from hp_jax.formats.huggingface.bert_export import save_hf_bert
 from hp_jax.formats.huggingface.decoder_export import save_hf_decoder
@@ -118,7 +119,10 @@ FAMILIES = (
         load_tokenizer,
         save_tokenizer,
         check_ids,
-        readers=(Reader(decoder.read, decoder.MODEL_TYPES),),
+        readers=(
+            Reader(decoder.read, decoder.MODEL_TYPES),
+            Reader(_alone(load_gguf), files=("*.gguf",), library="llama.cpp"),
+        ),
         writers={"hf": save_hf_decoder},
     ),
 )
