@@ -7,7 +7,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config_data import Data, DocumentData, ParallelData
+from hp_jax.config_data import ChoiceData, Data, DocumentData, ParallelData
 from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
@@ -372,5 +372,24 @@ class LanguageModelExperiment(Experiment):
     """How the model is trained on."""
 
 
-KINDS_OF_EXPERIMENT = (ClassificationExperiment, TranslationExperiment, LanguageModelExperiment)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultipleChoiceExperiment(Experiment):
+    """Multiple choice by a decoder-only model."""
+
+    about: ClassVar = "multiple choice"
+    data: ChoiceData = ChoiceData()
+    """Where items come from and how they are batched."""
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    """What masks are compared by: the share of items of which the right choice is the likeliest,
+    or the mean loss of the right choice."""
+    train: Train = FINE_TUNING
+    """How the model is trained on."""
+
+
+KINDS_OF_EXPERIMENT = (
+    ClassificationExperiment,
+    TranslationExperiment,
+    LanguageModelExperiment,
+    MultipleChoiceExperiment,
+)
 """All of them."""
