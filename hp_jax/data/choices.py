@@ -19,7 +19,7 @@ from hp_jax.data.tables import read_objects
 from hp_jax.storage.files import local
 
 Choices = tuple[tuple[str, str], ...]
-"""Of each choice what is before it, and what is chosen, which begins with a space if it is a word."""
+"""Of each choice what is before it, and what is chosen, with the space between them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,7 +122,7 @@ def _hellaswag(record: Mapping[str, Any]) -> tuple[Choices, int]:
 
 
 def _arc(record: Mapping[str, Any]) -> tuple[Choices, int]:
-    asked, found = record["question"], record["choices"] if "choices" in record else None
+    asked, found = record["question"], record.get("choices")
     if isinstance(asked, dict):  # the authors' own files
         found = {key: [one[key] for one in asked["choices"]] for key in ("text", "label")}
         asked = asked["stem"]
