@@ -1,6 +1,5 @@
 """Multiple choice: layouts, encoding, the task, and the commands."""
 
-import dataclasses
 import json
 
 import jax
@@ -8,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from tiny import config_file, random_params
-from tiny_language import CONFIG, tokenizer
+from tiny_language import CONFIG, tokenizer, write_items, write_language_model
 
 from hp_jax import heads
 from hp_jax.architecture import present_mask
@@ -17,7 +16,6 @@ from hp_jax.config import Ablation, ChoiceData, Importance, MultipleChoiceExperi
 from hp_jax.data import choices
 from hp_jax.data.batching import batches
 from hp_jax.experiment import load
-from hp_jax.formats.model import Model
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import head_importance
 from hp_jax.linear import linear_map
@@ -251,20 +249,9 @@ def test_nothing_before_a_choice_needs_a_prefix():
 
 
 def test_a_run_from_items_to_report(tmp_path, capsys):
-    own = tokenizer()
-    model = dataclasses.replace(CONFIG, vocab=own.get_vocab_size())
-    Model(model, random_params(LanguageModel(model), scale=0.3), own).save(tmp_path / "model", {})
-    random = np.random.default_rng(0)
+    write_language_model(tmp_path / "model")
     for split in ("train", "validation"):
-        lines = [
-            {
-                "context": " ".join(random.choice(["the", "an"], 3)),
-                "choices": ["at", "ant", "then"][: random.integers(2, 4)],
-                "label": int(random.integers(2)),
-            }
-            for _ in range(12)
-        ]
-        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        write_items(tmp_path / f"{split}.jsonl", 12)
     config = MultipleChoiceExperiment(
         model=str(tmp_path / "model"),
         out=str(tmp_path / "out"),

@@ -20,6 +20,7 @@ import sys
 import jax
 import pytest
 from tiny import write_hf_folder, write_sst2
+from tiny_language import write_documents, write_items, write_language_model
 from tiny_marian import VARIANTS, make_tensors, make_vocabulary, write_npz
 from translation_files import write_parallel
 
@@ -56,9 +57,18 @@ TRANSLATION = {
     "pruning.shares": (0.0, 0.5),
 }
 """What makes an experiment tiny, unless its command says otherwise."""
+LANGUAGE = {
+    "data.max_length": 16,
+    "data.buckets": (16,),
+    "data.batch": 32,
+    "ablation.masks_at_once": 4,
+    "pruning.orders": ("one_shot",),
+    "pruning.shares": (0.0, 0.5),
+}
 TINY = dict.fromkeys(
     ("sst2", "sst2_recover", "classification", "own_data"), CLASSIFIER
 ) | dict.fromkeys(("pt_en", "multi30k", "translation"), TRANSLATION)
+TINY |= dict.fromkeys(("smollm2", "language_model", "multiple_choice"), LANGUAGE)
 FOLDERS = {"speed": {"length": 8, "rounds": 2}, "remove": {"length": 8}}
 """The same for commands that take folders."""
 STEPS = (
@@ -130,7 +140,7 @@ def test_a_block_is_run_or_says_why_not(block):
 # --- the session ---------------------------------------------------------------------------------
 
 
-MATERIAL = ("MODEL_FOLDER", "MARIAN_FOLDER", "path")
+MATERIAL = ("MODEL_FOLDER", "MARIAN_FOLDER", "LM_FOLDER", "path")
 
 
 def write_material(folder):
@@ -142,6 +152,9 @@ def write_material(folder):
     marian.mkdir()
     (marian / "vocab.spm").write_bytes(make_vocabulary())
     write_npz(marian / "model.npz", make_tensors(VARIANTS["ssru"]), VARIANTS["ssru"])
+    write_language_model(folder / "LM_FOLDER")
+    write_documents(folder / "path/to/text", train=200, validation=200)
+    write_items(folder / "path/to/items.jsonl", 12)
     write_parallel(folder / "pairs", test=10)
     for where, names in {
         "path/to/tatoeba": ("tatoeba.por-eng.por", "tatoeba.por-eng.eng"),

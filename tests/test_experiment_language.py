@@ -1,40 +1,26 @@
 """The commands, on a decoder-only language model: from a folder and a file of text to a report, a
 smaller model and its speed."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import config_file, random_params
-from tiny_language import CONFIG, tokenizer
+from tiny import config_file
+from tiny_language import tokenizer, write_documents, write_language_model
 
 from hp_jax import heads
 from hp_jax.cli import main
 from hp_jax.config import Ablation, DocumentData, Importance, LanguageModelExperiment, Pruning
 from hp_jax.data import documents
 from hp_jax.experiment import load
-from hp_jax.formats.model import Model, load_model
-from hp_jax.models.language import LanguageModel
+from hp_jax.formats.model import load_model
 from hp_jax.storage.store import open_store
-
-WORDS = ("the", "an", "then", "at", "ant")
-
-
-def write_documents(folder, **counts):
-    random = np.random.default_rng(0)
-    folder.mkdir()
-    for split, count in counts.items():
-        lines = [" ".join(random.choice(WORDS, random.integers(2, 14))) for _ in range(count)]
-        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("language")
-    own = tokenizer()
-    model = dataclasses.replace(CONFIG, vocab=own.get_vocab_size())
-    Model(model, random_params(LanguageModel(model), scale=0.3), own).save(folder / "model", {})
+    write_language_model(folder / "model")
     write_documents(folder / "text", train=12, validation=16)
     return LanguageModelExperiment(
         model=str(folder / "model"),

@@ -1,12 +1,15 @@
 """A tiny decoder-only model with grouped key/value heads, its tokenizer, and documents."""
 
 import dataclasses
+import json
 
 import numpy as np
+from tiny import random_params
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from hp_jax.architecture import DecoderConfig
 from hp_jax.data.batching import batches
+from hp_jax.formats.model import Model
 from hp_jax.models.language import LanguageModel
 from hp_jax.text.windows import Windows
 
@@ -80,3 +83,36 @@ def tokenizer():
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     return made
+
+
+WORDS = ("the", "an", "then", "at", "ant")
+
+
+def write_language_model(folder, **changes):
+    """A model folder of hp_jax, of CONFIG with the tokenizer's vocabulary."""
+    own = tokenizer()
+    config = dataclasses.replace(CONFIG, vocab=own.get_vocab_size(), positions=128, **changes)
+    Model(config, random_params(LanguageModel(config), scale=0.3), own).save(folder, {})
+
+
+def write_documents(folder, **counts):
+    """A text file a split, of so many documents."""
+    random = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for split, count in counts.items():
+        lines = [" ".join(random.choice(WORDS, random.integers(2, 14))) for _ in range(count)]
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_items(path, count):
+    """Items of two or three choices, of which one item has three."""
+    random = np.random.default_rng(0)
+    items = [
+        {
+            "context": " ".join(random.choice(WORDS, 3)),
+            "choices": WORDS[: random.integers(2, 4) if n else 3],
+            "label": int(random.integers(2)),
+        }
+        for n in range(count)
+    ]
+    path.write_text("\n".join(map(json.dumps, items)) + "\n")
