@@ -32,7 +32,7 @@ from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.language import LanguageModel
 from hp_jax.storage.files import read_json
 from hp_jax.task import Params
-from hp_jax.text.huggingface import load_tokenizer, without_beyond
+from hp_jax.text.huggingface import load_decoder_tokenizer, without_beyond
 from hp_jax.typed import Amount, Count, Layers, Natural, Positive, decode, located
 
 log = logging.getLogger("hp_jax")
@@ -54,9 +54,10 @@ ATTENTION: tuple[Literal["query", "key", "value", "out"], ...] = ("query", "key"
 def read(
     folder: Path, raw: Mapping[str, Any], options: Options
 ) -> tuple[DecoderConfig, Params, Tokenizer]:
-    """A language model with its tokenizer; see `load_hf_decoder` and `load_tokenizer`."""
+    """A language model with its tokenizer; see `load_hf_decoder` and
+    `load_decoder_tokenizer`."""
     config, params = load_hf_decoder(folder, raw, options)
-    return config, params, without_beyond(load_tokenizer(folder), config.vocab, folder)
+    return config, params, without_beyond(load_decoder_tokenizer(folder), config.vocab, folder)
 
 
 # --- config.json ---------------------------------------------------------------------------------
