@@ -252,6 +252,38 @@ def test_unmasked_logits(pair):
     check_logits(*pair)
 
 
+def test_unmasked_logits_of_a_model_that_sees_pictures_too(tmp_path):
+    """Gemma 3's model of text in it."""
+    _, settings = MODELS["gemma3_text"]
+    pictures = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    pictures |= {"num_attention_heads": 1, "image_size": 16, "patch_size": 8}
+    config = transformers.Gemma3Config(
+        text_config=settings,
+        vision_config=pictures,
+        mm_tokens_per_image=1,
+        image_token_index=VOCAB,
+        eos_token_id=[5, 6],
+    )
+    config._attn_implementation = "eager"
+    model = transformers.Gemma3ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    model.save_pretrained(tmp_path)
+    found, params = read(tmp_path)
+    assert found.eos == (5, 6)
+    check_logits(model, LanguageModel(found), params)
+
+
+@pytest.mark.parametrize("family", [*CLASSES])
+def test_what_config_json_does_not_say_is_as_the_class_has_it(tmp_path, family):
+    whole = json.loads(json.dumps(transformers.AutoConfig.for_model(family).to_dict()))
+    found, expected = (
+        decoder.read_config(raw, Options(), tmp_path) for raw in ({"model_type": family}, whole)
+    )
+    assert found == expected
+
+
 def test_masked_logits(pair):
     model, task, params = pair
     full = task.present_AH
@@ -458,7 +490,6 @@ TOKENIZERS = {
     "llama with both": functools.partial(llama, add_eos_token=True),
     "gemma": gemma,
     "gemma with eos": functools.partial(gemma, add_eos_token=True, add_bos_token=False),
-    "llama3": llama3,
 }
 
 
@@ -479,6 +510,14 @@ def check_ids(folder, own):
 def test_token_ids(tmp_path, kind):
     (tmp_path / "made").mkdir()
     TOKENIZERS[kind](tmp_path / "made").save_pretrained(tmp_path / "saved")
+    check_ids(tmp_path / "saved", tmp_path / "own")
+
+
+def test_rectangular_token_ids(tmp_path):
+    """Of a tokenizer without a class, as every version saves it."""
+    made = llama3(tmp_path)
+    made.add_tokens(["<new>"])
+    made.save_pretrained(tmp_path / "saved")
     check_ids(tmp_path / "saved", tmp_path / "own")
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import DecoderConfig
+from hp_jax.architecture import Activation, DecoderConfig
 from hp_jax.formats.huggingface import rotary
 from hp_jax.formats.reading import Options, Supported, check_supported
 from hp_jax.formats.slots import (
@@ -46,6 +46,7 @@ IGNORED = (
 )
 """Tensors (without prefix) that a language model has no use for."""
 
+_Act = Activation | Literal["gelu_pytorch_tanh"]
 Ids = Natural | tuple[Natural, ...] | None
 ATTENTION: tuple[Literal["query", "key", "value", "out"], ...] = ("query", "key", "value", "out")
 """The projections of attention."""
@@ -73,9 +74,7 @@ class _Gpt2:
     n_layer: Layers = 12
     n_head: Count = 12
     n_inner: Count | None = None
-    activation_function: Literal[
-        "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"
-    ] = "gelu_new"
+    activation_function: _Act = "gelu_new"
     layer_norm_epsilon: Amount = 1e-5
     tie_word_embeddings: bool = True
     eos_token_id: Ids = 50256
@@ -117,12 +116,8 @@ class _Llama:
     rms_norm_eps: Amount
     tie_word_embeddings: bool
     eos_token_id: Ids
-    hidden_act: Literal[
-        "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"
-    ] = "silu"
-    hidden_activation: Literal[
-        "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh", None
-    ] = None
+    hidden_act: _Act = "silu"
+    hidden_activation: _Act | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     use_sliding_window: bool = True
@@ -319,7 +314,9 @@ def read_config(raw: Mapping[str, Any], options: Options, folder: Path) -> Decod
     where = f"{folder}/config.json"
     kind = raw.get("model_type")
     if kind not in MODEL_TYPES:
-        raise ValueError(f"{where} says model_type {kind!r}; supported are {MODEL_TYPES}")
+        raise ValueError(
+            f"{where} says model_type {kind!r}; supported are {', '.join(MODEL_TYPES)}"
+        )
     if kind == "gemma3":
         raw, where = _of_text(raw, where), f"{where}: text_config"
         kind = "gemma3_text"
