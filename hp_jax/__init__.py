@@ -47,6 +47,8 @@ _NAMES = {
     "pairs": "heads",
     "random_off": "heads",
     "rows_off": "heads",
+    "groups_off": "heads",
+    "group_on": "heads",
     "MeanGradient": "importance",
     "gate_gradients": "importance",
     "head_importance": "importance",

@@ -86,14 +86,14 @@ def _check_ids(number: int, batch: Batch, task: Task) -> None:
         ids_BT = np.asarray(batch[name]) if name in batch else np.zeros((1, 0), int)
         wrong = np.argwhere((ids_BT < 0) | (ids_BT >= rows))
         if len(wrong):
-            example, place = wrong[0]
+            place = ", ".join(map(str, wrong[0]))
             raise ValueError(
-                f"batch {number}: {name}[{example}, {place}] is {ids_BT[example, place]}, but the "
-                f"model's table has {rows} rows"
+                f"batch {number}: {name}[{place}] is {ids_BT[tuple(wrong[0])]}, but the model's "
+                f"table has {rows} rows"
             )
-        if room is not None and ids_BT.shape[1] > room:
+        if room is not None and ids_BT.shape[-1] > room:
             raise ValueError(
-                f"batch {number}: {name} has {ids_BT.shape[1]} positions, but the model has {room}"
+                f"batch {number}: {name} has {ids_BT.shape[-1]} positions, but the model has {room}"
             )
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import ClassVar, Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
-from hp_jax.config_data import Data, DocumentData, ParallelData
+from hp_jax.config_data import ChoiceData, Data, DocumentData, ParallelData
 from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
@@ -22,7 +22,17 @@ Order = Literal[
     "verified",
     "shapley",
 ]
-MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
+MaskSet = Literal[
+    "one_off",
+    "one_on",
+    "groups_off",
+    "group_on",
+    "pairs",
+    "rows_off",
+    "random",
+    "prefixes",
+    "file",
+]
 PaperSetting = Literal["", "wmt", "mnli", "sst2", "cola", "mrpc", "iwslt"]
 
 
@@ -149,8 +159,9 @@ class Ablation(Checked, section="ablation"):
     splits: tuple[str, ...] = ("validation",)
     """The splits on which every mask is measured, each a grid of its own."""
     sets: tuple[MaskSet, ...] = ("one_off", "one_on")
-    """The sets of masks: each head off; all heads of a row off but one; each pair of heads off;
-    each row off; random subsets off; more and more heads of an order off; the masks of a file."""
+    """The sets of masks: each head off; all heads of a row off but one; each group of query heads
+    that share keys and values off; all groups of a row off but one; each pair of heads off; each
+    row off; random subsets off; more and more heads of an order off; the masks of a file."""
     rows: tuple[str, ...] = ()
     """The only rows whose heads are removed, by name or type of attention, such as enc, dec, cross
     or cross.0; none: all rows."""
@@ -361,5 +372,24 @@ class LanguageModelExperiment(Experiment):
     """How the model is trained on."""
 
 
-KINDS_OF_EXPERIMENT = (ClassificationExperiment, TranslationExperiment, LanguageModelExperiment)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MultipleChoiceExperiment(Experiment):
+    """Multiple choice by a decoder-only model."""
+
+    about: ClassVar = "multiple choice"
+    data: ChoiceData = ChoiceData()
+    """Where items come from and how they are batched."""
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    """What masks are compared by: the share of items of which the right choice is the likeliest,
+    or the mean loss of the right choice."""
+    train: Train = FINE_TUNING
+    """How the model is trained on."""
+
+
+KINDS_OF_EXPERIMENT = (
+    ClassificationExperiment,
+    TranslationExperiment,
+    LanguageModelExperiment,
+    MultipleChoiceExperiment,
+)
 """All of them."""

@@ -77,6 +77,38 @@ class DocumentData(Checked, section="data"):
 
 
 @dataclasses.dataclass(frozen=True)
+class ChoiceData(Checked, section="data"):
+    """Where items of multiple choice come from and how they are batched."""
+
+    path: str = ""
+    """The folder with a file a split, or one file, which is the split `validation`: .jsonl or
+    .parquet."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Pairs of a split and the name of its file in `path`; none: SPLIT.jsonl or SPLIT.parquet."""
+    layout: Literal["own", "hellaswag", "arc", "piqa", "winogrande", "blimp"] = "own"
+    """What an item looks like: of your own `context`, `choices` and `label` (counted from 0), or as
+    the benchmark is distributed, with the words that lm-evaluation-harness puts around it."""
+    normalize: Literal["none", "characters"] = "none"
+    """What a choice's log-likelihood is divided by: nothing, or the number of its characters
+    (`acc` and `acc_norm` of lm-evaluation-harness)."""
+    choices: Natural = 0
+    """The most choices of an item; 0: as many as an item has of the first split of the
+    ablations."""
+    prefix: str = ""
+    """The special token before a choice with nothing before it, such as <|endoftext|>."""
+    max_length: Count = 256
+    """Most tokens of a choice with what is before it; of longer ones the first tokens are left
+    out."""
+    buckets: Counts = (16, 32, 64, 128, 256, 512, 1024)
+    """Lengths in tokens to which choices are padded, each item to the least that it fits."""
+    batch: Count = 8
+    """Items in a batch whenever nothing is trained."""
+    batch_tokens: Natural = 0
+    """Tokens of a choice in a batch, padding included, whenever nothing is trained, in place of a
+    number of items; 0: `batch` counts."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ParallelData(Checked, section="data"):
     """Where sentence pairs come from and how they are batched."""
 

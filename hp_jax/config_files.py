@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hp_jax.config import Experiment
 
-KINDS = ("classification", "translation", "language_model")
+KINDS = ("classification", "translation", "language_model", "multiple_choice")
 """The names of the defaults of the kinds of experiment."""
 
 

@@ -184,6 +184,35 @@ def rows_off(mask_AH: Array) -> np.ndarray:
     return as_boolean(mask_AH) & ~off_MAH
 
 
+def groups_off(mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
+    """Every group that has a living head removed whole: `[M, A, H]`, in reading order.
+
+    sizes: of each row, how many query heads share keys and values; heads 0 to size - 1 are its
+    first group (grouped-query attention, Ainslie et al. 2023).  ValueError if there is not one for
+    each row.
+    """
+    return as_boolean(mask_AH) & ~_groups(mask_AH, sizes)
+
+
+def group_on(mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
+    """Every group that has a living head alone in its row, the other rows as they are: `[M, A,
+    H]`; see `groups_off`."""
+    group_MAH = _groups(mask_AH, sizes)
+    others_MAH = group_MAH.any(2, keepdims=True) & ~group_MAH
+    return as_boolean(mask_AH) & ~others_MAH
+
+
+def _groups(mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
+    """Which heads are of each group that has a living one, `[M, A, H]`."""
+    living, (rows, heads) = _living(mask_AH), np.shape(mask_AH)
+    if len(sizes) != rows or min(sizes) < 1:
+        raise ValueError(f"expected a size of groups for each of {rows} rows, but got {sizes}")
+    number_AH = np.arange(heads)[None] // np.array(sizes)[:, None]
+    found = np.unique(np.stack([living[:, 0], number_AH[tuple(living.T)]], 1), axis=0)
+    own_MA = found[:, :1] == np.arange(rows)
+    return own_MA[:, :, None] & (number_AH[None] == found[:, 1, None, None])
+
+
 def random_off(key: jax.Array, mask_AH: Array, n: int, count: int) -> np.ndarray:
     """`count` random masks, each with `n` living heads removed uniformly without replacement:
     `[count, A, H]`."""

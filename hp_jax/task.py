@@ -132,8 +132,8 @@ class ModelTask(Staged, Trainable, Protocol):
 
     @property
     def tables(self) -> Mapping[str, tuple[int, int | None]]:
-        """The arrays `[B, T]` of a batch that index an embedding: how many rows it has, and the
-        most positions (None: any number).  A task without this is not checked."""
+        """The arrays `[B, ..., T]` of a batch that index an embedding: how many rows it has, and
+        the most positions (None: any number).  A task without this is not checked."""
 
     def residual(self, params: Params, row: int, batch: Batch, state: State) -> jax.Array:
         """What the row's output is added to, given the state before the row: `[B, T_row, D]`."""

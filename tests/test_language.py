@@ -6,6 +6,8 @@ import hypothesis.strategies as st
 import jax
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from hypothesis import given
 from tiny import ONE_DEVICE, random_params
 from tiny_language import CONFIG, KINDS, TASK, batched, of_kind, tokenizer, windows
@@ -13,6 +15,7 @@ from tiny_language import CONFIG, KINDS, TASK, batched, of_kind, tokenizer, wind
 from hp_jax import heads
 from hp_jax.architecture import present_mask
 from hp_jax.data.documents import Documents
+from hp_jax.generation import generate
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import example_gradients, head_importance
 from hp_jax.metrics import metric_of, scores, statistics_of
@@ -252,3 +255,59 @@ def test_metrics_are_of_documents():
 def test_configs_that_cannot_be(changes, said):
     with pytest.raises(ValueError, match=said):
         dataclasses.replace(CONFIG, **changes)
+
+
+# --- generation ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_greedy_generation_is_the_likeliest_token_after_each(kind):
+    """As from the logits of the whole text so far, of prompts of different lengths together, with
+    heads off; positions beyond a window too."""
+    task = of_kind(kind)
+    params, prompts = random_params(task, scale=0.3), [np.arange(3), np.arange(7, 12)]
+    steps = list(generate(task, params, prompts, RAGGED, tokens=5))
+    assert np.shape(steps) == (5, 2)
+    for text, prompt in enumerate(prompts):
+        ids = list(prompt)
+        for token_B in steps:
+            assert token_B[text] == logits(task, params, np.array(ids), RAGGED)[-1].argmax()
+            ids.append(int(token_B[text]))
+
+
+def test_a_text_ends_with_its_last_token():
+    first = int(next(iter(generate(TASK, PARAMS, [np.arange(4)], FULL, tokens=1)))[0])
+    ending = LanguageModel(dataclasses.replace(CONFIG, eos=(first,)))
+    prompts = [np.arange(4), np.arange(2)]
+    steps = np.array(list(generate(ending, PARAMS, prompts, FULL, tokens=4)))
+    assert steps[0, 0] == first
+    assert (steps[1:, 0] == -1).all()
+
+
+def test_drawn_tokens_have_their_probabilities():
+    """Of the nucleus alone: the likeliest tokens until their probability reaches top_p."""
+    prompts = [np.arange(4)] * 4000
+    (token_B,) = generate(TASK, PARAMS, prompts, FULL, tokens=1, temperature=1.5, top_p=0.5)
+    odds_V = scipy.special.softmax(logits(TASK, PARAMS, np.arange(4), FULL)[-1].astype(float) / 1.5)
+    order_V = np.argsort(-odds_V)
+    nucleus = order_V[: np.searchsorted(np.cumsum(odds_V[order_V]), 0.5) + 1]
+    found, count = np.unique(token_B, return_counts=True)
+    assert set(found) <= set(nucleus)
+    expected = odds_V[nucleus] / odds_V[nucleus].sum()
+    seen = dict(zip(found, count, strict=True))
+    drawn = np.array([seen.get(token, 0) for token in nucleus])
+    assert scipy.stats.chisquare(drawn, expected * 4000).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings", "said"),
+    [
+        ([], {}, "at least one token"),
+        ([np.arange(0)], {}, "at least one token"),
+        ([np.arange(60)], {}, "60 tokens and 5 more do not fit the model's 64 positions"),
+        ([np.arange(3)], {"top_p": 0.0}, "0 < top_p <= 1"),
+    ],
+)
+def test_what_cannot_be_gone_on_with(prompts, settings, said):
+    with pytest.raises(ValueError, match=said):
+        next(generate(TASK, PARAMS, prompts, FULL, tokens=5, **settings))

@@ -506,3 +506,18 @@ def test_several_experiments_are_not_one(tmp_path, caplog):
     text = write_report(tmp_path / "runs/a").read_text()
     assert "left out are other experiments below it: again" in caplog.text
     assert text.count("<h2") == alone.count("<h2")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pruning/linear/test", ""),
+        ("linear/validation", ""),
+        ("seeds/1/pruning/linear/test", "seeds/1"),
+        ("seeds/1/importance", "seeds/1"),
+        ("elsewhere", ""),
+    ],
+)
+def test_the_experiment_of_a_store_is_the_folder_before_its_step(name, expected):
+    """The linear order is no experiment called pruning with a linear map."""
+    assert results.root(name) == expected

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from hp_jax.cli import folders, hosts, parsing, steps
+from hp_jax.cli import folders, generate, hosts, parsing, steps
 from hp_jax.cli.command import Command, ConfiguredCommand, FolderCommand, UnusableError, say
 from hp_jax.config_files import KINDS, load_config, shipped
 
@@ -31,6 +31,7 @@ COMMANDS: dict[str, type[Command]] = {
     "configs": folders.Configs,
     "evaluate": steps.Evaluate,
     "translate": steps.Translate,
+    "generate": generate.Generate,
     "vocabulary": steps.Vocabulary,
     "convert": folders.Convert,
     "remove": folders.Remove,

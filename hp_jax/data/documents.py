@@ -73,8 +73,9 @@ def _plain(path: Path, data: DocumentData) -> Table:
     text = read_text(path).replace("\r\n", "\n")
     if data.documents == "file":
         return Table(str(path), ((text,),), (1,))
+    text = re.sub(r"(?m)^[^\S\n]+$", "", text)  # a line of blanks is empty
     form = r"[^\n]+" if data.documents == "line" else r"[^\n]+(?:\n[^\n]+)*"
-    found = list(re.finditer(form, re.sub(r"(?m)^[^\S\n]+$", "", text)))
+    found = list(re.finditer(form, text))
     starts = np.cumsum([0, *(len(line) + 1 for line in text.split("\n"))])
     lines = np.searchsorted(starts, [match.start() for match in found], side="right")
     return Table(str(path), tuple((match[0],) for match in found), tuple(map(int, lines)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,12 @@ def read_parquet(paths: Sequence[Path], columns: Columns | FindColumns) -> Table
     if not rows:
         raise ValueError(f"{where}: expected examples, but the file has none")
     return Table(where, tuple(rows), tuple(range(1, len(rows) + 1)))
+
+
+def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(1-based number, row by column) of each row of a parquet file.  FileNotFoundError; ValueError
+    for a file that is not whole."""
+    return enumerate(_read(path).to_pylist(), 1)
 
 
 def shards(folder: Path, split: str) -> list[Path]:

@@ -142,6 +142,12 @@ def _csv_fields(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(f"{path}:{start}: expected comma-separated fields, but {error}") from error
 
 
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    """(1-based line, object) of each line of a .jsonl file, also with .gz, that is not blank.
+    ValueError, with file and line, for what is no JSON object."""
+    return _objects(read_text(path), path)
+
+
 def _objects(text: str, path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     for number, line in _lines(text):
         value = parse_json(line, f"{path}:{number}")

@@ -11,33 +11,36 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from hp_jax.architecture import BertConfig, DecoderConfig, Decoding, Seq2SeqConfig
-from hp_jax.config import Data, DocumentData, ParallelData
-from hp_jax.data import documents, glue, labelled
+from hp_jax.config import ChoiceData, Data, DocumentData, ParallelData
+from hp_jax.data import choices, documents, glue, labelled
+from hp_jax.data.choices import Items as ChoiceItems
 from hp_jax.data.documents import Documents
 from hp_jax.data.labelled import Labelled
 from hp_jax.data.parallel import Parallel, read_whole
 from hp_jax.grid.whole import Postprocess, as_they_are
 from hp_jax.metrics import TextMetric, metric_of
+from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.classification import Classification
 from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
 from hp_jax.storage.zarr import Axes, Items
 from hp_jax.task import Batch
+from hp_jax.text.choices import EncodedItems, encode_items
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs
 from hp_jax.text.tokenizer import Examples, encode
 from hp_jax.text.windows import Windows, encode_documents
 
-Text = Labelled | Parallel | Documents
-Encoded = Examples | Pairs | Windows
+Text = Labelled | Parallel | Documents | ChoiceItems
+Encoded = Examples | Pairs | Windows | EncodedItems
 Fixed = Mapping[str, tuple[Axes, np.ndarray]]
 
 
 class Corpus(Protocol):
-    """Labelled text, sentence pairs or documents, as a model reads them."""
+    """Labelled text, sentence pairs, documents or items, as a model reads them."""
 
     @property
-    def data(self) -> Data | ParallelData | DocumentData:
+    def data(self) -> Data | ParallelData | DocumentData | ChoiceData:
         """Where text comes from and how it is batched."""
 
     @property
@@ -108,17 +111,20 @@ class LabelledCorpus:
 
     def kept(self, examples: Examples, masks: int) -> tuple[Fixed, dict[str, Items]]:
         """Labels; loss, predicted label and the confidence in it under each mask."""
-        axes, shape = ("mask", "example"), (masks, len(examples))
-        types = {"loss": "float32", "prediction": "int32", "confidence": "float32"}
-        items = {name: Items(axes, shape, dtype) for name, dtype in types.items()}
-        return {
-            "label": (("example",), examples.label_N),
-            "origin": (("example",), examples.origin_N),
-        }, items
+        return _of_labels(examples, masks)
 
     def postprocess(self, examples: Examples) -> Postprocess:
         """Everything is kept as it is."""
         return as_they_are
+
+
+def _of_labels(examples: Examples | EncodedItems, masks: int) -> tuple[Fixed, dict[str, Items]]:
+    """What is kept of examples that have a label."""
+    axes, shape = ("mask", "example"), (masks, len(examples))
+    types = {"loss": "float32", "prediction": "int32", "confidence": "float32"}
+    items = {name: Items(axes, shape, dtype) for name, dtype in types.items()}
+    fixed = {"label": examples.label_N, "origin": examples.origin_N}
+    return {name: (("example",), array) for name, array in fixed.items()}, items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,5 +254,63 @@ class DocumentCorpus:
         return {name: (("example",), array) for name, array in fixed.items()}, items
 
     def postprocess(self, examples: Windows) -> Postprocess:
+        """Everything is kept as it is."""
+        return as_they_are
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceCorpus:
+    """Items of multiple choice."""
+
+    data: ChoiceData
+    tokenizer: Tokenizer
+    metric: str
+    choices: int
+    """C, the most that an item has."""
+    leaves_out: ClassVar = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The numbers of the choices."""
+        return tuple(map(str, range(self.choices)))
+
+    def task(self, config: DecoderConfig) -> MultipleChoice:
+        """Cross-entropy of the right choice, and the choice that is made."""
+        return MultipleChoice(config, self.choices)
+
+    def by_loss(self) -> ChoiceCorpus:
+        """The same: the loss is there anyway."""
+        return self
+
+    def about(self) -> dict[str, Any]:
+        """The layout, its metric and the numbers of the choices."""
+        named = {"task": self.data.layout, "metric": self.metric, "example": "item"}
+        return named | {"labels": list(self.labels), "positive": 1}
+
+    def read(self, split: str) -> ChoiceItems:
+        """The items of a whole split."""
+        return choices.read_whole(self.data, split)
+
+    def encode(self, text: ChoiceItems, *, training: bool = False) -> EncodedItems:
+        """Token ids of each choice after what is before it."""
+        encoded = encode_items(
+            self.tokenizer,
+            text,
+            self.data.max_length,
+            prefix=self.data.prefix,
+            by_length=self.data.normalize == "characters",
+        )
+        if encoded.choices > self.choices:
+            raise ValueError(
+                f"{text.file} has an item of {encoded.choices} choices, but {self.choices} are the "
+                "most: say how many there are with --data.choices"
+            )
+        return dataclasses.replace(encoded, choices=self.choices)
+
+    def kept(self, examples: EncodedItems, masks: int) -> tuple[Fixed, dict[str, Items]]:
+        """Labels; loss, predicted choice and the confidence in it under each mask."""
+        return _of_labels(examples, masks)
+
+    def postprocess(self, examples: EncodedItems) -> Postprocess:
         """Everything is kept as it is."""
         return as_they_are

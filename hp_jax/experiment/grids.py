@@ -131,9 +131,14 @@ def scope_of(setup: Setup, names: Sequence[str]) -> np.ndarray:
 
 def mask_set(setup: Setup, name: str, scope_AH: np.ndarray) -> np.ndarray:
     """The full mask, and then those of a set that is about the heads of `scope_AH` alone."""
-    settings = setup.config.ablation
     return masks_of(
-        name, settings, setup.present_AH, scope_AH, setup.rows, lambda: importance(setup)
+        name,
+        setup.config.ablation,
+        setup.present_AH,
+        scope_AH,
+        setup.rows,
+        lambda: importance(setup),
+        [module.group for module in setup.model.config.modules.values()],
     )
 
 

@@ -21,6 +21,11 @@ ENUMERATED: Mapping[str, Callable[[heads.Array], np.ndarray]] = {
     "rows_off": heads.rows_off,
 }
 """Sets of which a mask alone says everything."""
+GROUPED: Mapping[str, Callable[[heads.Array, Sequence[int]], np.ndarray]] = {
+    "groups_off": heads.groups_off,
+    "group_on": heads.group_on,
+}
+"""Sets of which a mask and the sizes of groups do."""
 
 
 def masks_of(
@@ -30,11 +35,15 @@ def masks_of(
     scope_AH: np.ndarray,
     rows: Sequence[str],
     importance: Callable[[], np.ndarray],
+    groups: Sequence[int] = (),
 ) -> np.ndarray:
     """The full mask, and then those of the set `name` about the heads of `scope_AH` alone: `[M, A,
     H]`.
 
-    importance: gives the scores `[A, H]`, if they are needed.  ValueError for settings, and for
+    importance: gives the scores `[A, H]`, if they are needed.
+    groups: of each row, how many query heads share keys and values; none: each has its own.
+
+    ValueError for settings, and for
     files' contents, that do not fit the model; FileNotFoundError.
     """
     if name == "file":
@@ -52,6 +61,13 @@ def masks_of(
         masks_MAH = _within(
             prefixes(_file(settings.order, "order"), present_AH, rows), present_AH, scope_AH, rows
         )
+    elif name in GROUPED:
+        if max(groups, default=1) == 1:
+            raise ValueError(
+                f"the set {name} is of query heads that share keys and values, but each head of "
+                "this model has its own: take one_off or one_on"
+            )
+        masks_MAH = GROUPED[name](scope_AH, groups)
     else:
         masks_MAH = ENUMERATED[name](scope_AH)
     return np.concatenate([present_AH[None], masks_MAH | (present_AH & ~scope_AH)[None]])

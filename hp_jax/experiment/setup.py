@@ -16,14 +16,16 @@ from hp_jax.config import (
     ClassificationExperiment,
     Experiment,
     LanguageModelExperiment,
+    MultipleChoiceExperiment,
     TranslationExperiment,
 )
-from hp_jax.data import glue
+from hp_jax.data import choices, glue
 from hp_jax.data.batching import batches
 from hp_jax.data.labelled import labels_in
 from hp_jax.data.parallel import read_parallel
-from hp_jax.data.splits import read_split, rows_of
+from hp_jax.data.splits import parse_split, read_split, rows_of
 from hp_jax.experiment.corpus import (
+    ChoiceCorpus,
     Corpus,
     DocumentCorpus,
     Encoded,
@@ -288,10 +290,24 @@ def _language_model(config: LanguageModelExperiment, name: str, fresh: bool) -> 
     return Setup(config, model, DocumentCorpus(config.data, model.text, config.metric))
 
 
+def _chooser(config: MultipleChoiceExperiment, name: str, fresh: bool) -> Setup:
+    model = load_model(name, options_of(config), family=family_named("language model"))
+    most = config.data.choices
+    if not most:
+        parts = parse_split(config.ablation.splits[0])
+        most = max(
+            len(item)
+            for part in parts
+            for item in choices.read_whole(config.data, part.name).choices
+        )
+    return Setup(config, model, ChoiceCorpus(config.data, model.text, config.metric, most))
+
+
 LOADERS: dict[type[Experiment], Callable[[Any, str, bool], Setup]] = {
     ClassificationExperiment: _classifier,
     TranslationExperiment: _translator,
     LanguageModelExperiment: _language_model,
+    MultipleChoiceExperiment: _chooser,
 }
 """How each kind of experiment is loaded."""
 

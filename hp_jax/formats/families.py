@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import Tokenizer
-
 from hp_jax.architecture import BertConfig, DecoderConfig, ModelConfig, Seq2SeqConfig
 from hp_jax.formats import stablehlo
 from hp_jax.formats.fairseq.read import load_fairseq
 from hp_jax.formats.fairseq.write import save_fairseq
-from hp_jax.formats.huggingface import bert, marian
+from hp_jax.formats.gguf.read import load_gguf
+from hp_jax.formats.huggingface import bert, decoder, marian
 from hp_jax.formats.huggingface.bert_export import save_hf_bert
+from hp_jax.formats.huggingface.decoder_export import save_hf_decoder
 from hp_jax.formats.huggingface.marian_export import save_hf_marian
 from hp_jax.formats.marian.read import load_marian
 from hp_jax.formats.marian.write import save_marian
@@ -29,7 +29,7 @@ from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
 from hp_jax.task import ModelTask
 from hp_jax.text.codec import check_codec
-from hp_jax.text.huggingface import check_tokens, load_tokenizer, save_tokenizer
+from hp_jax.text.huggingface import check_ids, check_tokens, load_tokenizer, save_tokenizer
 from hp_jax.text.loading import load_codec
 
 Raw = Mapping[str, Any]
@@ -65,7 +65,7 @@ class Family:
     """What can be computed with a model of such a config."""
     load_text: Callable[[Path], Any]
     save_text: Callable[[Path, Any], None]
-    check_text: Callable[[Any, Any, Path], None]
+    check_text: Callable[[Any, Any, Path], object]
     """(text, config, folder): ValueError if the text side has token ids that the model has not."""
     readers: tuple[Reader, ...]
     writers: Mapping[str, Callable[..., None]]
@@ -116,11 +116,14 @@ FAMILIES = (
         "language model",
         DecoderConfig,
         LanguageModel,
-        lambda folder: Tokenizer.from_file(str(folder / "tokenizer.json")),
+        load_tokenizer,
         save_tokenizer,
-        lambda text, config, folder: None,
-        readers=(),
-        writers={},
+        check_ids,
+        readers=(
+            Reader(decoder.read, decoder.MODEL_TYPES),
+            Reader(_alone(load_gguf), files=("*.gguf",), library="llama.cpp"),
+        ),
+        writers={"hf": save_hf_decoder},
     ),
 )
 

@@ -11,13 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import DecoderConfig
-from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, softcapped
+from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, KeyValue, softcapped
+
+Past = list[KeyValue]
+"""Of each row the keys and values that there are so far."""
 
 
-def rotated(x_BTHK: jax.Array, angle_TJ: jax.Array, scale: float) -> jax.Array:
+def rotated(x_BTHK: jax.Array, angle_BTJ: jax.Array, scale: float) -> jax.Array:
     """Queries or keys at their positions: the numbers j and j + K / 2 of each head, as a plane,
     turned by an angle (Su et al. 2021, in Hugging Face's order)."""
-    cos, sin = (turn(angle_TJ)[None, :, None] * scale for turn in (jnp.cos, jnp.sin))
+    cos, sin = (turn(angle_BTJ)[:, :, None] * scale for turn in (jnp.cos, jnp.sin))
     first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, -1)
     turned = first * cos - second * sin, second * cos + first * sin
     return jnp.concatenate(turned, -1).astype(x_BTHK.dtype)
@@ -74,20 +77,46 @@ class Block(nn.Module):
 
     def context(self, x_BTD: jax.Array) -> jax.Array:
         """What each head sees `[B, T, H, K]` in the state before the layer."""
+        return self.context_and_keys(x_BTD)[0]
+
+    def context_and_keys(self, x_BTD: jax.Array) -> tuple[jax.Array, KeyValue]:
+        """The same, with the keys and values of all positions, each `[B, T, H, K]`."""
+        position_1T = jnp.arange(x_BTD.shape[1])[None]
+        q_BTHK, keys = self._looks(x_BTD, position_1T)
+        attend_1TS = self._attend(position_1T, x_BTD.shape[1])
+        return self.attention.looking(q_BTHK, keys, attend_1TS[:, None]), keys
+
+    def context_of_next(
+        self, x_B1D: jax.Array, past: KeyValue, position_B: jax.Array
+    ) -> tuple[jax.Array, KeyValue]:
+        """What each head sees at one position of each text `[B, 1, H, K]`, and the keys and values
+        `[B, S, H, K]` with those of the position."""
+        position_B1, text_B = position_B[:, None], jnp.arange(len(position_B))
+        q_B1HK, new = self._looks(x_B1D, position_B1)
+        keys, values = (
+            past_BSHK.at[text_B, position_B].set(new_B1HK[:, 0])
+            for past_BSHK, new_B1HK in zip(past, new, strict=True)
+        )
+        attend_B1S = self._attend(position_B1, keys.shape[1])
+        return self.attention.looking(q_B1HK, (keys, values), attend_B1S[:, None]), (keys, values)
+
+    def _looks(self, x_BTD: jax.Array, position_BT: jax.Array) -> tuple[jax.Array, KeyValue]:
+        """Queries, keys and values of the state at its positions."""
         x_BTD = self.attention_norm(x_BTD)
         q_BTHK, (k_BTHK, v_BTHK) = self.attention.query(x_BTD), self.attention.keys(x_BTD)
         if self.config.norm_queries:
             q_BTHK, k_BTHK = self.query_norm(q_BTHK), self.key_norm(k_BTHK)
-        position_T = jnp.arange(x_BTD.shape[1])
         if self.config.rotary_base:
-            angle_TJ = position_T[:, None] * self._frequencies()[None]
+            angle_BTJ = position_BT[..., None] * self._frequencies()[None, None]
             scale = 1.0 if self._own_base else self.config.rotary_scale
-            q_BTHK, k_BTHK = (rotated(x, angle_TJ, scale) for x in (q_BTHK, k_BTHK))
-        behind_TS = position_T[:, None] - position_T[None]
-        attend_TS = behind_TS >= 0
-        if self._local:
-            attend_TS &= behind_TS < self.config.window
-        return self.attention.looking(q_BTHK, (k_BTHK, v_BTHK), attend_TS[None, None])
+            q_BTHK, k_BTHK = (rotated(x, angle_BTJ, scale) for x in (q_BTHK, k_BTHK))
+        return q_BTHK, (k_BTHK, v_BTHK)
+
+    def _attend(self, position_BT: jax.Array, size: int) -> jax.Array:
+        """Which of the positions 0 to size - 1 each may look at: `[B, T, S]`."""
+        behind_BTS = position_BT[..., None] - jnp.arange(size)[None, None]
+        attend_BTS = behind_BTS >= 0
+        return attend_BTS & (behind_BTS < self.config.window) if self._local else attend_BTS
 
     def apply_row(self, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array) -> jax.Array:
         """The layer's output `[B, T, D]`."""
@@ -131,11 +160,12 @@ class Decoder(nn.Module):
         if not c.tied:
             self.output = nn.Dense(c.vocab, use_bias=False, dtype=dtype, kernel_init=INIT)
 
-    def embed(self, tokens_BT: jax.Array) -> jax.Array:
-        """The state before the first stage `[B, T, D]`."""
+    def embed(self, tokens_BT: jax.Array, position_BT: jax.Array | None = None) -> jax.Array:
+        """The state before the first stage `[B, T, D]`; default: of the positions 0 to T - 1."""
         x_BTD = self.word(tokens_BT) * jnp.asarray(self.config.embedding_scale, self.config.dtype)
         if not self.config.rotary_base:
-            x_BTD += self.position(jnp.arange(tokens_BT.shape[1]))[None]
+            position_1T = jnp.arange(tokens_BT.shape[1])[None]
+            x_BTD += self.position(position_1T if position_BT is None else position_BT)
         return x_BTD
 
     def context(self, row: int, x_BTD: jax.Array) -> jax.Array:
@@ -162,6 +192,31 @@ class Decoder(nn.Module):
         for row, gate in enumerate(gates):
             x_BTD = self.apply_row(row, x_BTD, self.context(row, x_BTD), gate)
         return x_BTD
+
+    def read(
+        self, tokens_BT: jax.Array, gates: Sequence[jax.Array], room: int
+    ) -> tuple[jax.Array, Past]:
+        """The last state `[B, T, D]`, and each row's keys and values with room for `room`
+        positions."""
+        x_BTD, past = self.embed(tokens_BT), []
+        for row, gate in enumerate(gates):
+            context_BTHK, keys = self.layer[row].context_and_keys(x_BTD)
+            x_BTD = self.apply_row(row, x_BTD, context_BTHK, gate)
+            rest = (0, 0), (0, room - tokens_BT.shape[1]), (0, 0), (0, 0)
+            past.append((jnp.pad(keys[0], rest), jnp.pad(keys[1], rest)))
+        return x_BTD, past
+
+    def next(
+        self, token_B: jax.Array, position_B: jax.Array, past: Past, gates: Sequence[jax.Array]
+    ) -> tuple[jax.Array, Past]:
+        """Logits `[B, V]` after one more token of each text, which is at `position`, and the past
+        with it."""
+        x_B1D, after = self.embed(token_B[:, None], position_B[:, None]), []
+        for row, gate in enumerate(gates):
+            context_B1HK, keys = self.layer[row].context_of_next(x_B1D, past[row], position_B)
+            x_B1D = self.apply_row(row, x_B1D, context_B1HK, gate)
+            after.append(keys)
+        return self.readout(x_B1D)[:, 0], after
 
     def __call__(self, tokens_BT: jax.Array, gates: Sequence[jax.Array]) -> jax.Array:
         """Logits `[B, T, V]` of the token after each."""

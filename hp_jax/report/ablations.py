@@ -21,6 +21,8 @@ SETS: Mapping[str, Callable[[Store], Comparison]] = {
     "one_off": compare,
     "one_on": compare,
     "pairs": compare,
+    "groups_off": in_scope,
+    "group_on": in_scope,
     "rows_off": in_scope,
     "prefixes": in_scope,
     "random": in_scope,

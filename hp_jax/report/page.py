@@ -202,6 +202,14 @@ def _sections(
         *estimates.sections(finished),
         *predicted.sections(finished, grids),
         *each("pairs", "Pairs of heads", together),
+        *each(
+            "groups_off",
+            "Without a group of query heads",
+            lambda one: subsets.groups_off(one.comparison),
+        ),
+        *each(
+            "group_on", "One group alone in its row", lambda one: subsets.group_on(one.comparison)
+        ),
         *each("rows_off", "Without a whole row", lambda one: subsets.rows_off(one.comparison)),
         *([("Recovery", recovery.section(recovered))] if recovered else []),
         *each("prefixes", "Heads in one order", lambda one: subsets.prefixes(one.comparison)),

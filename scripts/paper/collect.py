@@ -3,14 +3,16 @@ docs/results has them.
 
 python scripts/paper/collect.py docs/results runs/eutrans runs/pt_en
 
-A folder of its own for each experiment gets a page and pictures; index.md has what became of each
-claim of the paper's.
+A folder of its own for each experiment gets a page, pictures and claims.csv; claims.md has what
+became of each claim of the paper's in all experiments that have a folder there, those of earlier
+calls too.
 """
 
+import csv
 import sys
 from pathlib import Path
 
-from hp_jax.report.html import Listing, Picture
+from hp_jax.report.html import Listing, Picture, as_csv
 from hp_jax.report.page import read_page
 from hp_jax.storage.files import write_whole
 
@@ -52,9 +54,10 @@ def markdown(listing: Listing) -> str:
     return f"{listing.caption.replace('*', chr(92) + '*')}{note}\n\n{table}\n"
 
 
-def collect(folder: Path, out: Path) -> list[Listing]:
-    """Writes the page of one experiment; its claims."""
-    name, claims = folder.resolve().name, []
+def collect(folder: Path, out: Path) -> None:
+    """Writes the page of one experiment, its pictures and its claims."""
+    name = folder.resolve().name
+    (out / name).mkdir(parents=True, exist_ok=True)
     parts = [f"# {name}\n"]
     for title, items in read_page(folder).sections:
         shown: list[str] = []
@@ -64,20 +67,21 @@ def collect(folder: Path, out: Path) -> list[Listing]:
                 shown.append(f"![{item.caption}]({item.name}.png)\n\n{item.caption}\n")
             elif isinstance(item, Listing) and item.name.partition("-")[0] in TABLES:
                 shown.append(markdown(item))
-                claims += [item] if item.name == "claims" else []
+                if item.name == "claims":
+                    write_whole(out / name / "claims.csv", as_csv(item.rows).encode())
             elif isinstance(item, str):
                 shown.append(f"{item}\n")
         if any(text.startswith(("!", "|")) or "|" in text for text in shown) or title == "Summary":
             parts += [f"## {title}\n", *shown]
     write_whole(out / name / "index.md", "\n".join(parts).encode())
-    return claims
 
 
-def index(claims: dict[str, list[Listing]]) -> str:
+def index(out: Path) -> str:
     """Each claim, and what became of it in each experiment."""
     found: dict[str, list[str]] = {}
-    for name, listings in claims.items():
-        for row in (row for listing in listings for row in listing.rows):
+    for path in sorted(out.glob("*/claims.csv")):
+        name = path.parent.name
+        for row in csv.DictReader(path.read_text().splitlines()):
             cells = [f"[{name}]({name}/index.md)", f"**{row['verdict']}**", row["here"]]
             claim = f"{row['claim']} ({row['exhibit']})"
             found.setdefault(claim, []).append(f"| {' | '.join([*cells, row['splits']])} |")
@@ -87,11 +91,9 @@ def index(claims: dict[str, list[Listing]]) -> str:
 
 def main(out: Path, folders: list[Path]) -> None:
     """Writes all pages."""
-    claims = {}
     for folder in folders:
-        (out / folder.resolve().name).mkdir(parents=True, exist_ok=True)
-        claims[folder.resolve().name] = collect(folder, out)
-    write_whole(out / "claims.md", f"# The paper's claims\n\n{index(claims)}".encode())
+        collect(folder, out)
+    write_whole(out / "claims.md", f"# The paper's claims\n\n{index(out)}".encode())
 
 
 if __name__ == "__main__":

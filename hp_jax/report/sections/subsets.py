@@ -16,7 +16,7 @@ from hp_jax.metrics import worth
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison
 from hp_jax.report.html import Item, Rows, judged
-from hp_jax.report.pictures import plots
+from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import sorted_by_type
 from hp_jax.report.scale import SIGNIFICANT
@@ -61,6 +61,60 @@ def rows_off(comparison: Comparison) -> list[Item]:
             "resamples.",
         ),
         tables.masks_file(comparison, "rows_off"),
+    ]
+
+
+def groups_off(comparison: Comparison) -> list[Item]:
+    """What each group of query heads that share keys and values is worth."""
+    masks_MAH = comparison.masks_MAH
+    return _groups(comparison, masks_MAH[:1] & ~masks_MAH, "groups_off", "removed alone")
+
+
+def group_on(comparison: Comparison) -> list[Item]:
+    """What each group of query heads that share keys and values can do for its row."""
+    masks_MAH = comparison.masks_MAH
+    own_MAH = masks_MAH & (masks_MAH[:1] & ~masks_MAH).any(2, keepdims=True)
+    return _groups(comparison, own_MAH, "group_on", "alone in its row")
+
+
+def _groups(comparison: Comparison, own_MAH: np.ndarray, name: str, how: str) -> list[Item]:
+    """own: the heads of each mask's group, `[M, A, H]`; none of the full model's."""
+    manifest, scale = comparison.manifest, comparison.scale
+    change_AH = np.full(own_MAH.shape[1:], np.nan)
+    marked_AH = np.zeros(own_MAH.shape[1:], bool)
+    rows: Rows = []
+    said: dict[str, str] = {}
+    for mask, own_AH in enumerate(own_MAH[1:], 1):
+        row, heads = int(np.flatnonzero(own_AH.any(1))[0]), np.flatnonzero(own_AH.any(0)).tolist()
+        change_AH[own_AH] = comparison.change.difference[mask]
+        marked_AH[own_AH] = comparison.p_M[mask] < SIGNIFICANT
+        found = {"group": format_descriptor({manifest["rows"][row]: heads})}
+        rows.append(found | tables.mask_row(comparison, mask))
+        words = f"{found['group']}: {judged(rows[-1], scale)}"
+        said |= {format_descriptor({manifest["rows"][row]: [head]}): words for head in heads}
+    caption = f"change of {scale.name} in {scale.unit} with each group of query heads {how}"
+    figure = heatmaps.heatmap(
+        change_AH,
+        manifest["rows"],
+        f"change of {scale.name} ({scale.unit})",
+        centred=True,
+        marked_AH=marked_AH,
+        colours="RdBu" if comparison.metric.larger_is_better else "RdBu_r",
+        said=said,
+    )
+    return [
+        comparison.measured,
+        count(comparison),
+        picture(name, figure, f"{caption.capitalize()}; framed: p < {SIGNIFICANT}, uncorrected."),
+        listing(
+            comparison,
+            name,
+            rows,
+            f"Every group {how}; 95 % intervals and p from {comparison.resamples:,} paired "
+            "resamples.",
+            folded=len(rows) > MOST,
+        ),
+        tables.masks_file(comparison, name),
     ]
 
 

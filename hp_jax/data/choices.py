@@ -1,0 +1,169 @@
+"""Items of multiple choice: the user's own, and the layouts in which benchmarks are distributed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hp_jax.config_data import ChoiceData
+from hp_jax.data.parquet import read_records
+from hp_jax.data.splits import FromSplit, read_split
+from hp_jax.data.tables import read_objects
+from hp_jax.storage.files import local
+
+Choices = tuple[tuple[str, str], ...]
+"""Of each choice what is before it, and what is chosen, with the space between them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Items(FromSplit):
+    """N items."""
+
+    choices: tuple[Choices, ...]
+    label_N: np.ndarray
+    """The place of the right choice; int32."""
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+
+def read(data: ChoiceData, split: str) -> Items:
+    """The items of a split such as `validation` or `validation[:500]`; see `splits.take`.
+
+    FileNotFoundError or ValueError, with file and line, for whatever cannot be read.
+    """
+    return read_split(split, functools.partial(read_whole, data))
+
+
+def read_whole(data: ChoiceData, name: str) -> Items:
+    """The items of a whole split; see `read`."""
+    path = _file(data, name)
+    records = read_records(path) if path.suffix == ".parquet" else read_objects(path)
+    made, lines = [], []
+    for line, record in records:
+        where = f"{path}:{line}"
+        try:
+            choices, label = LAYOUTS[data.layout](record)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{where}: expected an item as {data.layout} has them, but found "
+                f"{json.dumps(record, default=str):.80} ({found})"
+            ) from error
+        if len(choices) < 2 or not 0 <= label < len(choices):
+            raise ValueError(
+                f"{where}: expected at least two choices, and one of them as the label, but found "
+                f"{len(choices)} and the label {label}"
+            )
+        if empty := [n for n, (_, choice) in enumerate(choices) if not choice.strip()]:
+            raise ValueError(f"{where}: choice {empty[0]} is empty")
+        made.append((choices, label))
+        lines.append(line)
+    if not made:
+        raise ValueError(f"{path}: expected items, but there are none")
+    return Items(
+        choices=tuple(choices for choices, _ in made),
+        label_N=np.array([label for _, label in made], np.int32),
+        files={name: str(path)},
+        line_N=np.array(lines, np.int64),
+        origin_N=np.arange(len(made)),
+    )
+
+
+def _file(data: ChoiceData, split: str) -> Path:
+    path = local(data.path, "data.path")
+    if path.is_file():
+        if split != "validation":
+            raise ValueError(
+                f"data.path is the one file {path}, which is the split validation, but the split "
+                f"{split!r} was asked for"
+            )
+        return path
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder or file {path} with items")
+    named = dict(data.files)
+    names = [named[split]] if split in named else [f"{split}.jsonl", f"{split}.parquet"]
+    for name in (name + gz for name in names for gz in ("", ".gz")):
+        if (path / name).is_file():
+            return path / name
+    there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+    raise FileNotFoundError(
+        f"{path} has no file for the split {split!r}: expected {' or '.join(names)}, or name it "
+        f"with --data.files {split} NAME; there is {there}"
+    )
+
+
+# --- layouts -------------------------------------------------------------------------------------
+
+
+def _own(record: Mapping[str, Any]) -> tuple[Choices, int]:
+    """`context` (may be missing), `choices`, and `label`, counted from 0."""
+    label = record["label"]
+    if isinstance(label, bool) or not isinstance(label, int):
+        raise ValueError(f"label is {label!r}, but a number from 0 was expected")
+    return _after(str(record.get("context", "")), record["choices"]), label
+
+
+def _hellaswag(record: Mapping[str, Any]) -> tuple[Choices, int]:
+    def clean(text: str) -> str:
+        text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
+        return text.replace("  ", " ")
+
+    context = f"{record['ctx_a']} {record['ctx_b'].capitalize()}"
+    context = clean(f"{record['activity_label']}: {context}")
+    return _after(context, [clean(ending) for ending in record["endings"]]), int(record["label"])
+
+
+def _arc(record: Mapping[str, Any]) -> tuple[Choices, int]:
+    asked, found = record["question"], record.get("choices")
+    if isinstance(asked, dict):  # the authors' own files
+        found = {key: [one[key] for one in asked["choices"]] for key in ("text", "label")}
+        asked = asked["stem"]
+    if found is None:
+        raise KeyError("choices")
+    choices = _after(f"Question: {asked}\nAnswer:", found["text"])
+    return choices, list(found["label"]).index(record["answerKey"])
+
+
+def _piqa(record: Mapping[str, Any]) -> tuple[Choices, int]:
+    context = f"Question: {record['goal']}\nAnswer:"
+    return _after(context, [record["sol1"], record["sol2"]]), int(record["label"])
+
+
+def _winogrande(record: Mapping[str, Any]) -> tuple[Choices, int]:
+    """What is after the blank is scored, after either option (partial evaluation)."""
+    before, blank, after = record["sentence"].partition("_")
+    if not blank:
+        raise ValueError("the sentence has no blank _")
+    choices = tuple((before + record[name], f" {after.strip()}") for name in ("option1", "option2"))
+    return choices, int(record["answer"]) - 1
+
+
+def _blimp(record: Mapping[str, Any]) -> tuple[Choices, int]:
+    return (("", record["sentence_good"]), ("", record["sentence_bad"])), 0
+
+
+def _after(context: str, choices: list[str]) -> Choices:
+    if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
+        raise TypeError(f"choices are {choices!r:.60}, but a list of texts was expected")
+    space = " " if context and not context[-1].isspace() else ""
+    return tuple((context, space + choice) for choice in choices)
+
+
+LAYOUTS: Mapping[str, Callable[[Mapping[str, Any]], tuple[Choices, int]]] = {
+    "own": _own,
+    "hellaswag": _hellaswag,
+    "arc": _arc,
+    "piqa": _piqa,
+    "winogrande": _winogrande,
+    "blimp": _blimp,
+}
+"""From an object of a file to choices and the place of the right one, with the words that
+lm-evaluation-harness puts around them."""

@@ -1,0 +1,1 @@
+"""Files of llama.cpp: a model with its vocabulary, mostly quantised."""

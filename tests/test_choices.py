@@ -1,0 +1,279 @@
+"""Multiple choice: layouts, encoding, the task, and the commands."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+from tiny import config_file, random_params
+from tiny_language import CONFIG, tokenizer
+
+from hp_jax import heads
+from hp_jax.architecture import present_mask
+from hp_jax.cli import main
+from hp_jax.config import Ablation, ChoiceData, Importance, MultipleChoiceExperiment, Pruning
+from hp_jax.data import choices
+from hp_jax.data.batching import batches
+from hp_jax.experiment import load
+from hp_jax.formats.model import Model
+from hp_jax.grid import evaluate_grid
+from hp_jax.importance import head_importance
+from hp_jax.linear import linear_map
+from hp_jax.models.choices import MultipleChoice
+from hp_jax.models.language import LanguageModel
+from hp_jax.text.choices import EncodedItems, encode_items
+
+FULL = present_mask(CONFIG)
+SOME = np.array([[1, 1, 0, 1], [0, 0, 1, 1], [1, 0, 0, 0]], bool)
+TASK = MultipleChoice(CONFIG, 3)
+PARAMS = random_params(LanguageModel(CONFIG), scale=0.3)
+
+
+def encoded(count=6, seed=0):
+    """Random items of two or three choices."""
+    random = np.random.default_rng(seed)
+    tokens, given, size = [], [], []
+    for _ in range(count):
+        own = random.integers(2, 4)
+        ids = [
+            random.integers(0, CONFIG.vocab, random.integers(3, 9)).astype(np.int32)
+            for _ in range(own)
+        ]
+        tokens.append(tuple(ids))
+        given.append(tuple(int(random.integers(1, len(one))) for one in ids))
+        size.append(tuple(random.uniform(1, 3, own)))
+    label_N = np.array([random.integers(len(own)) for own in tokens], np.int32)
+    return EncodedItems("x", tuple(tokens), tuple(given), tuple(size), 3, label_N, np.arange(count))
+
+
+DATA = encoded()
+
+
+def by_hand(mask_AH):
+    """Log-likelihoods by size, from the logits of each choice alone."""
+    model = LanguageModel(CONFIG)
+    run = jax.jit(model.logits)
+    found = np.full((len(DATA), 3), -np.inf)
+    for n, c in np.ndindex(len(DATA), 3):
+        if c < len(DATA.tokens[n]):
+            ids, before = DATA.tokens[n][c], DATA.given[n][c]
+            filled = np.pad(ids, (0, 9 - len(ids)))[None]
+            logits_TV = run(PARAMS, filled, heads.gates(mask_AH, FULL))[0]
+            log_TV = jax.nn.log_softmax(logits_TV)
+            told = [log_TV[t - 1, ids[t]] for t in range(before, len(ids))]
+            found[n, c] = np.sum(told) / DATA.size[n][c]
+    return found
+
+
+def batched(size=4):
+    return batches(DATA, size=size, buckets=(9,))
+
+
+def test_a_grid_gives_what_each_choice_has_alone():
+    values = evaluate_grid(TASK, PARAMS, batched(), np.stack([FULL, SOME]))
+    for mask_AH, loss_N, prediction_N, confidence_N in zip(
+        (FULL, SOME), values["loss"], values["prediction"], values["confidence"], strict=True
+    ):
+        logits_NC = by_hand(mask_AH)
+        np.testing.assert_array_equal(prediction_N, logits_NC.argmax(1))
+        expected = optax.softmax_cross_entropy_with_integer_labels(logits_NC, DATA.label_N)
+        np.testing.assert_allclose(loss_N, expected, rtol=1e-4, atol=1e-5)
+        odds_NC = np.asarray(jax.nn.softmax(logits_NC))
+        np.testing.assert_allclose(confidence_N, odds_NC.max(1), rtol=1e-4)
+
+
+def test_importance_and_the_linear_map_are_those_of_the_loss():
+    """Of each token, whatever the batches; and the map's log-odds at its own gates are the
+    model's."""
+    few, many = (head_importance(TASK, PARAMS, batched(size), FULL) for size in (2, 6))
+    np.testing.assert_allclose(few, many, rtol=1e-4)
+    assert (few > 0).all()
+    found = linear_map(TASK, PARAMS, batched(), SOME)
+    logits_NC = by_hand(SOME)
+    real = np.isfinite(logits_NC[:, 2])
+    odds_NO = logits_NC[:, 1:] - logits_NC[:, :1]
+    np.testing.assert_allclose(found.output_NO[real], odds_NO[real], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.output_NO[:, 0], odds_NO[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_smoothing_is_over_the_choices_that_there_are():
+    (batch,) = batched(6)
+    gates, key = heads.gates(FULL, FULL), jax.random.key(0)
+    loss_B, count_B = TASK.training_loss(PARAMS, batch, gates, dropout=key, smoothing=0.2)
+    logits_NC = by_hand(FULL)
+    assert (count_B == 1).all()
+    for place, n in enumerate(batch["index_B"]):
+        logits_C = logits_NC[n][np.isfinite(logits_NC[n])]
+        label_C = 0.8 * np.eye(len(logits_C))[DATA.label_N[n]] + 0.2 / len(logits_C)
+        expected = -(label_C * np.asarray(jax.nn.log_softmax(logits_C))).sum()
+        np.testing.assert_allclose(loss_B[place], expected, rtol=1e-4)
+
+
+# --- layouts -------------------------------------------------------------------------------------
+
+LAYOUTS = {
+    "own": (
+        {"context": "the", "choices": ["an", "at"], "label": 1},
+        [("the", " an"), ("the", " at")],
+        1,
+    ),
+    "hellaswag": (
+        {
+            "activity_label": "Cooking",
+            "ctx_a": "A cook [step] stands.",
+            "ctx_b": "she",
+            "endings": ["cooks. [title] Eat", "sings."],
+            "label": "0",
+        },
+        [
+            ("Cooking: A cook stands. She", " cooks.. Eat"),
+            ("Cooking: A cook stands. She", " sings."),
+        ],
+        0,
+    ),
+    "arc": (
+        {
+            "question": "Why?",
+            "choices": {"text": ["So", "No", "Yes"], "label": ["A", "B", "C"]},
+            "answerKey": "C",
+        },
+        [("Question: Why?\nAnswer:", f" {answer}") for answer in ("So", "No", "Yes")],
+        2,
+    ),
+    "piqa": (
+        {"goal": "Open it", "sol1": "Push", "sol2": "Pull", "label": 1},
+        [("Question: Open it\nAnswer:", " Push"), ("Question: Open it\nAnswer:", " Pull")],
+        1,
+    ),
+    "winogrande": (
+        {"sentence": "The _ is big.", "option1": "cat", "option2": "dog", "answer": "2"},
+        [("The cat", " is big."), ("The dog", " is big.")],
+        1,
+    ),
+    "blimp": (
+        {"sentence_good": "It is.", "sentence_bad": "It are."},
+        [("", "It is."), ("", "It are.")],
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path, layout):
+    record, expected, label = LAYOUTS[layout]
+    (tmp_path / "validation.jsonl").write_text(json.dumps(record) + "\n")
+    found = choices.read(ChoiceData(path=str(tmp_path), layout=layout), "validation")
+    assert found.choices == (tuple(expected),)
+    assert found.label_N.tolist() == [label]
+
+
+def test_the_authors_own_arc(tmp_path):
+    record = {
+        "question": {
+            "stem": "Why?",
+            "choices": [{"text": "So", "label": "1"}, {"text": "No", "label": "2"}],
+        },
+        "answerKey": "2",
+    }
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    found = choices.read(ChoiceData(path=str(tmp_path / "x.jsonl"), layout="arc"), "validation")
+    assert found.choices[0][1] == ("Question: Why?\nAnswer:", " No")
+    assert found.label_N.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "record", "said"),
+    [
+        ("own", {"choices": ["a", "b"]}, "x.jsonl:1: expected an item as own has them.*label"),
+        ("own", {"choices": ["a", "b"], "label": "1"}, "a number from 0 was expected"),
+        ("own", {"choices": ["a", "b"], "label": 2}, "found 2 and the label 2"),
+        ("own", {"choices": ["a"], "label": 0}, "at least two choices"),
+        ("own", {"choices": ["a", " "], "label": 0}, "choice 1 is empty"),
+        ("own", {"choices": "ab", "label": 0}, "a list of texts was expected"),
+        ("winogrande", {"sentence": "x", "option1": "", "option2": "", "answer": "1"}, "no blank"),
+    ],
+)
+def test_items_that_are_none(tmp_path, layout, record, said):
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=said):
+        choices.read(ChoiceData(path=str(tmp_path / "x.jsonl"), layout=layout), "validation")
+
+
+def items(*of):
+    place_N = np.arange(len(of))
+    return choices.Items(
+        choices=of,
+        label_N=np.zeros(len(of), np.int32),
+        files={"x": "x"},
+        line_N=place_N + 1,
+        origin_N=place_N,
+    )
+
+
+def test_context_and_choice_are_encoded_together():
+    """The spaces at the end of what is before a choice are the choice's."""
+    own = tokenizer()
+    found = encode_items(own, items((("an", " the"), ("an ", "at"))), 20, prefix="", by_length=True)
+    assert found.tokens[0][0].tolist() == own.encode("an the").ids
+    assert found.tokens[0][1].tolist() == own.encode("an at").ids
+    assert found.given == ((1, 1),)
+    assert found.size == ((3.0, 2.0),)
+
+
+def test_long_ones_lose_their_first_tokens():
+    own = tokenizer()
+    found = encode_items(
+        own, items((("the an at", " the"), ("t", "h"))), 3, prefix="", by_length=False
+    )
+    assert found.tokens[0][0].tolist() == own.encode("the an at the").ids[-3:]
+    assert found.given == ((2, 1),)
+    with pytest.raises(ValueError, match="has 3 tokens, but max_length is 3"):
+        encode_items(own, items((("t", " at"), ("t", "h"))), 3, prefix="", by_length=False)
+
+
+def test_nothing_before_a_choice_needs_a_prefix():
+    own = tokenizer()
+    own.add_special_tokens(["<start>"])
+    some = items((("", "the"), ("", "an")))
+    with pytest.raises(ValueError, match=r"x:1: nothing is before the choice 'the'.*data.prefix"):
+        encode_items(own, some, 9, prefix="", by_length=False)
+    with pytest.raises(ValueError, match="but the model has no such token"):
+        encode_items(own, some, 9, prefix="<begin>", by_length=False)
+    found = encode_items(own, some, 9, prefix="<start>", by_length=False)
+    start = own.token_to_id("<start>")
+    assert found.tokens[0][0].tolist() == [start, *own.encode("the").ids]
+    assert found.given == ((1, 1),)
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def test_a_run_from_items_to_report(tmp_path, capsys):
+    own = tokenizer()
+    model = dataclasses.replace(CONFIG, vocab=own.get_vocab_size())
+    Model(model, random_params(LanguageModel(model), scale=0.3), own).save(tmp_path / "model", {})
+    random = np.random.default_rng(0)
+    for split in ("train", "validation"):
+        lines = [
+            {
+                "context": " ".join(random.choice(["the", "an"], 3)),
+                "choices": ["at", "ant", "then"][: random.integers(2, 4)],
+                "label": int(random.integers(2)),
+            }
+            for _ in range(12)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    config = MultipleChoiceExperiment(
+        model=str(tmp_path / "model"),
+        out=str(tmp_path / "out"),
+        data=ChoiceData(path=str(tmp_path), buckets=(16,), normalize="characters", max_length=32),
+        importance=Importance(split="train"),
+        ablation=Ablation(sets=("one_off",)),
+        pruning=Pruning(orders=("one_shot",), shares=(0, 0.5), select="train", test="validation"),
+    )
+    path = config_file(tmp_path, config)
+    assert main(["run", str(path), "--quiet"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert load(config).task.choices == 3

@@ -1,0 +1,148 @@
+"""The commands, on a decoder-only language model: from a folder and a file of text to a report, a
+smaller model and its speed."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import config_file, random_params
+from tiny_language import CONFIG, tokenizer
+
+from hp_jax import heads
+from hp_jax.cli import main
+from hp_jax.config import Ablation, DocumentData, Importance, LanguageModelExperiment, Pruning
+from hp_jax.data import documents
+from hp_jax.experiment import load
+from hp_jax.formats.model import Model, load_model
+from hp_jax.models.language import LanguageModel
+from hp_jax.storage.store import open_store
+
+WORDS = ("the", "an", "then", "at", "ant")
+
+
+def write_documents(folder, **counts):
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in counts.items():
+        lines = [" ".join(random.choice(WORDS, random.integers(2, 14))) for _ in range(count)]
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("language")
+    own = tokenizer()
+    model = dataclasses.replace(CONFIG, vocab=own.get_vocab_size())
+    Model(model, random_params(LanguageModel(model), scale=0.3), own).save(folder / "model", {})
+    write_documents(folder / "text", train=12, validation=16)
+    return LanguageModelExperiment(
+        model=str(folder / "model"),
+        out=str(folder / "out"),
+        data=DocumentData(path=str(folder / "text"), max_length=16, buckets=(16,)),
+        importance=Importance(split="train"),
+        ablation=Ablation(sets=("one_off", "groups_off", "group_on")),
+        pruning=Pruning(orders=("one_shot", "linear"), shares=(0, 0.5, 1), select="train"),
+    )
+
+
+def test_a_run_from_text_to_report(config, tmp_path, capsys):
+    path = config_file(tmp_path, config)
+    assert main(["run", str(path), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "perplexity" in said
+    assert "on validation (16 documents)" in said
+    page = Path(config.out, "report/index.html").read_text()
+    for words in ("Without a group of query heads", "One group alone in its row", "dec.0.0,1"):
+        assert words in page
+    store = open_store(f"{config.out}/ablation/validation/groups_off")
+    present_AH = np.ones((3, 4), bool)
+    np.testing.assert_array_equal(store.read("masks")[1:], heads.groups_off(present_AH, [2, 2, 2]))
+    assert store.read("tokens").sum() == sum(
+        len(tokenizer().encode(text).ids) - 1 for text in load(config).text("validation").text
+    )
+
+
+def test_half_of_the_heads_go_for_good(config, tmp_path, capsys):
+    path = config_file(tmp_path, config)
+    assert main(["importance", str(path), "--quiet"]) == 0
+    small = str(tmp_path / "small")
+    order = f"{config.out}/importance"
+    words = ["remove", config.model, small, "--order", order, "--keep", "heads", "0.5"]
+    assert main([*words, "--quiet"]) == 0
+    assert load_model(small).config.heads_per_row.keys() == {"dec.0", "dec.1", "dec.2"}
+    out = str(tmp_path / "speed")
+    timed = ["speed", config.model, small, "--batch", "2", "--length", "8", "--out", out]
+    assert main([*timed, "--rounds", "2", "--quiet"]) == 0
+    assert "examples/s" in capsys.readouterr().out
+
+
+def test_what_is_for_other_models_is_refused(config, tmp_path, capsys):
+    path = config_file(tmp_path, config)
+    assert main(["vocabulary", str(path)]) == 1
+    assert "is about language modelling" in capsys.readouterr().err
+    assert main(["evaluate", "sst2", "--model", config.model, "--data.path", str(tmp_path)]) == 1
+    assert "has a language model, but a classifier was expected" in capsys.readouterr().err
+
+
+# --- documents -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "expected", "lines"),
+    [
+        ("line", "a.txt", "one\n\n two \r\nthree", ["one", " two ", "three"], [1, 3, 4]),
+        ("paragraph", "a.txt", "one\ntwo\n \t\nthree\n", ["one\ntwo", "three"], [1, 4]),
+        ("file", "a.txt", "one\n\ntwo\n", ["one\n\ntwo\n"], [1]),
+        ("line", "a.jsonl", '{"text": "one\\ntwo"}\n{"text": "3"}', ["one\ntwo", "3"], [1, 2]),
+        ("line", "a.csv", 'n,content\n1,"one, two"\n', ["one, two"], [2]),
+    ],
+)
+def test_documents_of_every_form(tmp_path, kind, name, content, expected, lines):
+    (tmp_path / name).write_bytes(content.encode())
+    data = DocumentData(path=str(tmp_path / name), documents=kind)
+    found = documents.read(data, "validation")
+    assert list(found.text) == expected
+    assert found.line_N.tolist() == lines
+    assert found.where(0) == f"{tmp_path / name}:{lines[0]}"
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "split", "said"),
+    [
+        ({"train.txt": "a"}, {}, "test", "has no file for the split 'test'.*there is train.txt"),
+        ({"test.txt": " \n"}, {}, "test", "expected documents, but there are none"),
+        ({"test.csv": "a,b\n1,2\n"}, {}, "test", "cannot tell which column has the documents"),
+        ({"test.csv": "a,b\n1,2\n"}, {"text": "c"}, "test", "there is no column 'c'"),
+        ({}, {"files": (("test", "x.txt"),)}, "test", "expected x.txt"),
+    ],
+)
+def test_documents_that_cannot_be_read(tmp_path, files, changes, split, said):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        documents.read(DocumentData(path=str(tmp_path), **changes), split)
+
+
+# --- groups --------------------------------------------------------------------------------------
+
+
+def test_groups_are_those_that_share_keys_and_values():
+    mask_AH = np.array([[1, 1, 0, 0], [1, 0, 1, 1]], bool)
+    off_MAH, on_MAH = (made(mask_AH, [2, 2]) for made in (heads.groups_off, heads.group_on))
+    expected_off = [
+        [[0, 0, 0, 0], [1, 0, 1, 1]],
+        [[1, 1, 0, 0], [0, 0, 1, 1]],
+        [[1, 1, 0, 0], [1, 0, 0, 0]],
+    ]
+    expected_on = [
+        [[1, 1, 0, 0], [1, 0, 1, 1]],
+        [[1, 1, 0, 0], [1, 0, 0, 0]],
+        [[1, 1, 0, 0], [0, 0, 1, 1]],
+    ]
+    np.testing.assert_array_equal(off_MAH, np.array(expected_off, bool))
+    np.testing.assert_array_equal(on_MAH, np.array(expected_on, bool))
+    np.testing.assert_array_equal(heads.groups_off(mask_AH, [1, 1]), heads.one_off(mask_AH))
+    np.testing.assert_array_equal(heads.group_on(mask_AH, [1, 1]), heads.one_on(mask_AH))
+    with pytest.raises(ValueError, match="a size of groups for each of 2 rows"):
+        heads.groups_off(mask_AH, [2])
