@@ -134,14 +134,12 @@ class Block(nn.Module):
         return self.config.local_base if self._local else 0.0
 
     def _frequencies(self) -> np.ndarray:
-        """The angle by which one position more turns each plane `[K / 2]`: in float32, by the same
-        operations as transformers, since a last digit is 6e-5 radians at position 1000."""
+        """The angle by which one position more turns each plane `[K / 2]`; rounded once, on the
+        host, since a last digit is 6e-5 radians at position 1000."""
         c, own = self.config, self._own_base
-        exponent_J = np.arange(0, c.head_width, 2).astype(np.float32) / np.float32(c.head_width)
-        turn_J = 1 / np.float32(own or c.rotary_base) ** exponent_J
-        return turn_J / np.array(
-            c.rotary_factors if c.rotary_factors and not own else 1, np.float32
-        )
+        turn_J = (own or c.rotary_base) ** (-np.arange(0, c.head_width, 2) / c.head_width)
+        factors = c.rotary_factors if c.rotary_factors and not own else 1.0
+        return (turn_J / np.array(factors)).astype(np.float32)
 
 
 class Decoder(nn.Module):

@@ -101,6 +101,13 @@ _OF_MODEL = {
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """A classifier's tokenizer, as `load_decoder_tokenizer` does, with the token types that
+    transformers gives the model; ValueError for types that cannot be taken out."""
+    tokenizer, types = _load(Path(folder).expanduser())
+    return tokenizer if types else _without_types(tokenizer, Path(folder))
+
+
+def load_decoder_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a Hugging Face folder, with padding and truncation off.
 
     From tokenizer.json; else from BERT's vocab.txt (WordPiece) or RoBERTa's, GPT-2's or Qwen2's
@@ -114,12 +121,16 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     a special token, for a class or a setting that makes other ids, and for an added token that
     would not have the id that it should.
     """
-    folder = Path(folder).expanduser()
+    return _load(Path(folder).expanduser())[0]
+
+
+def _load(folder: Path) -> tuple[Tokenizer, bool]:
+    """The tokenizer, and whether models are given its token types."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder} with a tokenizer")
     name, file = _class_of(folder), folder / "tokenizer.json"
     if not name:
-        return _from_json(file)[0]
+        return _from_json(file)[0], True
     kind = _CLASSES[name]
     settings = read_settings(folder, kind.unsaid)
     if file.exists():
@@ -144,8 +155,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         words.add_prefix_space = settings.add_prefix_space
         tokenizer.pre_tokenizer = words
     names = settings.model_input_names
-    types = kind.types if names is None else "token_type_ids" in names
-    return tokenizer if types else _without_types(tokenizer, folder)
+    return tokenizer, kind.types if names is None else "token_type_ids" in names
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -255,8 +265,9 @@ def _without_types(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     made = Tokenizer.from_str(json.dumps(state))
     if any(made.encode("a", "a").type_ids):
         raise ValueError(
-            f"{folder}: the tokenizer's post_processor {state['post_processor']['type']} gives "
-            "token types, but its model_input_names have no token_type_ids"
+            f"{folder}: the tokenizer's post_processor "
+            f"{(state['post_processor'] or {}).get('type')} gives token types, but its "
+            "model_input_names have no token_type_ids"
         )
     return made
 

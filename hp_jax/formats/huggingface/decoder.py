@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import DecoderConfig
+from hp_jax.architecture import Activation, DecoderConfig
 from hp_jax.formats.huggingface import rotary
 from hp_jax.formats.reading import Options, Supported, check_supported
 from hp_jax.formats.slots import (
@@ -32,7 +32,7 @@ from hp_jax.formats.tensors import read_tensors
 from hp_jax.models.language import LanguageModel
 from hp_jax.storage.files import read_json
 from hp_jax.task import Params
-from hp_jax.text.huggingface import load_tokenizer, without_beyond
+from hp_jax.text.huggingface import load_decoder_tokenizer, without_beyond
 from hp_jax.typed import Amount, Count, Layers, Natural, Positive, decode, located
 
 log = logging.getLogger("hp_jax")
@@ -46,6 +46,7 @@ IGNORED = (
 )
 """Tensors (without prefix) that a language model has no use for."""
 
+_Act = Activation | Literal["gelu_pytorch_tanh"]
 Ids = Natural | tuple[Natural, ...] | None
 ATTENTION: tuple[Literal["query", "key", "value", "out"], ...] = ("query", "key", "value", "out")
 """The projections of attention."""
@@ -54,9 +55,10 @@ ATTENTION: tuple[Literal["query", "key", "value", "out"], ...] = ("query", "key"
 def read(
     folder: Path, raw: Mapping[str, Any], options: Options
 ) -> tuple[DecoderConfig, Params, Tokenizer]:
-    """A language model with its tokenizer; see `load_hf_decoder` and `load_tokenizer`."""
+    """A language model with its tokenizer; see `load_hf_decoder` and
+    `load_decoder_tokenizer`."""
     config, params = load_hf_decoder(folder, raw, options)
-    return config, params, without_beyond(load_tokenizer(folder), config.vocab, folder)
+    return config, params, without_beyond(load_decoder_tokenizer(folder), config.vocab, folder)
 
 
 # --- config.json ---------------------------------------------------------------------------------
@@ -72,9 +74,7 @@ class _Gpt2:
     n_layer: Layers = 12
     n_head: Count = 12
     n_inner: Count | None = None
-    activation_function: Literal[
-        "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"
-    ] = "gelu_new"
+    activation_function: _Act = "gelu_new"
     layer_norm_epsilon: Amount = 1e-5
     tie_word_embeddings: bool = True
     eos_token_id: Ids = 50256
@@ -116,12 +116,8 @@ class _Llama:
     rms_norm_eps: Amount
     tie_word_embeddings: bool
     eos_token_id: Ids
-    hidden_act: Literal[
-        "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh"
-    ] = "silu"
-    hidden_activation: Literal[
-        "gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish", "tanh", None
-    ] = None
+    hidden_act: _Act = "silu"
+    hidden_activation: _Act | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     use_sliding_window: bool = True
@@ -318,7 +314,9 @@ def read_config(raw: Mapping[str, Any], options: Options, folder: Path) -> Decod
     where = f"{folder}/config.json"
     kind = raw.get("model_type")
     if kind not in MODEL_TYPES:
-        raise ValueError(f"{where} says model_type {kind!r}; supported are {MODEL_TYPES}")
+        raise ValueError(
+            f"{where} says model_type {kind!r}; supported are {', '.join(MODEL_TYPES)}"
+        )
     if kind == "gemma3":
         raw, where = _of_text(raw, where), f"{where}: text_config"
         kind = "gemma3_text"
