@@ -5,6 +5,7 @@ import io
 import json
 import resource
 import struct
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,14 +18,14 @@ from tiny_gguf import BIASED, CONFIGS, LLAMA3, logits, make_config, make_params,
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from hp_jax.formats.gguf.file import read_gguf
-from hp_jax.formats.gguf.read import load_gguf
+from hp_jax.formats.gguf.read import load_gguf, read_config
+from hp_jax.text.gguf import tokenizer_of
 
 Kind = GGMLQuantizationType
 VARIANTS = {name: (name, {}) for name in CONFIGS} | {
     "llama3": ("llama", LLAMA3),
     "llama_biased": ("llama", BIASED),
     "llama_untied": ("llama", {"tied": False}),
-    "gemma2_wide": ("gemma2", {"layers": 46, "local": tuple(range(0, 46, 2)), "query_scale": 8.0}),
 }
 
 
@@ -62,9 +63,9 @@ def test_what_is_written_is_read_again(tmp_path, variant):
         (Kind.F16, 1e-3),
         (Kind.BF16, 4e-3),
         (Kind.Q8_0, 5e-3),
-        (Kind.Q5_0, 0.04),
+        (Kind.Q5_0, 0.07),
         (Kind.Q5_1, 0.04),
-        (Kind.Q4_0, 0.08),
+        (Kind.Q4_0, 0.13),
         (Kind.Q4_1, 0.08),
     ],
 )
@@ -133,6 +134,18 @@ def test_what_is_said_holds(tmp_path, changes, expected):
     assert load_gguf(tmp_path)[0] == make_config("gemma3", **expected) != config
 
 
+@pytest.mark.parametrize(("architecture", "layers"), [("gemma2", 46), ("gemma3", 62)])
+def test_the_largest_gemma_scales_by_width_over_heads(tmp_path, architecture, layers):
+    """As llama.cpp has it, by the number of layers; of most of them there is one tensor here."""
+    norms = {f"blk.{i}.attn_norm.weight": np.ones(32) for i in range(2, layers)}
+    for count, scale in ((layers, 8.0), (layers - 1, 0.0)):
+        changes = {f"{architecture}.block_count": count}
+        written(tmp_path, architecture, tensors=norms, changes=changes)
+        found = read_config(read_gguf(tmp_path / "model.gguf"))
+        assert found.query_scale == scale
+        assert found.local == tuple(i for i in range(count) if (i + 1) % {46: 2, 62: 6}[layers])
+
+
 def test_a_copy_of_the_embedding_is_no_output_projection(tmp_path):
     """As GPT-2's files have it."""
     config = make_config("gpt2")
@@ -154,28 +167,29 @@ def test_a_copy_of_the_embedding_is_no_output_projection(tmp_path):
         ({"llama.expert_count": 8}, "expert_count is 8, which makes another model"),
         ({"llama.rope.scaling.type": "yarn"}, "rope.scaling.type is 'yarn'"),
         ({"llama.rope.scaling.attn_factor": 1.5}, "attn_factor is 1.5"),
-        ({"llama.rope.dimension_count": 4}, "rope.dimension_count is 4, but only 8"),
-        ({"llama.attention.value_length": 4}, "value_length is 4, but only 8"),
+        ({"llama.rope.dimension_count": 4}, "rope.dimension_count is 4, but 8 was"),
+        ({"llama.attention.value_length": 4}, "value_length is 4, but 8 was"),
         ({"llama.attention.causal": False}, "causal is False"),
         ({"llama.attention.sliding_window": 8}, "sliding_window is 8"),
         ({"llama.attention.sliding_window_pattern": 2}, "sliding_window_pattern is a setting that"),
         ({"llama.logit_scale": 2.0}, "llama.logit_scale is a setting that is not known"),
-        ({"llama.attention.head_count": None}, "expected a setting attention.head_count"),
+        ({"llama.attention.head_count": None}, "expected a setting attention_head_count"),
         (
-            {"llama.attention.head_count_kv": [2, 2, 1]},
-            r"head_count_kv: expected an integer.*\[2, 2",
+            {"llama.attention.head_count_kv": [2, 1]},
+            r"head_count_kv: expected an integer.*\[2, 1",
         ),
         ({"llama.attention.head_count_kv": 3}, "4 heads of row dec.0 do not share 3 key/value"),
         (
             {"llama.attention.layer_norm_rms_epsilon": None},
             "expected a setting attention.layer_norm",
         ),
-        ({"llama.block_count": 4}, "tensors of 3 layers, but block_count says 4"),
-        ({"llama.block_count": 2}, "9 tensors with no place in a llama of 2 layers"),
-        ({"llama.embedding_length": 64}, r"shape \(40, 32\), but its metadata implies \(40, 64\)"),
+        ({"llama.block_count": 3}, "tensors of 2 layers, but block_count says 3"),
+        ({"llama.block_count": 1}, "9 tensors with no place in a llama of 1 layers"),
+        ({"llama.embedding_length": 64}, "rope.dimension_count is 8, but 16 was expected"),
+        ({"llama.feed_forward_length": 32}, r"shape \(64, 32\), .* implies \(32, 32\)"),
         ({"llama.feed_forward_length": 2**31}, "but found 2147483648"),
-        ({"llama.attention.head_count": 2**30}, "does not divide into 1073741824 heads"),
-        ({"llama.vocab_size": 41}, "vocab_size is 41, but only 40"),
+        ({"llama.attention.head_count": 2**30}, "rope.dimension_count is 8, but 0 was expected"),
+        ({"llama.vocab_size": 41}, "vocab_size is 41, but 40 was"),
         ({"tokenizer.ggml.model": "t5"}, "model: expected one of 'gpt2', 'llama'"),
         ({"tokenizer.ggml.tokens": ["a", "b"]}, "has 2 tokens, but the model's embedding has 40"),
         ({"tokenizer.ggml.tokens": ["a"] * 40}, "has the token 'a' twice"),
@@ -349,16 +363,25 @@ def byte_vocabulary(made, pre, **changes):
     } | changes
 
 
-def loaded(folder, vocabulary):
-    """The tokenizer of a file with such a vocabulary."""
-    written(folder, config=make_config(vocab=len(vocabulary["tokens"])), vocabulary=vocabulary)
-    return load_gguf(folder)[2]
+def tokenizer(vocabulary):
+    """The tokenizer of such a vocabulary."""
+    settings = {f"tokenizer.ggml.{name}": value for name, value in vocabulary.items()}
+    return tokenizer_of(settings, Path("model.gguf"), len(vocabulary["tokens"]))
+
+
+def test_a_vocabulary_is_read_as_it_is_written(tmp_path):
+    made = byte_level("smollm")
+    vocabulary = byte_vocabulary(made, "smollm", add_bos_token=False)
+    written(tmp_path, config=make_config(vocab=len(vocabulary["tokens"])), vocabulary=vocabulary)
+    found = load_gguf(tmp_path)[2]
+    assert found.to_str() == tokenizer(vocabulary).to_str()
+    assert found.get_vocab() == made.get_vocab()
 
 
 @pytest.mark.parametrize("pre", WORDS)
-def test_byte_level_ids_are_those_of_the_tokenizer_it_was_made_from(tmp_path, pre):
+def test_byte_level_ids_are_those_of_the_tokenizer_it_was_made_from(pre):
     made = byte_level(pre)
-    found = loaded(tmp_path, byte_vocabulary(made, pre, add_bos_token=False))
+    found = tokenizer(byte_vocabulary(made, pre, add_bos_token=False))
     for text in TEXTS:
         assert found.encode(text).ids == made.encode(text).ids, text
         whole = found.decode(found.encode(text).ids, skip_special_tokens=False)
@@ -366,30 +389,30 @@ def test_byte_level_ids_are_those_of_the_tokenizer_it_was_made_from(tmp_path, pr
     assert found.decode(found.encode("a<|end|>").ids) == "a"
 
 
-def test_words_differ_by_the_setting(tmp_path):
+def test_words_differ_by_the_setting():
     made = byte_level("gpt-2")
     tokens = {
-        pre: [loaded(tmp_path, byte_vocabulary(made, pre)).encode(text).ids for text in TEXTS]
+        pre: [tokenizer(byte_vocabulary(made, pre)).encode(text).ids for text in TEXTS]
         for pre in (*WORDS, "default")
     }
     assert len({str(ids) for ids in tokens.values()}) == len(tokens)
 
 
 @pytest.mark.parametrize("pre", ["tekken", None])
-def test_other_words_are_refused_by_name(tmp_path, pre):
+def test_other_words_are_refused_by_name(pre):
     vocabulary = byte_vocabulary(byte_level("gpt-2"), pre)
     with pytest.raises(ValueError, match=f"pre is {pre!r}, .* gpt-2, smollm"):
-        loaded(tmp_path, vocabulary)
+        tokenizer(vocabulary)
 
 
 @pytest.mark.parametrize("merge", ["a", "a b c", "é a"])
-def test_merges_that_do_not_fit_are_refused(tmp_path, merge):
+def test_merges_that_do_not_fit_are_refused(merge):
     vocabulary = byte_vocabulary(byte_level("gpt-2"), "gpt-2", merges=[merge])
     with pytest.raises(ValueError, match="merges"):
-        loaded(tmp_path, vocabulary)
+        tokenizer(vocabulary)
 
 
-def test_tokens_around_a_text_are_those_that_are_asked_for(tmp_path):
+def test_tokens_around_a_text_are_those_that_are_asked_for():
     made = byte_level("llama-bpe")
     ids = made.encode("two heads").ids
     think = made.token_to_id("<think>")
@@ -400,15 +423,16 @@ def test_tokens_around_a_text_are_those_that_are_asked_for(tmp_path):
         ({"add_bos_token": True, "add_eos_token": True}, [think], [0]),
         ({"add_bos_token": False, "add_eos_token": True}, [], [0]),
     ):
-        found = loaded(tmp_path, byte_vocabulary(made, "llama-bpe", **both, **changes))
+        found = tokenizer(byte_vocabulary(made, "llama-bpe", **both, **changes))
         assert found.encode("two heads").ids == [*before, *ids, *after]
         assert found.encode("two heads", add_special_tokens=False).ids == ids
-        pair = found.encode("two heads", "two heads").ids
-        assert pair == [*before, *ids, *after] * 2
+        pair = found.encode("two heads", "two heads")
+        assert pair.ids == [*before, *ids, *after] * 2
+        assert not any(pair.type_ids)
 
 
 @pytest.mark.parametrize("prefix", [True, False])
-def test_pieces_are_those_of_sentencepiece(tmp_path, prefix):
+def test_pieces_are_those_of_sentencepiece(prefix):
     """Its own library's, of a vocabulary with bytes and with neither normalisation nor lost spaces,
     as Llama 2's and Gemma's."""
     model = io.BytesIO()
@@ -429,8 +453,7 @@ def test_pieces_are_those_of_sentencepiece(tmp_path, prefix):
         2 if made.is_unknown(i) else 3 if made.is_control(i) else 6 if made.is_byte(i) else 1
         for i in numbers
     ]
-    found = loaded(
-        tmp_path,
+    found = tokenizer(
         {
             "model": "llama",
             "pre": "default",

@@ -1,6 +1,8 @@
 """Tiny language models of every architecture as GGUF files, which the library gguf writes: its
 methods name the settings, and llama.cpp's conversion the order of rotated numbers."""
 
+import functools
+
 import jax
 import numpy as np
 from gguf import GGUFWriter, RopeScalingType
@@ -9,6 +11,7 @@ from gguf.quants import quantize
 
 from hp_jax.architecture import DecoderConfig
 from hp_jax.models.decoder import Decoder
+from hp_jax.models.language import LanguageModel
 
 VOCAB = 40
 TOKENS = [
@@ -21,7 +24,7 @@ TOKENS = [
 ]
 SIZES = {
     "vocab": VOCAB,
-    "layers": 3,
+    "layers": 2,
     "width": 32,
     "ffn": 64,
     "heads": 4,
@@ -61,7 +64,7 @@ CONFIGS = {
     "gemma2": GEMMA
     | {
         "family": "gemma2",
-        "local": (0, 2),
+        "local": (0,),
         "window": 5,
         "attention_softcap": 50.0,
         "logit_softcap": 30.0,
@@ -89,16 +92,16 @@ def make_config(architecture="llama", **changes):
     return DecoderConfig(**SIZES | CONFIGS[architecture] | changes)
 
 
+@functools.cache
 def make_params(config, seed=0):
     """Random parameters, norms around 1."""
-    random, gates = np.random.default_rng(seed), [np.ones(1)] * config.layers
-    decoder = Decoder(config)
-    shapes = jax.eval_shape(decoder.init, jax.random.key(0), np.zeros((1, 2), int), gates)
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(LanguageModel(config).init, jax.random.key(0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: (random.normal(0, 0.3, leaf.shape) + (path[-1].key == "scale")).astype(
             np.float32
         ),
-        shapes["params"],
+        shapes,
     )
 
 

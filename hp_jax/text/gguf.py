@@ -3,6 +3,7 @@ the models that it was made from do."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,7 @@ class _Ends(msgspec.Struct, frozen=True):
 
 def ends(settings: Mapping[str, Any]) -> tuple[int, ...]:
     """The tokens with which a text, a turn or a message ends, each once."""
-    said = decode(_Ends, _own(settings), VOCABULARY)
+    said = decode(_Ends, _own(settings), VOCABULARY[:-1])
     found = (said.eos_token_id, said.eot_token_id, said.eom_token_id)
     return tuple(dict.fromkeys(token for token in found if token is not None))
 
@@ -94,7 +95,7 @@ def tokenizer_of(settings: Mapping[str, Any], path: Path, vocab: Count) -> Token
     if count != vocab:
         raise ValueError(f"{where} has {count} tokens, but the model's embedding has {vocab} rows")
     if len(set(said.tokens)) != count:
-        twice = next(token for token in said.tokens if said.tokens.count(token) > 1)
+        twice = collections.Counter(said.tokens).most_common(1)[0][0]
         raise ValueError(f"{where}.tokens has the token {twice!r} twice")
     for name in ("token_type", "scores"):
         values = getattr(said, name)
@@ -213,13 +214,11 @@ def _add_ends(tokenizer: Tokenizer, said: _Settings, where: str) -> None:
     for name in wanted:
         if wanted[name] and ids[name] is None:
             raise ValueError(f"{where}: expected a setting {name}_token_id, but there is none")
-    if not any(wanted.values()):
-        return
-    bos, eos = ((f"{name}:{{0}}" if wanted[name] else "") for name in wanted)
-    single = f"{bos} $A:{{0}} {eos}"
+    before, after = ([name] if wanted[name] else [] for name in wanted)
+    single = [*before, "$A", *after]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=single.format(0).split(),
-        pair=f"{single.format(0)} {single.replace('$A', '$B').format(1)}".split(),
+        single=single,
+        pair=[f"{one}:0" for one in (*single, *before, "$B", *after)],  # a model without types
         special_tokens=[
             {"id": name, "ids": [token], "tokens": [said.tokens[token]]}
             for name, token in ids.items()

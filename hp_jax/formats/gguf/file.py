@@ -60,11 +60,12 @@ class Gguf:
         return flat.reshape(entry.rows)
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor as float32; ValueError for a type that cannot be dequantised."""
+        """A tensor as float32, which does not depend on the file; ValueError for a type that cannot
+        be dequantised."""
         kind = self.tensors[name].kind
         try:
             with np.errstate(all="ignore"):  # what is not finite is refused by who takes it
-                return dequantize(self.stored(name), kind)
+                return dequantize(self.stored(name).copy(), kind)
         except NotImplementedError as error:
             raise ValueError(
                 f"{self.path}: tensor {name} is of type {kind.name}, which the library gguf does "

@@ -20,7 +20,7 @@ from hp_jax.architecture import DecoderConfig
 from hp_jax.formats.gguf.file import Gguf, read_gguf
 from hp_jax.formats.reading import Options, Supported, check_supported
 from hp_jax.formats.slots import Slot, assign, check_layers, check_rest, check_values
-from hp_jax.models.decoder import Decoder
+from hp_jax.models.language import LanguageModel
 from hp_jax.task import Params
 from hp_jax.text.gguf import ends, tokenizer_of
 from hp_jax.typed import Amount, Count, Layers, Natural, decode, located
@@ -135,10 +135,13 @@ def load_gguf(
     file = read_gguf(_model_file(folder))
     config = read_config(file, options)
     tokenizer = tokenizer_of(file.settings, file.path, config.vocab)
-    params = _shapes(config)
+    params = jax.eval_shape(LanguageModel(config).init, jax.random.key(0))
     unread = dict(file.tensors)
-    unread.pop(_ROTARY if config.family == "llama" else "", None)
-    for slot in slots(config):
+    taken = {_ROTARY: config.family == "llama", "output.weight": config.tied}
+    for name in taken:
+        if taken[name]:
+            unread.pop(name, None)
+    for slot in list(slots(params)):
         source = slot.name
         if source not in file.tensors:
             source = re.sub(r"attn_[qkv]\.", "attn_qkv.", source)
@@ -165,32 +168,31 @@ def _model_file(folder: Path) -> Path:
     return found[0]
 
 
-class _Settings(
-    msgspec.Struct, rename=lambda name: name.replace("__", "."), frozen=True, kw_only=True
-):
-    """What the settings say that has many values, by their names without the architecture's."""
+class _Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings say that has many values, by their names without the architecture's and
+    with _ for a point."""
 
     block_count: Layers
     context_length: Count
     embedding_length: Count
     feed_forward_length: Count
     vocab_size: Count | None = None
-    attention__head_count: Count
-    attention__head_count_kv: Count | None = None
-    attention__key_length: Count | None = None
-    attention__value_length: Count | None = None
-    attention__layer_norm_epsilon: Amount | None = None
-    attention__layer_norm_rms_epsilon: Amount | None = None
-    attention__scale: Amount = 0.0
-    attention__sliding_window: Natural | None = None
-    attention__sliding_window_pattern: Natural | tuple[bool, ...] | None = None
+    attention_head_count: Count
+    attention_head_count_kv: Count | None = None
+    attention_key_length: Count | None = None
+    attention_value_length: Count | None = None
+    attention_layer_norm_epsilon: Amount | None = None
+    attention_layer_norm_rms_epsilon: Amount | None = None
+    attention_scale: Amount = 0.0
+    attention_sliding_window: Natural | None = None
+    attention_sliding_window_pattern: Natural | tuple[bool, ...] | None = None
     attn_logit_softcapping: Amount | None = None
     final_logit_softcapping: Amount | None = None
-    rope__freq_base: Amount = 10000.0
-    rope__freq_base_swa: Amount | None = None
-    rope__dimension_count: Count | None = None
-    rope__scaling__factor: Amount | None = None
-    rope__scale_linear: Amount = 1.0
+    rope_freq_base: Amount = 10000.0
+    rope_freq_base_swa: Amount | None = None
+    rope_dimension_count: Count | None = None
+    rope_scaling_factor: Amount | None = None
+    rope_scale_linear: Amount = 1.0
 
 
 def read_config(file: Gguf, options: Options = Options()) -> DecoderConfig:
@@ -211,28 +213,28 @@ def read_config(file: Gguf, options: Options = Options()) -> DecoderConfig:
         if name.startswith(prefix)
     }
     _check_settings(settings, kind, where)
-    said = decode(_Settings, settings, where)
+    said = decode(_Settings, {_flat(name): value for name, value in settings.items()}, where)
     for name in ("token_embd.weight", *([_ROTARY] if _ROTARY in file.tensors else [])):
         if name not in file.tensors:
             raise ValueError(f"{file.path} has no tensor {name}")
     check_layers(file.tensors, r"blk\.(\d+)\.", said.block_count, file.path, "block_count")
     vocab, gpt2 = file.tensors["token_embd.weight"].shape[0], kind.family == "gpt2"
-    width, heads, layers = said.embedding_length, said.attention__head_count, said.block_count
-    head_width = said.attention__key_length or width // heads
+    width, heads, layers = said.embedding_length, said.attention_head_count, said.block_count
+    head_width = said.attention_key_length or width // heads
     for name, value, expected in (
         ("vocab_size", said.vocab_size, vocab),
-        ("attention.value_length", said.attention__value_length, head_width),
-        ("rope.dimension_count", said.rope__dimension_count, head_width),
+        ("attention.value_length", said.attention_value_length, head_width),
+        ("rope.dimension_count", said.rope_dimension_count, head_width),
     ):
         if value not in (None, expected):
-            raise ValueError(f"{where}.{name} is {value}, but only {expected} is supported here")
+            raise ValueError(f"{where}.{name} is {value}, but {expected} was expected")
     norm = "layer_norm_epsilon" if gpt2 else "layer_norm_rms_epsilon"
     if f"attention.{norm}" not in settings:
         raise ValueError(f"{where}: expected a setting attention.{norm}, but there is none")
     projections = {"query": "q", "key": "k", "value": "v", "out": "output"}
     biases = tuple(name for name, part in projections.items() if _has_bias(file, part))
     scale = width // heads if layers == kind.wide else 0
-    window = _given(said.attention__sliding_window, kind.window)
+    window = _given(said.attention_sliding_window, kind.window)
     with located(where):
         return DecoderConfig(
             family=kind.family,
@@ -241,7 +243,7 @@ def read_config(file: Gguf, options: Options = Options()) -> DecoderConfig:
             width=width,
             ffn=said.feed_forward_length,
             heads=heads,
-            key_heads=said.attention__head_count_kv or heads,
+            key_heads=said.attention_head_count_kv or heads,
             head_width=head_width,
             positions=said.context_length,
             norm="layer" if gpt2 else "rms",
@@ -252,12 +254,12 @@ def read_config(file: Gguf, options: Options = Options()) -> DecoderConfig:
             ffn_bias="blk.0.ffn_up.bias" in file.tensors,
             gated=not gpt2,
             activation=kind.activation,
-            rotary_base=0.0 if gpt2 else said.rope__freq_base,
+            rotary_base=0.0 if gpt2 else said.rope_freq_base,
             rotary_factors=() if gpt2 else _factors(file, kind, said, head_width),
             local=_local(said, kind, where) if window else (),
             window=window,
-            local_base=_given(said.rope__freq_base_swa, kind.local_base) if window else 0.0,
-            query_scale=said.attention__scale**-2 if said.attention__scale else scale,
+            local_base=_given(said.rope_freq_base_swa, kind.local_base) if window else 0.0,
+            query_scale=said.attention_scale**-2 if said.attention_scale else scale,
             attention_softcap=_given(said.attn_logit_softcapping, kind.softcaps[0]),
             logit_softcap=_given(said.final_logit_softcapping, kind.softcaps[1]),
             embedding_scale=math.sqrt(width) if kind.period else 1.0,
@@ -270,16 +272,20 @@ def read_config(file: Gguf, options: Options = Options()) -> DecoderConfig:
 
 def _check_settings(settings: dict[str, Any], kind: _Architecture, where: str) -> None:
     check_supported(settings, SUPPORTED, where)
-    known = {field.encode_name for field in msgspec.structs.fields(_Settings)}
-    known |= {*SUPPORTED, *_WITHOUT_INFLUENCE}
+    known = {field.name for field in msgspec.structs.fields(_Settings)}
+    known |= {_flat(name) for name in (*SUPPORTED, *_WITHOUT_INFLUENCE)}
     if not kind.period:
         check_supported(settings, SUPPORTED_PLAIN, where)
-        known -= _GEMMA_ONLY
+        known -= {_flat(name) for name in _GEMMA_ONLY}
     for name in settings:
-        if name not in known:
+        if _flat(name) not in known:
             raise ValueError(
                 f"{where}.{name} is a setting that is not known here: it may make another model"
             )
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def _given(value: Any, default: Any) -> Any:
@@ -296,7 +302,7 @@ def _factors(
 ) -> tuple[float, ...]:
     """What divides the angles, of Llama 3's scaling and of the linear one."""
     prefix = file.settings["general.architecture"]
-    linear = _given(said.rope__scaling__factor, said.rope__scale_linear) or 1.0
+    linear = _given(said.rope_scaling_factor, said.rope_scale_linear) or 1.0
     if file.settings.get(f"{prefix}.rope.scaling.type") == "none":
         linear = 1.0
     scaled = kind.interleaved and _ROTARY in file.tensors
@@ -308,7 +314,7 @@ def _factors(
 
 
 def _local(said: _Settings, kind: _Architecture, where: str) -> tuple[int, ...]:
-    pattern = _given(said.attention__sliding_window_pattern, kind.period)
+    pattern = _given(said.attention_sliding_window_pattern, kind.period)
     if isinstance(pattern, int):
         pattern = [not pattern or i % pattern < pattern - 1 for i in range(said.block_count)]
     if len(pattern) != said.block_count:
@@ -327,16 +333,10 @@ def _tied(file: Gguf) -> bool:
     return np.array_equal(file.stored("output.weight"), file.stored("token_embd.weight"))
 
 
-def _shapes(config: DecoderConfig) -> Params:
-    decoder, tokens_BT = Decoder(config), np.zeros((1, 1), np.int32)
-    gates = [np.ones(1, np.float32)] * config.layers
-    return jax.eval_shape(decoder.init, jax.random.key(0), tokens_BT, gates)["params"]
-
-
-def slots(config: DecoderConfig) -> Iterator[Slot]:
+def slots(params: Params) -> Iterator[Slot]:
     """Every parameter of the model with its place in a file, where kernels are `[outputs,
     inputs]`."""
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(_shapes(config)):
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
         path = tuple(key.key for key in keys)
         layer = f"blk.{path[0].removeprefix('layer_')}." if path[0].startswith("layer_") else ""
         ending = "bias" if path[-1] == "bias" else "weight"
