@@ -242,6 +242,10 @@ class Pruning(Checked, section="pruning"):
     count."""
     floor: Natural = 0
     """Heads that each row keeps at least."""
+    unit: Literal["head", "group"] = "head"
+    """What goes as one: a head, or all query heads that share keys and values, scored by the sum of
+    their scores (in the oracle order by what is lost without the group); for the orders one_shot,
+    re_estimated, oracle and shapley."""
     rows: tuple[str, ...] = ("all",)
     """From which heads is removed: `all`, or those of one type of attention (`enc`, `dec`,
     `cross`); each has its own curves (Figure 4)."""

@@ -202,6 +202,14 @@ def group_on(mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
     return as_boolean(mask_AH) & ~others_MAH
 
 
+def by_group(score_AH: Array, mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
+    """The sum of the scores of the living heads of each head's group `[A, H]`; see `groups_off`."""
+    group_MAH, summed_AH = _groups(mask_AH, sizes), np.zeros(np.shape(mask_AH))
+    for group_AH in group_MAH & as_boolean(mask_AH):
+        summed_AH[group_AH] = np.sum(score_AH, where=group_AH, dtype=np.float64)
+    return summed_AH
+
+
 def _groups(mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
     """Which heads are of each group that has a living one, `[M, A, H]`."""
     living, (rows, heads) = _living(mask_AH), np.shape(mask_AH)

@@ -1,6 +1,7 @@
 """The commands, on a decoder-only language model: from a folder and a file of text to a report, a
 smaller model and its speed."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from hp_jax import heads
 from hp_jax.cli import main
 from hp_jax.config import Ablation, DocumentData, Importance, LanguageModelExperiment, Pruning
 from hp_jax.data import documents
-from hp_jax.experiment import load
+from hp_jax.experiment import load, prune_orders
 from hp_jax.formats.model import load_model
+from hp_jax.metrics import metric_of, scores
 from hp_jax.storage.store import open_store
 
 
@@ -69,6 +71,38 @@ def test_what_is_for_other_models_is_refused(config, tmp_path, capsys):
     assert "is about language modelling" in capsys.readouterr().err
     assert main(["evaluate", "sst2", "--model", config.model, "--data.path", str(tmp_path)]) == 1
     assert "has a language model, but a classifier was expected" in capsys.readouterr().err
+
+
+def test_groups_go_as_one(config, tmp_path, capsys):
+    """In every order that knows groups, and out of the model: the heads of a group, or none."""
+    out = str(tmp_path / "out")
+    settings = dataclasses.replace(
+        config.pruning, unit="group", orders=("one_shot", "oracle"), shares=(0, 0.5, 1)
+    )
+    own = dataclasses.replace(config, out=out, pruning=settings)
+    prune_orders(load(own))
+    for order in settings.orders:
+        masks_MAH = open_store(f"{out}/pruning/{order}/test").read("masks") != 0
+        assert masks_MAH.sum((1, 2)).tolist() == [12, 6, 0]
+        np.testing.assert_array_equal(masks_MAH[..., 0::2], masks_MAH[..., 1::2])
+    grid = open_store(f"{out}/pruning/oracle/select")
+    loss_M = scores(
+        metric_of({"metric": "perplexity"}), {n: grid.read(n) for n in grid.manifest["arrays"]}
+    )
+    best = np.argsort(loss_M[1:])[:3]  # the groups without which it is least
+    kept_AH = (open_store(f"{out}/pruning/oracle/test").read("masks") != 0)[1]
+    np.testing.assert_array_equal(kept_AH, (grid.read("masks")[1:][best] != 0).all(0))
+
+    small = str(tmp_path / "small")
+    words = ["remove", config.model, small, "--order", f"{out}/importance"]
+    assert main([*words, "--keep", "heads", "0.5", "--groups", "--quiet"]) == 0
+    kept_AH = load_model(small).task.present_AH
+    assert kept_AH.sum() == 6
+    np.testing.assert_array_equal(kept_AH[:, 0::2], kept_AH[:, 1::2])
+
+    linear = dataclasses.replace(own, pruning=dataclasses.replace(settings, orders=("linear",)))
+    with pytest.raises(ValueError, match="the order linear goes by heads"):
+        prune_orders(load(linear))
 
 
 # --- documents -----------------------------------------------------------------------------------

@@ -136,6 +136,8 @@ class Remove(FolderCommand, Answer):
     """Heads that every row keeps at least, for --keep."""
     multiple: int = 1
     """The number of heads of which every row keeps a multiple, for --keep."""
+    groups: Flag = False
+    """Query heads that share keys and values go together, for --keep."""
     length: int = 128
     """Tokens of an example, for FLOPs and latency."""
     table: str = ""
@@ -195,6 +197,7 @@ class Remove(FolderCommand, Answer):
             most,
             floor=self.floor,
             multiple=self.multiple,
+            groups=self.groups,
             table=self.table,
             batch=self.batch,
         )

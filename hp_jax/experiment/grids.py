@@ -138,7 +138,7 @@ def mask_set(setup: Setup, name: str, scope_AH: np.ndarray) -> np.ndarray:
         scope_AH,
         setup.rows,
         lambda: importance(setup),
-        [module.group for module in setup.model.config.modules.values()],
+        setup.groups,
     )
 
 

@@ -24,6 +24,8 @@ from hp_jax.storage.files import local_folder
 from hp_jax.storage.store import Store
 from hp_jax.storage.zarr import Items
 
+BY_GROUP: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle", "shapley")
+"""The orders in which groups can go as one."""
 OF_IMPORTANCE: tuple[Order, ...] = ("one_shot", "re_estimated")
 """The orders that go by `config.importance`."""
 
@@ -63,11 +65,38 @@ def _check(setup: Setup) -> None:
     """Before anything is computed: a place for recovered models, and a word about splits that share
     examples."""
     config, methods = setup.config, _methods(setup)
+    _unit(setup)
     if methods:
         local_folder(config.out)
     splits = {"score": config.importance.split, "select": config.pruning.select}
     splits |= {"retrain": config.train.split} if "retrain" in methods else {}
     warn_of_overlap(setup, splits | {"test": config.pruning.test})
+
+
+def _unit(setup: Setup) -> int:
+    """How many heads go as one.  ValueError where that is not one number for all that may go."""
+    settings = setup.config.pruning
+    if settings.unit == "head":
+        return 1
+    wrong = set(settings.orders) - set(BY_GROUP)
+    if wrong:
+        raise ValueError(
+            f"the order {min(wrong)} goes by heads: of groups (pruning.unit) expected are "
+            f"{', '.join(BY_GROUP)}"
+        )
+    sizes = {
+        int((group_AH & setup.present_AH).sum())
+        for group_AH in setup.present_AH & ~heads.groups_off(setup.present_AH, setup.groups)
+    }
+    uneven = [n for n in (*settings.heads, settings.floor) if n % max(sizes)]
+    if len(sizes) > 1 or uneven:
+        what = (
+            f"{uneven[0]} heads" if uneven else f"groups of {' and '.join(map(str, sizes))} heads"
+        )
+        raise ValueError(
+            f"pruning.unit is group: expected whole groups of one size, but got {what}"
+        )
+    return sizes.pop()
 
 
 # --- curves --------------------------------------------------------------------------------------
@@ -107,10 +136,13 @@ class Curve:
         which every mask is compared."""
         settings = self.setup.config.pruning
         scope_AH = scope_of(self.setup, () if self.rows == "all" else (self.rows,))
-        living = len(heads.living_heads(scope_AH))
-        counts = list(settings.heads) or heads.removal_counts(
-            living, settings.shares, rounding=settings.rounding
-        )
+        living, size = len(heads.living_heads(scope_AH)), _unit(self.setup)
+        counts = list(settings.heads) or [
+            size * units
+            for units in heads.removal_counts(
+                living // size, settings.shares, rounding=settings.rounding
+            )
+        ]
         counts = counts if counts[0] == 0 else [0, *counts]
         return Schedule(scope_AH, counts, settings.floor)
 
@@ -128,6 +160,7 @@ class Curve:
         others_AH = setup.present_AH & ~scope_AH
         inputs = {
             "steps": fingerprint.of_json([counts, floor]),
+            **({"unit": "group"} if setup.config.pruning.unit == "group" else {}),
             "part": fingerprint.of_arrays(scope_AH),
         }
         results = Results(
@@ -146,6 +179,8 @@ class Curve:
             step, mask_AH = next(numbers), left_AH | others_AH
             if not agreed(store.done())[step]:
                 score_AH = np.asarray(scorer.score(mask_AH), np.float64)
+                if setup.config.pruning.unit == "group":
+                    score_AH = heads.by_group(score_AH, mask_AH, setup.groups)
                 write(store, step, {"score": score_AH[None], "mask": mask_AH[None]})
             return store.read("score")[step]
 

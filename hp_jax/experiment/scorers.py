@@ -94,17 +94,22 @@ def _oracle(setup: Setup) -> np.ndarray:
     """What is lost without each head alone on `config.pruning.select`."""
     settings, ablation = setup.config.pruning, setup.config.ablation
     shared = settings.select in ablation.splits and not ablation.rows
+    name = "groups_off" if settings.unit == "group" else "one_off"
     request = GridRequest(
-        ablation_folder(settings.select, "one_off") if shared else "pruning/oracle/select",
-        "one_off",
-        mask_set(setup, "one_off", setup.present_AH),
+        ablation_folder(settings.select, name) if shared else "pruning/oracle/select",
+        name,
+        mask_set(setup, name, setup.present_AH),
         {"test": settings.select},
     )
     store = fill(setup, request)
     values = {name: store.read(name) for name in store.manifest["arrays"]}
     metric = MeanLoss() if settings.oracle == "loss" else setup.metric
-    worth_M = worth(metric, scores(metric, values))
-    return oracle_scores(worth_M[1:], worth_M[0], setup.present_AH)
+    worth_M, present_AH = worth(metric, scores(metric, values)), setup.present_AH
+    if name == "one_off":
+        return oracle_scores(worth_M[1:], worth_M[0], present_AH)
+    gone_MAH = present_AH & (values["masks"][1:] == 0)
+    lost_M = (worth_M[0] - worth_M[1:]) / gone_MAH.sum((1, 2))  # each head has its share
+    return np.einsum("m,mah->ah", lost_M, gone_MAH)
 
 
 def _shapley(setup: Setup) -> np.ndarray:

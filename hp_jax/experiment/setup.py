@@ -87,6 +87,11 @@ class Setup:
         """All heads that the model has, as a mask."""
         return self.task.present_AH
 
+    @property
+    def groups(self) -> list[int]:
+        """Of each row, how many query heads share keys and values."""
+        return [module.group for module in self.model.config.modules.values()]
+
     @functools.cached_property
     def metric(self) -> Metric:
         """What masks are compared by."""

@@ -124,6 +124,7 @@ def solve(
     *,
     floor: int = 0,
     multiple: int = 1,
+    group_AH: np.ndarray | None = None,
 ) -> Solution:
     """The heads of `present_AH` to keep so that `costs[of]` is at most `most`: the first of `order`
     go, as few as will do.
@@ -134,12 +135,19 @@ def solve(
     group of the least mean place in the order first.  So a row with a rest is rounded down if the
     group is less important than other rows' groups, and up if not, and the budget holds in any
     case.
+    group_AH: numbers `[A, H]`; heads with the same one go together, the least mean place in the
+    order first, and a row's floor counts them as one does heads.
 
     ValueError for an order that does not fit, and for a budget or a multiple that cannot be had:
     the sentence names the least that can.
     """
     present_AH = np.asarray(present_AH) != 0
-    groups = _groups(_checked(order, present_AH), present_AH, floor, multiple)
+    checked = _checked(order, present_AH)
+    groups = (
+        _groups(checked, present_AH, floor, multiple)
+        if group_AH is None
+        else _together(checked, present_AH, floor, group_AH)
+    )
     mask_AH = present_AH.copy()
     for place, heads in groups:
         if place >= 0 and costs[of].of(mask_AH) <= most:
@@ -206,6 +214,25 @@ def _groups(
             group = places[start : start + multiple]
             groups.append((sum(group) / multiple, [order[place] for place in group]))
     return sorted(groups)
+
+
+def _together(
+    order: Order, present_AH: np.ndarray, floor: int, group_AH: np.ndarray
+) -> list[tuple[float, list[tuple[int, int]]]]:
+    """The same where heads with one number go as one; those of which some are not in the order
+    stay."""
+    of_group: dict[int, list[int]] = {}
+    for place, head in enumerate(order):
+        of_group.setdefault(int(group_AH[head]), []).append(place)
+    ranked = sorted((sum(places) / len(places), places) for places in of_group.values())
+    left_A, found = present_AH.sum(1), []
+    for mean, places in ranked:
+        row, number = order[places[0]][0], group_AH[order[places[0]]]
+        whole = len(places) == (present_AH & (group_AH == number)).sum()
+        if whole and left_A[row] - len(places) >= min(floor, present_AH[row].sum()):
+            left_A[row] -= len(places)
+            found.append((mean, [order[place] for place in places]))
+    return found
 
 
 def show(amount: float | Fraction) -> str:

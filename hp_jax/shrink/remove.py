@@ -36,6 +36,8 @@ class Budget:
     """Heads that every row keeps."""
     multiple: int = 1
     """Every row keeps a multiple of so many heads."""
+    groups: bool = False
+    """Query heads that share keys and values go together."""
     table: str = ""
     """For latency, the speed.json of `hp-jax speed`."""
     batch: int = 1
@@ -73,8 +75,17 @@ def within_budget(model: Model, budget: Budget, length: int) -> Solution:
         )
     order = read_order(budget.order, task.present_AH, task.rows, model=model.digest)
     most = share_of(known[of], budget.most) if budget.most <= 1 else budget.most
+    if budget.groups and budget.multiple > 1:
+        raise ValueError("expected --groups or --multiple, but got both")
     return solve(
-        order, task.present_AH, known, of, most, floor=budget.floor, multiple=budget.multiple
+        order,
+        task.present_AH,
+        known,
+        of,
+        most,
+        floor=budget.floor,
+        multiple=budget.multiple,
+        group_AH=costs.group_numbers(task.config) if budget.groups else None,
     )
 
 
