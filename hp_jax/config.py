@@ -231,6 +231,9 @@ class Pruning(Checked, section="pruning"):
     count."""
     floor: Natural = 0
     """Heads that each row keeps at least."""
+    tolerance: Dropout = 0.01
+    """The share of the full model's metric that may be lost where orders are compared by how many
+    heads can go."""
     rows: tuple[str, ...] = ("all",)
     """From which heads is removed: `all`, or those of one type of attention (`enc`, `dec`,
     `cross`); each has its own curves (Figure 4)."""

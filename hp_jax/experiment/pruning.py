@@ -14,7 +14,7 @@ from hp_jax.config import Order, Reduction
 from hp_jax.experiment.grids import GridRequest, fill, scope_of, warn_of_overlap
 from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
-from hp_jax.experiment.scorers import Schedule, Scorer, scorer_of
+from hp_jax.experiment.scorers import Schedule, Scorer, lacks, scorer_of
 from hp_jax.experiment.setup import Setup
 from hp_jax.progress import track
 from hp_jax.pruning import prune
@@ -60,9 +60,12 @@ def _methods(setup: Setup) -> list[Method]:
 
 
 def _check(setup: Setup) -> None:
-    """Before anything is computed: a place for recovered models, and a word about splits that share
-    examples."""
+    """Before anything is computed: whether the task can have the orders, a place for recovered
+    models, and a word about splits that share examples."""
     config, methods = setup.config, _methods(setup)
+    for order in config.pruning.orders:
+        if words := lacks(setup, order):
+            raise ValueError(words)
     if methods:
         local_folder(config.out)
     splits = {"score": config.importance.split, "select": config.pruning.select}
@@ -123,7 +126,7 @@ class Curve:
         more: hashes of what the scores depend on besides the scorer's own.
         """
         setup, (scope_AH, counts, floor) = self.setup, self.schedule
-        steps = sum(later > earlier for earlier, later in itertools.pairwise(counts))
+        steps = self.schedule.steps
         shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
         others_AH = setup.present_AH & ~scope_AH
         inputs = {
@@ -138,6 +141,7 @@ class Curve:
             fixed={"removed": (("mask",), np.array(counts, np.int32))},
             items={"score": Items(axes, shape, "float64"), "mask": Items(axes, shape, "bool")},
             chunk=1,
+            about={"passes": scorer.passes._asdict()},
         )
         store = open_results(setup, results)
         numbers = iter(track(range(steps), folder, total=steps, unit="steps"))
