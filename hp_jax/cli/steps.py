@@ -242,8 +242,6 @@ class Compare(Step):
     measured on held-out data, and write the report, which has them beside the paper's orders, with
     what each costs and how reliable it is."""
 
-    names: ClassVar = STEPS
-
     orders: tuple[Order, ...] = ()
     """The orders that are compared with one-shot and re-estimated importance; empty: all that the
     task can have."""
