@@ -41,7 +41,8 @@ def root(name: str) -> str:
     """The folder, below the one that is reported, of the experiment that a store belongs to; empty:
     that folder itself."""
     found = re.fullmatch(
-        r"(?:(.+)/)?(importance|importance_gradients|(ablation|estimates|linear|pruning)/.+)", name
+        r"(?:(.+?)/)??(importance|importance_gradients|(ablation|estimates|linear|pruning)/.+)",
+        name,
     )
     return (found[1] or "") if found else ""
 
