@@ -8,20 +8,11 @@ from typing import Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.config_data import Data, ParallelData
+from hp_jax.orders import Order
 from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
-Order = Literal[
-    "one_shot",
-    "re_estimated",
-    "oracle",
-    "linear",
-    "fisher",
-    "gauss_newton",
-    "verified",
-    "shapley",
-]
 MaskSet = Literal["one_off", "one_on", "pairs", "rows_off", "random", "prefixes", "file"]
 PaperSetting = Literal["", "wmt", "mnli", "sst2", "cola", "mrpc", "iwslt"]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
-from hp_jax.config import Order
 from hp_jax.exhibits import Exhibit
+from hp_jax.orders import Order
 
 if TYPE_CHECKING:
     from hp_jax.config import Experiment, TranslationExperiment

@@ -8,12 +8,13 @@ import itertools
 from collections.abc import Sequence
 from typing import get_args
 
-from hp_jax.config import Experiment, Order
-from hp_jax.experiment.pruning import OF_IMPORTANCE, Curve, prune_orders
+from hp_jax.config import Experiment
+from hp_jax.experiment.pruning import Curve, prune_orders
 from hp_jax.experiment.scorers import lacks
 from hp_jax.experiment.seeds import check_seeds, prune_seeds
 from hp_jax.experiment.setup import Setup
 from hp_jax.experiment.training import train_if_needed
+from hp_jax.orders import OF_IMPORTANCE, Order
 
 HALVED: tuple[Order, ...] = ("one_shot", "linear", "fisher", "gauss_newton", "verified")
 """The orders whose first scores are made again of either half of the examples.  Those of

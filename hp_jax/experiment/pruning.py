@@ -10,12 +10,13 @@ from typing import get_args
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.config import Order, Reduction
+from hp_jax.config import Reduction
 from hp_jax.experiment.grids import GridRequest, fill, scope_of, warn_of_overlap
 from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scorers import Schedule, Scorer, lacks, scorer_of
 from hp_jax.experiment.setup import Setup
+from hp_jax.orders import OF_IMPORTANCE, Order
 from hp_jax.progress import track
 from hp_jax.pruning import prune
 from hp_jax.sharding import agreed
@@ -23,9 +24,6 @@ from hp_jax.storage import fingerprint
 from hp_jax.storage.files import local_folder
 from hp_jax.storage.store import Store
 from hp_jax.storage.zarr import Items
-
-OF_IMPORTANCE: tuple[Order, ...] = ("one_shot", "re_estimated")
-"""The orders that go by `config.importance`."""
 
 
 def prune_orders(setup: Setup) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from hp_jax import heads
 from hp_jax.attribution import mean_of, shapley, shapley_masks
-from hp_jax.config import Order
 from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
 from hp_jax.experiment.results import Results, open_results, write
@@ -20,6 +19,7 @@ from hp_jax.grid import Grid
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.linear import is_classifier, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
+from hp_jax.orders import Order
 from hp_jax.progress import track
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
 from hp_jax.quadratic import fisher, gauss_newton

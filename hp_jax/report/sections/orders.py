@@ -11,6 +11,7 @@ import numpy as np
 
 from hp_jax.config import Pruning
 from hp_jax.metrics import MeanLoss, metric_of, totals, worth
+from hp_jax.orders import OF_IMPORTANCE
 from hp_jax.report.comparison import Comparison, present
 from hp_jax.report.curves import Between, Curve, as_rows, beside
 from hp_jax.report.html import Item, Listing, Rows
@@ -20,8 +21,6 @@ from hp_jax.report.sections.recovery import NONE, Recovered, called
 from hp_jax.stats import spearman
 from hp_jax.storage.store import Store
 
-PAPERS = ("one_shot", "re_estimated")
-"""The paper's orders of importance, with which all are compared."""
 FIRST = {"re_estimated": "one_shot"}
 """Orders whose first scores are another's."""
 
@@ -80,7 +79,7 @@ def _beside_papers(contest: Mapping[str, Curve]) -> list[Between]:
     found = []
     for name in contest:
         order, _, recovery = name.partition(", ")
-        if order in PAPERS:
+        if order in OF_IMPORTANCE:
             alike = [other for other in contest if not recovery or other.endswith(f", {recovery}")]
             found += beside(contest, name, alike)
     return found
@@ -128,7 +127,7 @@ def _judged(name: str, curve: Curve) -> dict[str, Any]:
     return {
         "order": name,
         f"mean {curve.first.scale.name}": curve.mean,
-        "can go": math.nan if most is None else most,
+        "heads that can go": math.nan if most is None else most,
         "share": math.nan if most is None else 100 * most / total,
     }
 

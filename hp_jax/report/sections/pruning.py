@@ -8,8 +8,9 @@ import re
 from collections.abc import Mapping
 from typing import get_args
 
-from hp_jax.config import Order, Reduction
+from hp_jax.config import Reduction
 from hp_jax.metrics import worth
+from hp_jax.orders import Order
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, scope_of
 from hp_jax.report.curves import Between, Curve, as_rows, between_all
