@@ -8,20 +8,11 @@ from typing import ClassVar, Literal
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig
 from hp_jax.config_data import ChoiceData, Data, DocumentData, ParallelData
+from hp_jax.orders import Order
 from hp_jax.typed import Amount, Checked, Count, Counts, Dropout, Natural, Share, check_place
 
 Reduction = Literal["token", "example", "batch"]
 Measure = Literal["abs", "signed", "squared"]
-Order = Literal[
-    "one_shot",
-    "re_estimated",
-    "oracle",
-    "linear",
-    "fisher",
-    "gauss_newton",
-    "verified",
-    "shapley",
-]
 MaskSet = Literal[
     "one_off",
     "one_on",
@@ -246,6 +237,9 @@ class Pruning(Checked, section="pruning"):
     """What goes as one: a head, or all query heads that share keys and values, scored by the sum of
     their scores (in the oracle order by what is lost without the group); for the orders one_shot,
     re_estimated, oracle and shapley."""
+    tolerance: Dropout = 0.01
+    """The share of the full model's metric that may be lost where orders are compared by how many
+    heads can go."""
     rows: tuple[str, ...] = ("all",)
     """From which heads is removed: `all`, or those of one type of attention (`enc`, `dec`,
     `cross`); each has its own curves (Figure 4)."""

@@ -17,8 +17,9 @@ import jax
 
 from hp_jax.config import Experiment, MaskSet
 from hp_jax.exhibits import Exhibit
-from hp_jax.experiment import Setup, ablate, importance, prune_orders, train_if_needed, train_model
-from hp_jax.experiment.setup import model_of, trained_from
+from hp_jax.experiment import Setup, ablate, importance, prune_orders, train_if_needed
+from hp_jax.experiment.seeds import check_seeds, prune_seeds
+from hp_jax.experiment.setup import model_of
 from hp_jax.experiment.training import as_saved, kept_epochs
 from hp_jax.shrink import speed
 from hp_jax.shrink.remove import Budget, remove
@@ -46,7 +47,7 @@ def reproduce(experiment: Experiment, only: Sequence[Exhibit] = ()) -> None:
     """
     setup = train_if_needed(experiment)
     config = setup.config
-    _check_seeds(config)
+    check_seeds(config)
     if config.ablation.precision or config.ablation.decide:
         raise ValueError(
             "ablation.precision and ablation.decide are for hp-jax ablate: the paper's tables and "
@@ -65,7 +66,7 @@ def reproduce(experiment: Experiment, only: Sequence[Exhibit] = ()) -> None:
             log.info("--- %s", name)
             NEEDS[name].measure(setup)
     if not only:
-        _other_seeds(setup)
+        prune_seeds(setup)
 
 
 # --- what each needs -----------------------------------------------------------------------------
@@ -198,29 +199,3 @@ NEEDS: Mapping[Exhibit, Needs] = {
 }
 """All tables and figures.  What the paper shows twice, of translation and of classification, is one
 thing here: Tables 2 and 3, Tables 5 and 6, Figures 3 and 6."""
-
-
-# --- other models --------------------------------------------------------------------------------
-
-
-def _other_seeds(setup: Setup) -> None:
-    """Trains and prunes a model with each seed of `config.paper.seeds`, in a folder of
-    out/seeds."""
-    config = setup.config
-    for seed in config.paper.seeds:
-        if seed == config.seed:
-            continue
-        log.info("--- seed %d", seed)
-        out, origin = f"{config.out.rstrip('/')}/seeds/{seed}", trained_from(config)
-        pruning = dataclasses.replace(config.pruning, rows=("all",), per=())
-        other = dataclasses.replace(config, seed=seed, out=out, model=origin, pruning=pruning)
-        prune_orders(train_model(other))
-
-
-def _check_seeds(config: Experiment) -> None:
-    """ValueError for other seeds of a model that was not trained in this experiment."""
-    if config.paper.seeds and not is_model(Path(config.out) / "model"):
-        raise ValueError(
-            f"paper.seeds asks for models of other seeds, but {model_of(config)} was not trained "
-            "in this experiment: leave paper.seeds out, or give --model a model to train"
-        )

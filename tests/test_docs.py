@@ -74,6 +74,7 @@ FOLDERS = {"speed": {"length": 8, "rounds": 2}, "remove": {"length": 8}}
 STEPS = (
     "hp_jax.paper.reproduce",  # first: it has to have the others as they are
     "hp_jax.sharding.join_hosts",
+    "hp_jax.experiment.compare_orders",
     "hp_jax.experiment.load",
     "hp_jax.experiment.train_model",
     "hp_jax.experiment.train_if_needed",

@@ -212,6 +212,20 @@ def test_bands_hold_the_intervals_and_are_drawn(tmp_path):
     assert drawn.y0 == pytest.approx(0.9 + min(row["band_low"] for row in rows) / 100)
 
 
+@pytest.mark.parametrize(
+    ("name", "root"),
+    [
+        ("pruning/linear/test", ""),
+        ("linear/validation", ""),
+        ("epochs/03/pruning/linear/ranking", "epochs/03"),
+        ("halves/1/importance", "halves/1"),
+        ("other/run/ablation/validation/one_off", "other/run"),
+    ],
+)
+def test_a_store_belongs_to_the_experiment_that_its_path_names(name, root):
+    assert results.root(name) == root
+
+
 def test_the_area_between_orders_is_paired_and_claimed_only_if_it_is_there(tmp_path):
     for order, seed in (("one_shot", 0), ("oracle", 1)):
         grid(tmp_path / f"pruning/{order}/test", CURVE_MAH, seed=seed)

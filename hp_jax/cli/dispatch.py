@@ -26,6 +26,7 @@ COMMANDS: dict[str, type[Command]] = {
     "ablate": steps.Ablate,
     "linear": steps.Linear,
     "prune": steps.Prune,
+    "compare": steps.Compare,
     "report": folders.Report,
     "grid status": folders.GridStatus,
     "configs": folders.Configs,

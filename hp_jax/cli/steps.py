@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
 from hp_jax.exhibits import Exhibit
+from hp_jax.orders import Order
 
 if TYPE_CHECKING:
     from hp_jax.config import Experiment, TranslationExperiment
@@ -233,6 +234,28 @@ class Reproduce(Step):
             return
         page = write_report(experiment.out)
         self.answer({"out": experiment.out, "report": page}, page)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(Step):
+    """Compare orders of pruning: train the model unless it is trained, prune it in each order,
+    measured on held-out data, and write the report, which has them beside the paper's orders, with
+    what each costs and how reliable it is."""
+
+    orders: tuple[Order, ...] = ()
+    """The orders that are compared with one-shot and re-estimated importance; empty: all that the
+    task can have."""
+
+    def run(self, experiment: Experiment) -> None:
+        """Prunes in all orders, writes the report, says how they compare and where it is."""
+        from hp_jax.experiment import compare_orders
+
+        compare_orders(experiment, self.orders)
+        if self.multihost and not is_first():
+            return
+        page = write_report(experiment.out)
+        lines = [] if self.json else found_by(experiment.out, "prune")
+        self.answer({"out": experiment.out, "report": page}, "\n".join([*lines, page]))
 
 
 def write_report(out: str) -> str:

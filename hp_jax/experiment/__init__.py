@@ -21,6 +21,8 @@
     out/pruning/ORDER-PER/          the same for each reduction of importance in `pruning.per`
     out/epochs/NN/pruning/          curves of the model of an epoch              (`hp_jax.paper`)
     out/seeds/N/                    the same experiment with another seed
+    out/halves/N/                   the scores of each order's first step, from either half of the
+                                    examples                                     (`compare_orders`)
     out/half/, out/speed/           the model without half of its heads, and how fast that is
 
 With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as
@@ -32,6 +34,7 @@ not done again; one that was interrupted goes on; one whose input has changed is
 
 from hp_jax.experiment.ablation import ablate, ablation
 from hp_jax.experiment.mapping import map_splits
+from hp_jax.experiment.orders import compare_orders
 from hp_jax.experiment.pruning import Curve, prune_orders
 from hp_jax.experiment.scoring import importance
 from hp_jax.experiment.setup import Setup, load
@@ -42,6 +45,7 @@ __all__ = [
     "Setup",
     "ablate",
     "ablation",
+    "compare_orders",
     "importance",
     "load",
     "map_splits",

@@ -10,12 +10,13 @@ from typing import get_args
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.config import Order, Reduction
+from hp_jax.config import Reduction
 from hp_jax.experiment.grids import GridRequest, fill, scope_of, warn_of_overlap
 from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
-from hp_jax.experiment.scorers import Schedule, Scorer, scorer_of
+from hp_jax.experiment.scorers import Schedule, Scorer, lacks, scorer_of
 from hp_jax.experiment.setup import Setup
+from hp_jax.orders import OF_IMPORTANCE, Order
 from hp_jax.progress import track
 from hp_jax.pruning import prune
 from hp_jax.sharding import agreed
@@ -23,11 +24,6 @@ from hp_jax.storage import fingerprint
 from hp_jax.storage.files import local_folder
 from hp_jax.storage.store import Store
 from hp_jax.storage.zarr import Items
-
-BY_GROUP: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle", "shapley")
-"""The orders in which groups can go as one."""
-OF_IMPORTANCE: tuple[Order, ...] = ("one_shot", "re_estimated")
-"""The orders that go by `config.importance`."""
 
 
 def prune_orders(setup: Setup) -> None:
@@ -62,10 +58,13 @@ def _methods(setup: Setup) -> list[Method]:
 
 
 def _check(setup: Setup) -> None:
-    """Before anything is computed: a place for recovered models, and a word about splits that share
-    examples."""
+    """Before anything is computed: whether the task can have the orders, a place for recovered
+    models, and a word about splits that share examples."""
     config, methods = setup.config, _methods(setup)
     _unit(setup)
+    for order in config.pruning.orders:
+        if words := lacks(setup, order):
+            raise ValueError(words)
     if methods:
         local_folder(config.out)
     splits = {"score": config.importance.split, "select": config.pruning.select}
@@ -78,12 +77,6 @@ def _unit(setup: Setup) -> int:
     settings = setup.config.pruning
     if settings.unit == "head":
         return 1
-    wrong = set(settings.orders) - set(BY_GROUP)
-    if wrong:
-        raise ValueError(
-            f"the order {min(wrong)} goes by heads: of groups (pruning.unit) expected are "
-            f"{', '.join(BY_GROUP)}"
-        )
     sizes = {
         int((group_AH & setup.present_AH).sum())
         for group_AH in setup.present_AH & ~heads.groups_off(setup.present_AH, setup.groups)
@@ -155,7 +148,7 @@ class Curve:
         more: hashes of what the scores depend on besides the scorer's own.
         """
         setup, (scope_AH, counts, floor) = self.setup, self.schedule
-        steps = sum(later > earlier for earlier, later in itertools.pairwise(counts))
+        steps = self.schedule.steps
         shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
         others_AH = setup.present_AH & ~scope_AH
         inputs = {
@@ -171,6 +164,7 @@ class Curve:
             fixed={"removed": (("mask",), np.array(counts, np.int32))},
             items={"score": Items(axes, shape, "float64"), "mask": Items(axes, shape, "bool")},
             chunk=1,
+            about={"passes": scorer.passes._asdict()},
         )
         store = open_results(setup, results)
         numbers = iter(track(range(steps), folder, total=steps, unit="steps"))

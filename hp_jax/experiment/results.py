@@ -52,17 +52,22 @@ class Results:
     chunk: int | Callable[[], int]
     masks: str = ""
     """The name of a grid's set of masks."""
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What else its manifest says."""
 
 
 def open_results(setup: Setup, results: Results) -> Store:
     """The store out/`folder`: new, or continued if the model, the code and the other inputs are the
     same; otherwise ValueError.  See `create_store` for `fixed`, `items` and `chunk`."""
     about = provenance(setup.config) | setup.corpus.about()
+    part, parts = setup.part
+    only = f", part {part} of {parts}" * (parts > 1)
     about |= {
         "rows": list(setup.rows),
         "heads": setup.present_AH.astype(int).tolist(),
-        "splits": dict(results.splits),
+        "splits": {job: f"{split}{only}" for job, split in results.splits.items()},
         "masks": results.masks,
+        **results.about,
     }
     own = {
         "version of hp_jax": importlib.metadata.version("hp_jax"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from hp_jax import heads
 from hp_jax.attribution import mean_of, shapley, shapley_masks
-from hp_jax.config import Order
 from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
 from hp_jax.experiment.results import Results, open_results, write
@@ -16,8 +17,9 @@ from hp_jax.experiment.scoring import estimator_of, importance, importance_input
 from hp_jax.experiment.setup import Setup
 from hp_jax.grid import Grid
 from hp_jax.importance import head_importance, normalize_rows
-from hp_jax.linear import linear_map
+from hp_jax.linear import is_classifier, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
+from hp_jax.orders import BY_GROUP, Order
 from hp_jax.progress import track
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
 from hp_jax.quadratic import fisher, gauss_newton
@@ -40,10 +42,26 @@ class Schedule(NamedTuple):
     floor: int
     """Heads that each row keeps at least."""
 
+    @property
+    def steps(self) -> int:
+        """In how many steps heads go."""
+        return sum(later > earlier for earlier, later in itertools.pairwise(self.counts))
+
     def next(self, mask_AH: np.ndarray) -> int:
         """How many heads go in the step that starts from a mask."""
         gone = int((self.scope_AH & ~mask_AH).sum())
         return min((count for count in self.counts if count > gone), default=gone) - gone
+
+
+class Passes(NamedTuple):
+    """How often an example goes through the whole model to make an order, its curve not counted; of
+    masks that share work each counts in full."""
+
+    forward: int = 0
+    backward: int = 0
+    """Back to the gates, of one output or of the loss."""
+    translated: int = 0
+    """Translations that are searched."""
 
 
 class Scorer(NamedTuple):
@@ -57,6 +75,31 @@ class Scorer(NamedTuple):
     """Hashes of what it depends on."""
     asks: bool
     """Whether it asks the model at every mask, or has the same scores for all."""
+    passes: Passes
+    """What it costs, of all steps together."""
+
+
+def lacks(setup: Setup, order: Order) -> str:
+    """Why a task cannot have an order, in words; empty if it can."""
+    settings = setup.config.pruning
+    if settings.unit == "group" and order not in BY_GROUP:
+        return (
+            f"the order {order} goes by heads: of groups (pruning.unit) expected are "
+            f"{', '.join(BY_GROUP)}"
+        )
+    if is_classifier(setup.task):
+        return ""
+    if order == "gauss_newton":
+        return (
+            "the order gauss_newton is for classifiers alone, and this is no classifier: fisher is "
+            "there for every task"
+        )
+    if order == "linear" and settings.linear == "divergence":
+        return (
+            "pruning.linear is divergence, which is that of a classifier's labels, but this is no "
+            "classifier: choose loss"
+        )
+    return ""
 
 
 def scorer_of(
@@ -72,22 +115,28 @@ def scorer_of(
     model: the parameters of which orders that ask at every mask ask there; default: the setup's.
     folder: where the one-shot order's importance is kept.
     """
-    if order == "oracle":
-        return _fixed(_oracle(setup), {"select": setup.config.pruning.select})
     if order == "one_shot":
-        return _fixed(importance(setup, folder), {"score": setup.config.importance.split})
-    if order == "shapley":
-        return _fixed(_shapley(setup), {"select": setup.config.pruning.select})
+        split = setup.config.importance.split
+        count = len(setup.examples(split))
+        return _fixed(importance(setup, folder), {"score": split}, Passes(count, count))
+    if order in ("oracle", "shapley"):
+        split, living = setup.config.pruning.select, int(setup.present_AH.sum())
+        masks = 2 * living * setup.config.pruning.permutations if order == "shapley" else living + 1
+        count = masks * len(setup.examples(split))
+        if order == "shapley":
+            return _fixed(_shapley(setup), {"select": split}, Passes(count))
+        translated = count if setup.metric.of_translations else 0
+        return _fixed(_oracle(setup), {"select": split}, Passes(count, translated=translated))
     asked = model or (lambda mask_AH: setup.params)
     if order == "re_estimated":
-        return _re_estimated(setup, asked)
+        return _re_estimated(setup, schedule, asked)
     return _greedy(setup, order, schedule, asked)
 
 
-def _fixed(score_AH: np.ndarray, splits: dict[str, str]) -> Scorer:
+def _fixed(score_AH: np.ndarray, splits: dict[str, str], passes: Passes) -> Scorer:
     """The same scores whatever the mask."""
     inputs = {"scores": fingerprint.of_arrays(score_AH)}
-    return Scorer(lambda mask_AH: score_AH, splits, inputs, asks=False)
+    return Scorer(lambda mask_AH: score_AH, splits, inputs, asks=False, passes=passes)
 
 
 def _oracle(setup: Setup) -> np.ndarray:
@@ -136,7 +185,7 @@ def _shapley(setup: Setup) -> np.ndarray:
     return mean_of(store.read("value")).value_AH
 
 
-def _re_estimated(setup: Setup, model: Model) -> Scorer:
+def _re_estimated(setup: Setup, schedule: Schedule, model: Model) -> Scorer:
     settings = setup.config.importance
     examples = setup.examples(settings.split)
     scored, estimator = setup.batches_of(examples), estimator_of(setup)
@@ -146,7 +195,8 @@ def _re_estimated(setup: Setup, model: Model) -> Scorer:
         return normalize_rows(score_AH, mask_AH, norm=settings.norm)
 
     inputs = importance_inputs(setup, examples) | {"norm": str(settings.norm)}
-    return Scorer(score, {"score": settings.split}, inputs, asks=True)
+    count = schedule.steps * len(examples)
+    return Scorer(score, {"score": settings.split}, inputs, asks=True, passes=Passes(count, count))
 
 
 # --- greedy orders -------------------------------------------------------------------------------
@@ -160,16 +210,21 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
     batches, (scope_AH, _, floor) = setup.batches_of(examples), schedule
     splits, inputs = {"score": split}, {"data": examples.fingerprint()}
     target_NC, judge = None, None
+    outputs = len(setup.corpus.labels) - 1 if is_classifier(setup.task) else 1
+    maps, measured = schedule.steps, 0
     if order == "linear":
         inputs["settings"] = fingerprint.of_json([settings.linear])
     if order == "linear" and settings.linear == "divergence":
         full = linear_map(setup.task, setup.params, batches, setup.present_AH)
-        target_NC = full.probabilities()
+        target_NC, maps = full.probabilities(), maps + 1
     if order == "verified":
         chosen = setup.examples(settings.select)
         splits["select"], judge = settings.select, _judge(setup, chosen)
         inputs |= {"select": chosen.fingerprint()}
         inputs |= {"settings": fingerprint.of_json([settings.proposals])}
+        living = len(heads.living_heads(scope_AH))
+        masks = sum(min(settings.proposals, living - gone) for gone in range(schedule.counts[-1]))
+        measured = masks * len(chosen)
 
     def score(mask_AH: np.ndarray) -> np.ndarray:
         params, others_AH = model(mask_AH), mask_AH & ~scope_AH
@@ -199,7 +254,9 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
             floor=floor,
         )
 
-    return Scorer(score, splits, inputs, asks=True)
+    mapped = maps * len(examples)
+    passes = Passes(mapped + measured, mapped * outputs)
+    return Scorer(score, splits, inputs, asks=True, passes=passes)
 
 
 def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np.ndarray]:

@@ -62,6 +62,8 @@ class Setup:
     corpus: Corpus
     untrained: bool = False
     """Whether some of the model is new."""
+    part: tuple[int, int] = (1, 1)
+    """(i, n): each n-th example of every split, from the i-th on."""
     _texts: dict[str, Text] = dataclasses.field(default_factory=dict, repr=False, compare=False)
     _encoded: dict[tuple[str, bool], Encoded] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
@@ -109,7 +111,11 @@ class Setup:
         return read_split(split, whole)
 
     def examples(self, split: str, *, training: bool = False) -> Encoded:
-        """The encoded examples of a split; see `Corpus.encode` for `training`."""
+        """The encoded examples of a split, those of `part`; see `Corpus.encode` for `training`."""
+        whole, (first, step) = self._all_examples(split, training), self.part
+        return whole if step == 1 else rows_of(whole, np.arange(first - 1, len(whole), step))
+
+    def _all_examples(self, split: str, training: bool) -> Encoded:
         text, training = self.text(split), training and self.corpus.leaves_out
         encoded, whole = self._encoded, (text.split, training)
         if whole in encoded:

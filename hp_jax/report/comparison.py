@@ -147,28 +147,33 @@ class Comparison:
     def no_harm(self) -> Claim:
         """That each mask is less than the margin worse (non-inferiority), by `harm_test`; adjusted
         for the number of masks that lack a head."""
-        return self._claim(non_inferior_right, non_inferior)
+        return self._claim(non_inferior_right, non_inferior, self.margin)
+
+    def harmless_at(self, margin: float) -> np.ndarray:
+        """As `harmless_M`, with another margin than the experiment's, above 0."""
+        return self._claim(non_inferior_right, non_inferior, margin).p <= ONE_SIDED
 
     @functools.cached_property
     def free(self) -> Claim:
         """That each mask is within the margin, neither worse nor better (equivalence)."""
-        return self._claim(equivalent_right, equivalent)
+        return self._claim(equivalent_right, equivalent, self.margin)
 
     def _claim(
         self,
         of_answers: Callable[[np.ndarray, np.ndarray, float], Claim],
         of_resamples: Callable[[Differences, float], Claim],
+        margin: float,
     ) -> Claim:
         claim = Claim(*np.full((2, len(self.masks_MAH)), np.nan))
         if self.full is None:
             return claim
         others = np.arange(len(self.masks_MAH)) != self.full
         if self.right_MN is not None and self.test == "McNemar":
-            share = self.margin / self.scale.factor
+            share = margin / self.scale.factor
             found = of_answers(self.right_MN[others], self.right_MN[self.full], share)
         else:
             worse = Differences(*(part[others] for part in self.worse))
-            found = of_resamples(worse, self.margin)
+            found = of_resamples(worse, margin)
         claim.p[others], claim.adjusted[others] = found
         return claim
 

@@ -34,6 +34,7 @@ from hp_jax.report.sections import (
     estimates,
     heads,
     models,
+    orders,
     paper,
     predicted,
     pruning,
@@ -188,11 +189,13 @@ def _sections(
 
     recovered = recovery.read(finished, curves)
     epochs, seeds = models.epochs(finished), models.seeds(finished)
+    compared = orders.section(curves, recovered, seeds, finished)
     sections: list[Section] = [
         *each("one_off", "Without one head (Table 1, Figure 1)", _without),
         *each("one_on", "One head alone in its row (Tables 2 and 3)", _alone),
         *splits.effects(grids),
         *([("Pruning (Figures 3, 4 and 6)", _pruning(curves, finished))] if curves else []),
+        *([("Orders compared", compared)] if compared else []),
         *_timed(finished, speed),
         *([("Epochs (Figure 5)", models.epochs_section(epochs))] if epochs else []),
         *([("Several seeds", models.seeds_section(seeds))] if seeds else []),
@@ -278,7 +281,7 @@ def _summary(grids: Mapping[str, Sequence[Measured]], curves: pruning.Curves) ->
     ]
     for one in one_off:
         sentences += _without_one(one, f" ({one.where})" * (len(one_off) > 1))
-    return sentences + pruning.how_far(curves)
+    return sentences + pruning.how_far(curves) + orders.verdicts(curves)
 
 
 def _without_one(comparison: Comparison, where: str) -> list[Item]:

@@ -9,7 +9,7 @@ import numpy as np
 from hp_jax.report import results
 from hp_jax.report.comparison import compare
 from hp_jax.report.scale import SCALES
-from hp_jax.report.sections import estimates, pruning
+from hp_jax.report.sections import estimates, orders, pruning
 from hp_jax.storage.store import Store, open_store
 
 MOST = 3
@@ -77,4 +77,5 @@ def estimate(store: Store) -> str:
 
 def curves(stores: dict[str, Store]) -> list[str]:
     """How the pruning curves go."""
-    return pruning.how_far(pruning.read_curves(stores))
+    found = pruning.read_curves(stores)
+    return pruning.how_far(found) + orders.verdicts(found)

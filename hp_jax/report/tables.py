@@ -251,10 +251,16 @@ def removable(comparison: Comparison) -> tuple[dict[str, Any], dict[str, Any] | 
     So no point is tested after one that failed, and the chance of a false claim about any point
     is that of one test (a fixed sequence: Maurer, Hothorn and Lehmacher 1995).
     """
-    rows, harmless_M = curve_table(comparison), comparison.harmless_M.copy()
-    harmless_M[0] = True  # the full model
-    first = len(rows) if harmless_M.all() else int(harmless_M.argmin())
-    return rows[first - 1], rows[first] if first < len(rows) else None
+    rows = curve_table(comparison)
+    last = last_harmless(comparison.harmless_M, np.array([row["removed"] for row in rows]))
+    return rows[last], rows[last + 1] if last + 1 < len(rows) else None
+
+
+def last_harmless(harmless_M: np.ndarray, removed_M: np.ndarray) -> int:
+    """The last point of a curve up to which all are shown to do no harm; the full model, without
+    heads removed, does none."""
+    fails = np.flatnonzero(~harmless_M & (removed_M > 0))
+    return int(fails[0]) - 1 if len(fails) else len(harmless_M) - 1
 
 
 def removal_shares(comparison: Comparison) -> np.ndarray:

@@ -9,10 +9,10 @@ from typing import get_args
 
 import numpy as np
 
-from hp_jax.config import Order as OrderName
 from hp_jax.heads import living_heads, lowest_first, rows_named
 from hp_jax.importance import stored_scores
 from hp_jax.mask_files import prefixes
+from hp_jax.orders import Order as OrderName
 from hp_jax.shrink.budget import Order
 from hp_jax.storage.kinds import check_kind
 from hp_jax.storage.store import Store, find_stores

@@ -22,7 +22,7 @@ from hp_jax.stats.bootstrap import (
     resamples,
     two_sided,
 )
-from hp_jax.stats.curves import Area, area_between, bands
+from hp_jax.stats.curves import Area, area_between, bands, mean_along
 from hp_jax.stats.harm import (
     Claim,
     equivalent,
@@ -83,6 +83,7 @@ __all__ = [
     "least_effect",
     "max_t",
     "mcnemar",
+    "mean_along",
     "net_changes",
     "non_inferior",
     "non_inferior_right",

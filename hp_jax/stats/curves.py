@@ -47,11 +47,23 @@ def area_between(
             f"are {len(at_M)} points, and curves of shape {curve.resampled_MR.shape} and "
             f"{other.resampled_MR.shape} (points, resamples)"
         )
-    if not (np.diff(at_M) >= 0).all() or not np.ptp(at_M) > 0:
-        raise ValueError(f"expected points in rising order, but found {np.asarray(at_M).tolist()}")
-    step = np.diff(at_M)
-    weight_M = (np.append(step, 0) + np.insert(step, 0, 0)) / (2 * np.ptp(at_M))
+    weight_M = _weights(at_M)
     area_R = weight_M @ (curve.resampled_MR - other.resampled_MR)
     low, high = percentile(area_R, level)
     value = weight_M @ (curve.measured_M - other.measured_M)
     return Area(float(value), float(low), float(high), float(two_sided(area_R)))
+
+
+def mean_along(value_M: np.ndarray, at_M: np.ndarray) -> float:
+    """The mean of a curve over the range of `at_M`, as `area_between` takes that of a difference;
+    ValueError if the points do not rise."""
+    return float(_weights(at_M) @ value_M)
+
+
+def _weights(at_M: np.ndarray) -> np.ndarray:
+    """What each point counts in a mean over their range, by the trapezoidal rule."""
+    if not (np.diff(at_M) >= 0).all() or not np.ptp(at_M) > 0:
+        raise ValueError(f"expected points in rising order, but found {np.asarray(at_M).tolist()}")
+    step = np.diff(at_M)
+    weight_M: np.ndarray = (np.append(step, 0) + np.insert(step, 0, 0)) / (2 * np.ptp(at_M))
+    return weight_M

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
 
 from hp_jax.storage.store import Store
 from hp_jax.typed import Amount, Natural, Number, decode
@@ -27,6 +29,19 @@ class _Common(TypedDict):
 
 class _Scored(_Common):
     experiment: _Scoring
+
+
+_Passed = Annotated[int, Meta(ge=0)]
+
+
+class _Passes(TypedDict):
+    forward: _Passed
+    backward: _Passed
+    translated: _Passed
+
+
+class _Ranked(_Common):
+    passes: NotRequired[_Passes]
 
 
 class _Asked(TypedDict):
@@ -68,7 +83,7 @@ _KINDS: Mapping[str, Any] = {
     "grid": _Measured,
     "importance": _Scored,
     "linear": _Common,
-    "ranking": _Common,
+    "ranking": _Ranked,
 }
 
 

@@ -3,23 +3,23 @@ several seeds."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, present
+from hp_jax.report.curves import Curve, as_rows, between_all
 from hp_jax.report.html import CHANGES, Item, Listing, Rows
 from hp_jax.report.pictures import epochs as pictures
 from hp_jax.report.pictures import plots
 from hp_jax.report.pictures.style import picture
-from hp_jax.report.sections import paper, pruning
+from hp_jax.report.sections import paper, pruning, recovery
 from hp_jax.report.sections.pruning import full_metric
 from hp_jax.report.tables import listing
-from hp_jax.stats import Differences, area_between, bands, over_seeds
+from hp_jax.stats import bands
 from hp_jax.storage.store import Store
 
 ORDER = "one_shot"
@@ -28,7 +28,7 @@ ORDER = "one_shot"
 
 def is_part(root: str) -> bool:
     """Whether the results below a folder of an experiment are of another model of the same."""
-    return re.fullmatch(r"(epochs|seeds)/\d+", root) is not None
+    return re.fullmatch(r"(epochs|seeds|halves)/\d+", root) is not None
 
 
 def epochs(finished: Mapping[str, Store]) -> dict[int, Comparison]:
@@ -111,30 +111,18 @@ def _early(curves: Mapping[int, Comparison]) -> str:
 # --- seeds ---------------------------------------------------------------------------------------
 
 
-class Seeds(NamedTuple):
-    """One order's curves of the models of several seeds, on the same examples."""
-
-    comparisons: Mapping[int, Comparison]
-    """By seed."""
-    mean: Differences
-    """Their mean change against the full models, in the scale's unit."""
-
-
-def seeds(finished: Mapping[str, Store]) -> dict[str, Seeds]:
-    """The curves of each order that there are of several seeds, from the stores of an experiment by
-    their path."""
+def seeds(finished: Mapping[str, Store]) -> dict[str, Curve]:
+    """The mean curve of each order that there is of several seeds, also of recovered models, from
+    the stores of an experiment by their path."""
     found: dict[str, dict[int, Store]] = {}
     for path, store in finished.items():
-        if match := re.fullmatch(r"(?:seeds/\d+/)?pruning/([a-z_]+)/test", path):
-            found.setdefault(match[1], {})[int(store.manifest.get("seed", 0))] = store
-    curves = {
-        order: {seed: pruning.compare_in(store, pruning.ALL) for seed, store in stores.items()}
-        for order, stores in found.items()
-        if len(stores) > 1 and _alike([*stores.values()])
-    }
+        if match := re.fullmatch(r"(?:seeds/\d+/)?pruning/([a-z_]+)(?:/([a-z]+))?/test", path):
+            name = recovery.called(match[1], recovery.RECOVERIES.get(match[2] or ""))
+            found.setdefault(name, {})[int(store.manifest.get("seed", 0))] = store
     return {
-        order: Seeds(of, over_seeds([comparison.differences for comparison in of.values()]))
-        for order, of in curves.items()
+        name: Curve({seed: pruning.compare_in(store, pruning.ALL) for seed, store in of.items()})
+        for name, of in found.items()
+        if len(of) > 1 and _alike([*of.values()])
     }
 
 
@@ -149,13 +137,15 @@ def _alike(stores: Sequence[Store]) -> bool:
     )
 
 
-def seeds_section(curves: Mapping[str, Seeds]) -> list[Item]:
+def seeds_section(curves: Mapping[str, Curve]) -> list[Item]:
     """Each order's curve over seeds, and the area between each two orders'."""
-    first = next(iter(next(iter(curves.values())).comparisons.values()))
-    scale, count = first.scale, len(next(iter(curves.values())).comparisons)
-    full = float(np.mean([full_metric(one) for one in _all(curves)]))
-    rows = {order: _over_seeds(found) for order, found in curves.items()}
-    areas = _areas(curves)
+    some = next(iter(curves.values()))
+    first, scale, count = some.first, some.first.scale, len(some.by_seed)
+    full = float(
+        np.mean([full_metric(one) for of in curves.values() for one in of.by_seed.values()])
+    )
+    rows = {name: _over_seeds(found) for name, found in curves.items()}
+    areas = as_rows(between_all(curves))
     items: list[Item] = [
         f"{count} models, each trained with its own seed, {first.where}. Intervals are of the "
         f"mean over seeds, by {first.resamples:,} resamples of seeds and of examples (hierarchical "
@@ -167,56 +157,36 @@ def seeds_section(curves: Mapping[str, Seeds]) -> list[Item]:
             "bands of the change against the full models.",
         ),
     ]
-    for order, lines in rows.items():
+    for name, lines in rows.items():
         caption = (
-            f"The {order} order over {count} seeds: the mean change against each seed's full "
+            f"The {name} order over {count} seeds: the mean change against each seed's full "
             "model, from and to its simultaneous 95 % band, and each seed's own metric."
         )
-        items.append(listing(first, f"seeds_{order}", lines, caption, folded=True))
+        file = f"seeds_{name.replace(', ', '_')}"
+        items.append(listing(first, file, lines, caption, folded=True))
     if areas:
         caption = (
-            f"The mean difference of two orders' curves over the shares removed, in {scale.unit}, "
-            "with its 95 % interval over seeds and examples; positive: the first has the higher "
-            f"{scale.name}. Not corrected for the number of lines."
+            f"The mean difference of two orders' curves over the shares removed (order - beside), "
+            f"in {scale.unit}, with its 95 % interval over seeds and examples. Not corrected for "
+            "the number of lines."
         )
-        items.append(Listing("seeds_areas", areas, caption, scale=scale))
+        folded = len(areas) > pruning.MOST
+        items.append(Listing("seeds_areas", areas, caption, folded=folded, scale=scale))
     return items
 
 
-def _all(curves: Mapping[str, Seeds]) -> list[Comparison]:
-    return [one for found in curves.values() for one in found.comparisons.values()]
-
-
-def _over_seeds(found: Seeds) -> Rows:
+def _over_seeds(found: Curve) -> Rows:
     """A row a point: the mean over seeds, its simultaneous band, and each seed's own metric."""
-    low_M, high_M = bands(found.mean)
-    tables_of = {seed: tables.curve_table(one) for seed, one in found.comparisons.items()}
+    low_M, high_M = bands(found.differences)
     return [
-        {name: row[name] for name in ("removed", "share")}
-        | {"metric": float(np.mean([table[point]["metric"] for table in tables_of.values()]))}
+        {"removed": int(removed), "share": float(share), "metric": float(metric)}
         | {
-            "change": float(found.mean.measured_M[point]),
+            "change": float(found.differences.measured_M[point]),
             "low": float(low_M[point]),
             "high": float(high_M[point]),
         }
-        | {f"seed {seed}": table[point]["metric"] for seed, table in tables_of.items()}
-        for point, row in enumerate(next(iter(tables_of.values())))
+        | {f"seed {seed}": float(one.metric_M[point]) for seed, one in found.by_seed.items()}
+        for point, (removed, share, metric) in enumerate(
+            zip(found.removed_M, found.share_M, found.metric_M, strict=True)
+        )
     ]
-
-
-def _areas(curves: Mapping[str, Seeds]) -> Rows:
-    rows = []
-    for (order, found), (other, beside) in itertools.combinations(curves.items(), 2):
-        at_M = np.array([row["share"] for row in _over_seeds(found)])
-        if found.mean.resampled_MR.shape == beside.mean.resampled_MR.shape and len(at_M) > 1:
-            area = area_between(found.mean, beside.mean, at_M)
-            rows.append(
-                {
-                    "orders": f"{order} - {other}",
-                    "change": area.value,
-                    "low": area.low,
-                    "high": area.high,
-                    "p_bootstrap": area.p,
-                }
-            )
-    return rows

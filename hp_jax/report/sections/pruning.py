@@ -3,25 +3,23 @@ of one type (Figure 4)."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Mapping
 from typing import get_args
 
-import numpy as np
-
-from hp_jax.config import Order, Reduction
+from hp_jax.config import Reduction
 from hp_jax.metrics import worth
+from hp_jax.orders import Order
 from hp_jax.report import results, tables
 from hp_jax.report.comparison import Comparison, compare, scope_of
+from hp_jax.report.curves import Between, Curve, as_rows, between_all
 from hp_jax.report.html import CHANGES, Item, Listing, Picture, Rows, renamed
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
 from hp_jax.report.row_types import NAMES
 from hp_jax.report.scale import ONE_SIDED
 from hp_jax.report.tables import listing
-from hp_jax.stats import Area, area_between
 from hp_jax.storage.store import Store
 
 ORDERS = get_args(Order)
@@ -29,6 +27,10 @@ ORDERS = get_args(Order)
 REDUCTIONS = get_args(Reduction)
 """What importance is taken of before it is summed, as the legend has them."""
 ALL = "all"
+FEW = 3
+"""So many orders are compared two by two in words; of more see `sections.orders`."""
+MOST = 12
+"""So many lines of areas are shown unfolded."""
 BANDS = (
     "Bands: each holds the whole curve of changes against the full model with 95 % (simultaneous; "
     "paired bootstrap)."
@@ -101,7 +103,10 @@ def how_far(curves: Curves) -> list[str]:
                 f"Heads of one type alone that are shown to do no harm in the {order} order by the "
                 f"same margin: {', '.join(counts)}."
             )
-    return sentences + [_better(*pair) for pair in _areas(curves) if pair[0] == ALL]
+    whole = in_scope(curves, ALL)
+    if len(whole) > FEW:
+        return sentences
+    return sentences + [_better(one, whole[one.order].first) for one in between_all(whole)]
 
 
 def _how_far(order: str, comparison: Comparison) -> str:
@@ -133,34 +138,23 @@ def _how_far(order: str, comparison: Comparison) -> str:
 # --- two orders ----------------------------------------------------------------------------------
 
 
-def _areas(curves: Curves) -> list[tuple[str, str, str, Comparison, Area]]:
-    """The area between the curves of every two orders in each scope, where both were measured on
-    the same examples at the same points: scope, both orders, the first's comparison, the area."""
-    found = []
-    for (order, one), (other, two) in itertools.combinations(curves.items(), 2):
-        for scope in one:
-            if scope in two and _comparable(one[scope], two[scope]):
-                share_M = np.array([row["share"] for row in tables.curve_table(one[scope])])
-                area = area_between(one[scope].differences, two[scope].differences, share_M)
-                found.append((scope, order, other, one[scope], area))
-    return found
+def single(comparison: Comparison) -> Curve:
+    """The curve of one model."""
+    return Curve({int(comparison.manifest.get("seed", 0)): comparison})
 
 
-def _comparable(one: Comparison, other: Comparison) -> bool:
-    """Whether two curves have the same model, examples, heads in scope and points, from few heads
-    removed to many."""
-    prints = [[c.manifest["fingerprint"].get(of) for of in ("model", "data")] for c in (one, other)]
-    removed_M, others_M = ([row["removed"] for row in tables.curve_table(c)] for c in (one, other))
-    return (
-        None not in (one.full, other.full)
-        and prints[0] == prints[1]
-        and np.array_equal(one.scope_AH, other.scope_AH)
-        and removed_M == others_M == sorted(set(removed_M))
-        and len(removed_M) > 1
-    )
+def in_scope(curves: Curves, scope: str) -> dict[str, Curve]:
+    """The curves of one scope, by order."""
+    return {order: single(scopes[scope]) for order, scopes in curves.items() if scope in scopes}
 
 
-def _better(scope: str, order: str, other: str, comparison: Comparison, area: Area) -> str:
+def scopes_of(curves: Curves) -> list[str]:
+    """The scopes that there are, in their order."""
+    return list(dict.fromkeys(scope for scopes in curves.values() for scope in scopes))
+
+
+def _better(found: Between, comparison: Comparison) -> str:
+    order, other, area, _ = found
     scale = comparison.scale
     mean, low, high = (scale.signed(value) for value in area[:3])
     numbers = (
@@ -176,22 +170,21 @@ def _better(scope: str, order: str, other: str, comparison: Comparison, area: Ar
 
 
 def _area_listing(curves: Curves) -> list[Listing]:
-    areas = _areas(curves)
-    if not areas:
-        return []
     rows: Rows = [
-        {"heads": named(scope) if scope != ALL else ALL, "order": order, "other": other}
-        | {"area": area.value, "low": area.low, "high": area.high, "p_area": area.p}
-        for scope, order, other, _, area in areas
+        {"heads": named(scope) if scope != ALL else ALL} | row
+        for scope in scopes_of(curves)
+        for row in as_rows(between_all(in_scope(curves, scope)))
     ]
-    first = areas[0][3]
+    if not rows:
+        return []
+    first = next(comparison for scopes in curves.values() for comparison in scopes.values())
     caption = (
         f"The area between the curves of two orders: how much {first.scale.name} differs (order - "
         f"beside, in {first.scale.unit}) on average over the shares of heads removed, with its "
         f"paired 95 % interval from {first.resamples:,} resamples; not corrected for the number of "
         "lines."
     )
-    return [listing(first, "pruning_areas", rows, caption)]
+    return [listing(first, "pruning_areas", rows, caption, folded=len(rows) > MOST)]
 
 
 # --- the section ---------------------------------------------------------------------------------

@@ -24,6 +24,11 @@ Recovered = Mapping[tuple[str, str], Mapping[str, Comparison]]
 names in RECOVERIES."""
 
 
+def called(order: str, name: str | None) -> str:
+    """An order with a recovery, by one of the names in RECOVERIES or none."""
+    return f"{order}, {name}" if name else order
+
+
 def read(finished: Mapping[str, Store], curves: pruning.Curves) -> Recovered:
     """The curves that there are with a recovery, each beside the one without."""
     found = {}
