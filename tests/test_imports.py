@@ -40,6 +40,7 @@ FLOORS = (
         "quadratic",
         "attribution",
         "train",
+        "generation",
         "calibration",
     },
     {"formats"},
