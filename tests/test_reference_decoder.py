@@ -7,6 +7,7 @@ version.
 
 import dataclasses
 import functools
+import importlib
 import json
 
 import jax
@@ -304,30 +305,32 @@ def test_every_head_matters(pair):
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 @pytest.mark.parametrize("kind", SCALINGS)
 def test_unmasked_logits_of_scaled_positions(tmp_path, kind, family):
-    """And the frequencies themselves."""
-    _, settings = MODELS[family]
-    scaling = dict(SCALINGS[kind])
-    model = make_model(family, settings | WIDE | {"rope_scaling": scaling})
+    model = make_model(family, MODELS[family][1] | WIDE | {"rope_scaling": dict(SCALINGS[kind])})
     model.save_pretrained(tmp_path)
     config, params = read(tmp_path)
+    assert (config.rotary_factors, config.rotary_scale) != ((), 1.0)
     check_logits(model, LanguageModel(config), params)
-    turned = rotary.rotary(
-        {"rope_theta": settings.get("rope_theta", 10000.0), "rope_scaling": scaling},
-        0.0,
-        HEAD_WIDTH,
-        32,
-        "here",
-    )
-    assert (config.rotary_factors, config.rotary_scale) == turned[1:]
-    embedding = next(m for name, m in model.named_modules() if name.endswith("rotary_emb"))
-    name = (
-        "full_attention_inv_freq" if hasattr(embedding, "full_attention_inv_freq") else "inv_freq"
-    )
-    expected_J = getattr(embedding, name).numpy()
-    plane_J = np.arange(0, HEAD_WIDTH, 2) / HEAD_WIDTH
-    found_J = turned.base**-plane_J / np.array(turned.factors)
-    np.testing.assert_allclose(found_J, expected_J, rtol=1e-6)
-    assert turned != rotary.Rotary(turned.base)
+
+
+@pytest.mark.parametrize("positions", [512, 131072])
+@pytest.mark.parametrize("kind", SCALINGS)
+def test_unmasked_frequencies(kind, positions):
+    """Of wide heads, which have planes of all lengths."""
+    base, width, scaling = 5e5, 128, dict(SCALINGS[kind])
+    if "original_max_position_embeddings" in scaling:
+        scaling["original_max_position_embeddings"] = positions // 4
+    factors = np.linspace(1, 30, width // 2).tolist()
+    if kind == "longrope":
+        scaling |= {"short_factor": factors, "long_factor": factors}
+        scaling["original_max_position_embeddings"] = positions
+    sizes = {"head_dim": width, "max_position_embeddings": positions}
+    found = rotary.rotary({"rope_theta": base, "rope_scaling": scaling}, 0.0, width, positions, "")
+    config = transformers.LlamaConfig(rope_theta=base, rope_scaling=dict(scaling), **sizes)
+    kind_of = importlib.import_module("transformers.models.llama.modeling_llama")
+    expected = kind_of.LlamaRotaryEmbedding(config)
+    turn_J = base ** (-np.arange(0, width, 2) / width) / np.array(found.factors)
+    np.testing.assert_allclose(turn_J, expected.inv_freq.numpy(), rtol=2e-6)
+    np.testing.assert_allclose(found.scale, expected.attention_scaling, rtol=1e-12)
 
 
 def test_importance_is_the_dot_product_of_context_and_gradient(tmp_path):
@@ -554,6 +557,7 @@ def test_token_ids_of_a_tokenizer_that_is_made_anew(tmp_path, space, legacy):
     """Llama's with a setting add_prefix_space, for which transformers reads tokenizer.model:
     where tokenizer.json says the same, and refused where it does not."""
     sentencepiece = pytest.importorskip("sentencepiece")
+    pytest.importorskip("google.protobuf")
     (tmp_path / "text").write_text("\n".join(SENTENCES[:3]))
     sentencepiece.SentencePieceTrainer.train(
         input=str(tmp_path / "text"),
