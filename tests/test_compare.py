@@ -102,8 +102,9 @@ def right(out, path):
 
 
 def path_of(name):
-    """A name of the report's, such as `linear, repaired`, as a folder."""
-    return name.replace(", repaired", "/repair")
+    """A name of the report's, such as `repaired linear`, as a folder."""
+    recovery, _, order = name.rpartition(" ")
+    return f"{order}/repair" if recovery else order
 
 
 # --- the report ----------------------------------------------------------------------------------
@@ -406,7 +407,7 @@ def translated(translation, tmp_path_factory):
 
 def test_translation_models_are_compared_over_seeds(translated):
     plain = [*ORDERS[:3], "fisher"]
-    names = plain + [f"{name}, repaired" for name in plain]
+    names = plain + [f"repaired {name}" for name in plain]
     assert [row["order"] for row in table(translated, "orders")] == names
     found = models.seeds(stores_below(translated))
     assert sorted(found) == sorted(names)
@@ -432,7 +433,7 @@ def test_translation_models_are_compared_over_seeds(translated):
 
 def test_repaired_models_stand_beside_the_papers_orders_with_repair_and_without(translated):
     plain = [*ORDERS[:3], "fisher"]
-    repaired = [f"{name}, repaired" for name in plain]
+    repaired = [f"repaired {name}" for name in plain]
     expected = [(name, other) for other in plain[:2] for name in plain + repaired if name != other]
     expected += [(name, other) for other in repaired[:2] for name in repaired if name != other]
     for file in ("orders_areas", "orders_seeds_areas"):

@@ -162,7 +162,7 @@ def seeds_section(curves: Mapping[str, Curve]) -> list[Item]:
             f"The {name} order over {count} seeds: the mean change against each seed's full "
             "model, from and to its simultaneous 95 % band, and each seed's own metric."
         )
-        file = f"seeds_{name.replace(', ', '_')}"
+        file = f"seeds_{name.replace(' ', '_')}"
         items.append(listing(first, file, lines, caption, folded=True))
     if areas:
         caption = (

@@ -78,9 +78,9 @@ def _beside_papers(contest: Mapping[str, Curve]) -> list[Between]:
     paper's orders with the same."""
     found = []
     for name in contest:
-        order, _, recovery = name.partition(", ")
+        recovery, _, order = name.rpartition(" ")
         if order in OF_IMPORTANCE:
-            alike = [other for other in contest if not recovery or other.endswith(f", {recovery}")]
+            alike = [other for other in contest if other.startswith(recovery)]
             found += beside(contest, name, alike)
     return found
 

@@ -26,7 +26,7 @@ names in RECOVERIES."""
 
 def called(order: str, name: str | None) -> str:
     """An order with a recovery, by one of the names in RECOVERIES or none."""
-    return f"{order}, {name}" if name else order
+    return f"{name} {order}" if name else order
 
 
 def read(finished: Mapping[str, Store], curves: pruning.Curves) -> Recovered:
