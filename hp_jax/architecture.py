@@ -31,6 +31,8 @@ class AttentionModule(NamedTuple):
     """Of keys and values; each serves heads / key_heads successive query heads, its group."""
     biases: tuple[str, ...] = ("query", "key", "value", "out")
     """The projections that have one."""
+    added: bool = True
+    """Whether the output is added to the residual stream as it is; else it is normalised before."""
 
     @property
     def group(self) -> int:
@@ -411,6 +413,7 @@ class DecoderConfig(ModelConfig):
                 self.head_width,
                 self.key_heads,
                 self.biases,
+                added=not self.norm_outputs,
             )
             for i in range(self.layers)
         }

@@ -87,10 +87,10 @@ def repair(
 
     ridge: lambda divided by the mean square of the row's inputs; the bias has none.  weights: False
     repairs the biases alone, so that a removed head is filled, in effect, by its mean.  ValueError
-    for a ridge that is not positive, a mask that does not fit, or numbers that are not finite.
+    for a ridge that is not positive, a mask that does not fit, numbers that are not finite, or a
+    model that normalises what a row gives before it is added (Gemma 2, 3).
     """
-    check_task(task)
-    _check_ridge(ridge)
+    _check(task, ridge)
     on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
     placed = [place_batch(batch, mesh) for batch in batches]
@@ -136,8 +136,7 @@ def obs_scores(
     their part in the stream.  They see nothing of what later rows do with it.  ValueError as in
     `repair`.
     """
-    check_task(task)
-    _check_ridge(ridge)
+    _check(task, ridge)
     batches, mesh = weighted(batches, task), mesh or device_mesh()
     full, present_AH = place(params, mesh), task.present_AH
     placed = [place_batch(batch, mesh) for batch in batches]
@@ -252,7 +251,14 @@ def add_up(parts: Sequence[RowSums], row: str) -> RowSums:
     return sums
 
 
-def _check_ridge(ridge: float) -> None:
+def _check(task: ModelTask, ridge: float) -> None:
+    check_task(task)
+    for row, module in task.config.modules.items():
+        if not module.added:
+            raise ValueError(
+                f"what row {row} gives is normalised before it is added, so that no least squares "
+                "of its output projection repair it: expected a model without such norms"
+            )
     if not ridge > 0:
         raise ValueError(f"the ridge is {ridge}, but a positive number was expected")
 

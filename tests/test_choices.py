@@ -18,6 +18,7 @@ from hp_jax.data.batching import batches
 from hp_jax.experiment import load
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import head_importance
+from hp_jax.least_squares import repair
 from hp_jax.linear import linear_map
 from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.language import LanguageModel
@@ -94,6 +95,11 @@ def test_importance_and_the_linear_map_are_those_of_the_loss():
     odds_NO = logits_NC[:, 1:] - logits_NC[:, :1]
     np.testing.assert_allclose(found.output_NO[real], odds_NO[real], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.output_NO[:, 0], odds_NO[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_repair_leaves_less_missing():
+    found = repair(TASK, PARAMS, batched(), SOME)
+    assert (found.after_A <= found.before_A * (1 + 1e-6)).all()
 
 
 def test_smoothing_is_over_the_choices_that_there_are():

@@ -1,6 +1,7 @@
 """Decoder-only language models: their task, their windows, and their metrics."""
 
 import dataclasses
+import runpy
 
 import hypothesis.strategies as st
 import jax
@@ -13,11 +14,13 @@ from tiny import ONE_DEVICE, random_params
 from tiny_language import CONFIG, KINDS, TASK, batched, of_kind, tokenizer, windows
 
 from hp_jax import heads
-from hp_jax.architecture import present_mask
+from hp_jax.architecture import Decoding, present_mask
 from hp_jax.data.documents import Documents
+from hp_jax.formats import stablehlo
 from hp_jax.generation import generate
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import example_gradients, head_importance
+from hp_jax.least_squares import repair
 from hp_jax.metrics import metric_of, scores, statistics_of
 from hp_jax.models.language import LanguageModel
 from hp_jax.removal import pad_heads, remove_heads
@@ -156,6 +159,28 @@ def test_smoothing_and_the_number_of_tokens():
         gold_TV = 0.9 * np.eye(CONFIG.vocab)[tokens[given_:length]] + 0.1 / CONFIG.vocab
         expected = -(gold_TV * log_TV[given_ - 1 :]).sum()
         np.testing.assert_allclose(smooth_B[n], expected, rtol=1e-4)
+
+
+def test_repair_and_what_cannot_be_repaired():
+    found = repair(TASK, PARAMS, batched(DATA), RAGGED)
+    assert (found.after_A <= found.before_A * (1 + 1e-6)).all()
+    assert (found.after_A[:2] < found.before_A[:2]).all()  # the last row has nothing to repair
+    gemma = of_kind("gemma")
+    with pytest.raises(ValueError, match=r"row dec\.0 gives is normalised before it is added"):
+        repair(gemma, random_params(gemma), batched(DATA), RAGGED)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_an_exported_program_gives_the_logits(tmp_path, kind):
+    """Of texts of any length, with heads removed."""
+    task = of_kind(kind)
+    config, params = remove_heads(task.config, random_params(task, scale=0.3), RAGGED)
+    stablehlo.save_program(tmp_path, params, stablehlo.language_model(config, Decoding(), 0))
+    served = runpy.run_path(str(tmp_path / "serve.py"))["model"]
+    for length in (5, 9):
+        (found_BTV,) = served(np.arange(2 * length, dtype=np.int32).reshape(2, length))
+        expected = logits(LanguageModel(config), params, np.arange(length), RAGGED)
+        np.testing.assert_allclose(found_BTV[0], expected, atol=1e-5)
 
 
 # --- windows -------------------------------------------------------------------------------------

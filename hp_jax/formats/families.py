@@ -29,7 +29,13 @@ from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
 from hp_jax.task import ModelTask
 from hp_jax.text.codec import check_codec
-from hp_jax.text.huggingface import check_ids, check_tokens, load_tokenizer, save_tokenizer
+from hp_jax.text.huggingface import (
+    check_ids,
+    check_tokens,
+    load_decoder_tokenizer,
+    load_tokenizer,
+    save_tokenizer,
+)
 from hp_jax.text.loading import load_codec
 
 Raw = Mapping[str, Any]
@@ -116,7 +122,7 @@ FAMILIES = (
         "language model",
         DecoderConfig,
         LanguageModel,
-        load_tokenizer,
+        load_decoder_tokenizer,
         save_tokenizer,
         check_ids,
         readers=(
@@ -124,6 +130,7 @@ FAMILIES = (
             Reader(_alone(load_gguf), files=("*.gguf",), library="llama.cpp"),
         ),
         writers={"hf": save_hf_decoder},
+        program=stablehlo.language_model,
     ),
 )
 

@@ -12,10 +12,11 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
+from hp_jax.architecture import BertConfig, DecoderConfig, Decoding, Seq2SeqConfig
 from hp_jax.formats.safetensors import flat, nested
 from hp_jax.heads import gates
 from hp_jax.models.classification import Classification
+from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
 from hp_jax.storage.files import write_json, write_whole
 from hp_jax.task import Array, Params
@@ -52,8 +53,8 @@ class Program(NamedTuple):
 def save_program(folder: Path, params: Params, program: Program) -> None:
     """model.stablehlo, params.npz, serve.py and, last, config.json.
 
-    The program is for any number of examples, and a classifier's for any length.  JAX reads it for
-    at least half a year after the release that wrote it.
+    The program is for any number of examples, and but for a translator's for any length.  JAX
+    reads it for at least half a year after the release that wrote it.
     """
     tensors = {name: np.asarray(leaf) for name, leaf in flat(params).items()}
     shapes = {name: jax.ShapeDtypeStruct(one.shape, one.dtype) for name, one in tensors.items()}
@@ -93,6 +94,19 @@ def classifier(config: BertConfig, decoding: Decoding, width: int) -> Program:
     inputs = {"tokens": (batch, length), "types": (batch, length), "length": (batch,)}
     about = {"outputs": ["logits"], "labels": config.labels, "pad": config.pad, "longest": room}
     return Program(run, _integers(inputs), about)
+
+
+def language_model(config: DecoderConfig, decoding: Decoding, width: int) -> Program:
+    """Logits of the token after each, of any number of texts of any length."""
+    task = LanguageModel(dataclasses.replace(config, kernel="xla"))
+    on, room = gates(task.present_AH, task.present_AH), config.room
+
+    def run(params: dict[str, Array], tokens_BT: Array) -> tuple[jax.Array]:
+        return (task.logits(nested(params), tokens_BT, on),)
+
+    shape = jax.export.symbolic_shape("b, t", constraints=["t >= 2", f"t <= {room}"])
+    about = {"outputs": ["logits"], "eos": config.eos, "longest": room}
+    return Program(run, _integers({"tokens": tuple(shape)}), about)
 
 
 def translator(config: Seq2SeqConfig, decoding: Decoding, width: int) -> Program:

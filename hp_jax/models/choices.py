@@ -114,8 +114,9 @@ class MultipleChoice:
         return self._apart(self._model.start(params, self._each(batch)))
 
     def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
-        """The contexts of the row's heads: `[B, C, T, H, K]`."""
-        return self._apart(self._model.context(params, row, self._each(batch), _together(state)))
+        """The contexts of the row's heads, choices one after the other: `[B, C * T, H, K]`."""
+        context = self._model.context(params, row, self._each(batch), _together(state))
+        return context.reshape(len(state), -1, *context.shape[2:])
 
     def residual(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
         """What the row's output is added to: the state, its choices one after the other `[B, C * T,
@@ -133,9 +134,9 @@ class MultipleChoice:
     ) -> jax.Array:
         """The state after the row `[B, C, T, D]`."""
         (gate,) = self._gates(batch, [gate])
-        after = self._model.apply_row(
-            params, row, self._each(batch), _together(state), _together(context), gate
-        )
+        each = _together(state)
+        context = context.reshape(*each.shape[:2], *context.shape[2:])
+        after = self._model.apply_row(params, row, self._each(batch), each, context, gate)
         return self._apart(after)
 
     def evaluate(
