@@ -17,7 +17,7 @@ from hp_jax.architecture import ModelConfig, present_mask
 from hp_jax.batches import weighted
 from hp_jax.heads import check_gates, check_mask, gates
 from hp_jax.removal import replace
-from hp_jax.sharding import device_mesh, fetch, place, place_batch
+from hp_jax.sharding import device_mesh, fetch, place, place_batch, place_params
 from hp_jax.task import Array, Batch, Params, Task, check_task, loss_of_each
 
 PASSES = 4
@@ -55,7 +55,7 @@ def calibrate(
     check_task(task)
     on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
-    params, placed = place(params, mesh), [place_batch(batch, mesh) for batch in batches]
+    params, placed = place_params(params, mesh), [place_batch(batch, mesh) for batch in batches]
 
     def mean_loss(scale_AH: Array) -> float:
         sums = np.array(

@@ -296,6 +296,9 @@ class Experiment(Checked):
     all the same."""
     kernel: Literal["xla", "cudnn"] = "xla"
     """The kernel of attention; cudnn needs an NVIDIA GPU and bfloat16."""
+    tensor_devices: Count = 1
+    """Devices among which the parameters of a model are split that does not fit one, while the
+    others have masks or examples of their own; a model that is trained is whole on each."""
     margin: Amount = 0.0
     """How much worse the metric may be and still count as no harm when the report says how many
     heads can go, in the unit in which it writes changes; 0: 0.5 points of accuracy, F1, Matthews

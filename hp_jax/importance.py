@@ -25,7 +25,7 @@ from hp_jax.batches import numbered, weighted
 from hp_jax.config import Measure, Reduction
 from hp_jax.descriptors import format_descriptor
 from hp_jax.heads import as_boolean, as_mask_row, check_gates, gates
-from hp_jax.sharding import device_mesh, fetch, place, place_batch
+from hp_jax.sharding import device_mesh, fetch, place_batch, place_params
 from hp_jax.task import Array, Batch, Params, Task, check_task, loss_of_each
 
 Sums = dict[str, np.ndarray]
@@ -203,7 +203,7 @@ def sum_importance(
     check_task(task)
     gate_AH, batches = check_gates(gate_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
-    params = place(params, mesh)
+    params = place_params(params, mesh)
     placed = [place_batch(batch, mesh) for batch in batches]
     fetched = fetch(
         [importance_sums(task, params, batch, gate_AH, estimator=estimator) for batch in placed]
@@ -258,7 +258,7 @@ def example_gradients(
     check_task(task)
     gate_AH, batches = check_gates(gate_AH, task.present_AH), numbered(batches, task)
     mesh = mesh or device_mesh()
-    params = place(params, mesh)
+    params = place_params(params, mesh)
     count = int(sum(np.sum(batch["weight_B"]) for batch in batches))
     gradient_NAH = np.zeros((count, *gate_AH.shape), np.float32)
     for number, batch in enumerate(batches):

@@ -28,7 +28,7 @@ from hp_jax.architecture import AttentionModule
 from hp_jax.batches import weighted
 from hp_jax.heads import check_mask, gates
 from hp_jax.removal import replace
-from hp_jax.sharding import agreed, device_mesh, fetch, place, place_batch
+from hp_jax.sharding import agreed, device_mesh, fetch, place_batch, place_params
 from hp_jax.task import Array, Batch, ModelTask, Params, State, check_task
 
 RIDGE = 0.1
@@ -94,7 +94,7 @@ def repair(
     on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches, task)
     mesh = mesh or device_mesh()
     placed = [place_batch(batch, mesh) for batch in batches]
-    full, pruned = (place(params, mesh) for _ in range(2))
+    full, pruned = (place_params(params, mesh) for _ in range(2))
     states = [(_start(task, full, batch),) * 2 for batch in placed]
     before, after = [], []
     for row, module in enumerate(task.config.modules.values()):
@@ -107,7 +107,7 @@ def repair(
         before.append(float(sums.missing) / sums.variance)
         after.append(_left(sums, change_PD) / sums.variance)
         params = _changed(params, module, living_h, change_PD)
-        pruned = place(params, mesh)
+        pruned = place_params(params, mesh)
         states = [
             (
                 _after(task, row, full, batch, state, task.present_AH),
@@ -138,7 +138,7 @@ def obs_scores(
     """
     _check(task, ridge)
     batches, mesh = weighted(batches, task), mesh or device_mesh()
-    full, present_AH = place(params, mesh), task.present_AH
+    full, present_AH = place_params(params, mesh), task.present_AH
     placed = [place_batch(batch, mesh) for batch in batches]
     states = [_start(task, full, batch) for batch in placed]
     score_AH = np.zeros(present_AH.shape)

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from hp_jax.batches import numbered
 from hp_jax.heads import as_mask_row, check_gates, gates
-from hp_jax.sharding import device_mesh, fetch, place, place_batch
+from hp_jax.sharding import device_mesh, fetch, place_batch, place_params
 from hp_jax.task import Array, Batch, Classifier, Gates, Params, Task, check_task, loss_of_each
 
 
@@ -147,7 +147,7 @@ def linear_map(
     check_task(task)
     gate_AH, batches = check_gates(gate_AH, task.present_AH), numbered(batches, task)
     mesh = mesh or device_mesh()
-    params = place(params, mesh)
+    params = place_params(params, mesh)
     count = int(sum(np.sum(batch["weight_B"]) for batch in batches))
     whole: dict[str, np.ndarray] = {}
     for batch in batches:

@@ -1,8 +1,9 @@
 """The device mesh, and placement on it: of one process's devices, or of those of many hosts.
 
-A mesh has two axes: `mask`, along which a grid's masks are split, and `data`, along which its
-batches are.  Importance and training split batches along both.  Parameters are whole on every
-device.  Every process has all data on its host and puts on its devices what belongs there.
+A mesh has three axes: `mask`, along which a grid's masks are split, `data`, along which its
+batches are, and `tensor`, along which parameters are.  Importance and training split batches along
+the first two.  Without devices along `tensor` parameters are whole on every device.  Every process
+has all data on its host and puts on its devices what belongs there.
 """
 
 from __future__ import annotations
@@ -137,18 +138,65 @@ def leave_hosts(status: int) -> NoReturn:
     os._exit(status)
 
 
-def device_mesh(devices: Sequence[jax.Device] | None = None, *, mask: int = 1) -> Mesh:
-    """A mesh of all (or the given) devices, `mask` of them along that axis.  ValueError if they do
-    not divide."""
+def device_mesh(
+    devices: Sequence[jax.Device] | None = None, *, mask: int = 1, tensor: int = 1
+) -> Mesh:
+    """A mesh of all (or the given) devices, `mask` and `tensor` of them along these axes.
+    ValueError if they do not divide."""
     devices = jax.devices() if devices is None else list(devices)
-    if mask < 1 or len(devices) % mask:
-        raise ValueError(f"{len(devices)} devices cannot be split into {mask} along the mask axis")
+    for name, size, left in (("tensor", tensor, 1), ("mask", mask, tensor)):
+        if size < 1 or len(devices) % (size * left):
+            among = f" for each of {left} parts of the parameters" * (left > 1)
+            raise ValueError(
+                f"{len(devices)} devices cannot be split into {size} along the {name} axis{among}"
+            )
     return jax.make_mesh(
-        (mask, len(devices) // mask), BOTH, axis_types=(AxisType.Auto,) * 2, devices=devices
+        (mask, len(devices) // (mask * tensor), tensor),
+        (*BOTH, "tensor"),
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices,
     )
 
 
-def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...]) -> Any:
+SPLIT = {
+    "query": 1,
+    "key": 1,
+    "value": 1,
+    "out": 0,
+    "inner": 1,
+    "gate": 1,
+    "outer": 0,
+    "word": 0,
+    "output": 1,
+}
+"""The axis along which matrices are split, by the last of these names in their path: heads, hidden
+units and the vocabulary, so that one sum over devices ends each attention and feed-forward layer
+(Shoeybi et al. 2019)."""
+
+
+def params_specs(params: Any, mesh: Mesh) -> Any:
+    """How each parameter is split over the mesh: along `tensor` where its size there divides, whole
+    otherwise.  Arrays, or their shapes."""
+    parts = mesh.shape["tensor"]
+
+    def spec(path: Any, leaf: Any) -> PartitionSpec:
+        names = [SPLIT[part.key] for part in path if getattr(part, "key", None) in SPLIT]
+        shape = np.shape(leaf)
+        if parts == 1 or not names or len(shape) < 2 or shape[names[-1]] % parts:
+            return PartitionSpec()
+        return PartitionSpec(*[None] * names[-1], "tensor")
+
+    return jax.tree_util.tree_map_with_path(spec, params)
+
+
+def place_params(params: Any, mesh: Mesh) -> Any:
+    """Parameters on the mesh's devices, split along its axis `tensor`."""
+    return jax.tree.map(
+        lambda leaf, spec: place(leaf, mesh, *spec), params, params_specs(params, mesh)
+    )
+
+
+def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...] | None) -> Any:
     """Every array of `tree`, the same on all hosts, split over the mesh along its first axes; whole
     everywhere for none."""
     sharding = NamedSharding(mesh, PartitionSpec(*axes))

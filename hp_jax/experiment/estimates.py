@@ -16,13 +16,13 @@ import numpy as np
 from hp_jax.data.splits import rows_of
 from hp_jax.estimates import CERTAIN, ordered, undecided
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.grids import GridRequest, grid_inputs
+from hp_jax.experiment.grids import GridRequest, grid_inputs, grid_mesh_of
 from hp_jax.experiment.mapping import mapped
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.setup import Setup
 from hp_jax.grid import Grid
 from hp_jax.metrics import LabelMetric
-from hp_jax.sharding import agreed, device_mesh
+from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.store import Store
 from hp_jax.storage.zarr import Items
@@ -70,7 +70,7 @@ def estimate(setup: Setup, request: GridRequest) -> Store:
             setup.params,
             setup.batches_of(rows_of(examples, chosen)),
             masks_MAH[open_M],
-            mesh=device_mesh(mask=settings.mask_devices) if settings.mask_devices else None,
+            mesh=grid_mesh_of(setup),
             label=f"{request.folder}, {len(chosen)} examples from {start} of {len(examples)}",
         )
         chunk = chunk or grid.chunk()

@@ -24,6 +24,7 @@ def measured(setup: Setup, examples: Encoded, masks_MAH: Array) -> Values:
         masks_MAH,
         setup.corpus.postprocess(examples),
         label="evaluation",
+        tensor=setup.config.tensor_devices,
     )
     shared = setup.corpus.kept(examples, len(masks_MAH))[0]
     return grid.evaluate() | {name: array for name, (_, array) in shared.items()}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.stats
+from jax.sharding import Mesh
 
 from hp_jax import heads
 from hp_jax.data.splits import folder_name, overlap
@@ -62,8 +63,9 @@ def fill(setup: Setup, request: GridRequest) -> Store:
         setup.batches_of(examples),
         masks_MAH,
         setup.corpus.postprocess(examples),
-        device_mesh(mask=settings.mask_devices) if settings.mask_devices else None,
+        grid_mesh_of(setup),
         label=request.folder,
+        tensor=setup.config.tensor_devices,
     )
     fixed, items = setup.corpus.kept(examples, len(masks_MAH))
     recovery = request.recovery
@@ -99,6 +101,12 @@ def grid_inputs(setup: Setup, examples: Encoded, masks_MAH: np.ndarray) -> dict[
         "masks": fingerprint.of_arrays(masks_MAH),
         "evaluation": fingerprint.of_json(evaluation),
     }
+
+
+def grid_mesh_of(setup: Setup) -> Mesh | None:
+    """The mesh that the settings ask for; None: as the grid needs it."""
+    mask, tensor = setup.config.ablation.mask_devices, setup.config.tensor_devices
+    return device_mesh(mask=mask, tensor=tensor) if mask else None
 
 
 def _warn_below_chance(setup: Setup, store: Store, request: GridRequest) -> None:

@@ -46,7 +46,7 @@ def mapped(setup: Setup, split: str) -> LinearMap:
     )
     store = open_results(setup, results)
     if not agreed(store.done()).all():
-        found = linear_map(setup.task, setup.params, batches, setup.present_AH)
+        found = linear_map(setup.task, setup.params, batches, setup.present_AH, mesh=setup.mesh)
         write(store, 0, {"output": found.output_NO, "slope": found.slope_NOAH})
     arrays = {name: store.read(name) for name in store.manifest["arrays"]}
     return stored_map(arrays, setup.present_AH)

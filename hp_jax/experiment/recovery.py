@@ -168,7 +168,7 @@ class Recovery:
     def _calibrated(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
         """Fits scales, and folds them into the output projections."""
         some = self._some(self.setup.config.pruning.calibrate)
-        fitted = calibrate(self.setup.task, params, some, mask_AH)
+        fitted = calibrate(self.setup.task, params, some, mask_AH, mesh=self.setup.mesh)
         learned = {
             "scales": fitted.scale_AH.tolist(),
             "loss before": fitted.before,
@@ -179,7 +179,7 @@ class Recovery:
     def _repaired(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
         """Fits the output projections of the heads that are left."""
         some = self._some(self.setup.config.pruning.repair)
-        fitted = repair(self.setup.task, params, some, mask_AH)
+        fitted = repair(self.setup.task, params, some, mask_AH, mesh=self.setup.mesh)
         rows = self.setup.rows
         learned = {
             "missing before": dict(zip(rows, fitted.before_A.tolist(), strict=True)),

@@ -191,7 +191,9 @@ def _re_estimated(setup: Setup, schedule: Schedule, model: Model) -> Scorer:
     scored, estimator = setup.batches_of(examples), estimator_of(setup)
 
     def score(mask_AH: np.ndarray) -> np.ndarray:
-        score_AH = head_importance(setup.task, model(mask_AH), scored, mask_AH, estimator=estimator)
+        score_AH = head_importance(
+            setup.task, model(mask_AH), scored, mask_AH, estimator=estimator, mesh=setup.mesh
+        )
         return normalize_rows(score_AH, mask_AH, norm=settings.norm)
 
     inputs = importance_inputs(setup, examples) | {"norm": str(settings.norm)}
@@ -215,7 +217,7 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
     if order == "linear":
         inputs["settings"] = fingerprint.of_json([settings.linear])
     if order == "linear" and settings.linear == "divergence":
-        full = linear_map(setup.task, setup.params, batches, setup.present_AH)
+        full = linear_map(setup.task, setup.params, batches, setup.present_AH, mesh=setup.mesh)
         target_NC, maps = full.probabilities(), maps + 1
     if order == "verified":
         chosen = setup.examples(settings.select)
@@ -228,7 +230,7 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
 
     def score(mask_AH: np.ndarray) -> np.ndarray:
         params, others_AH = model(mask_AH), mask_AH & ~scope_AH
-        found = linear_map(setup.task, params, batches, mask_AH)
+        found = linear_map(setup.task, params, batches, mask_AH, mesh=setup.mesh)
         predict: Without = (
             fisher(found).without
             if order == "fisher"
@@ -266,7 +268,14 @@ def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np
     chunk = setup.config.ablation.masks_at_once or None
 
     def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
-        grid = Grid(task, params, batches, masks_MAH, label="masks of the order")
+        grid = Grid(
+            task,
+            params,
+            batches,
+            masks_MAH,
+            label="masks of the order",
+            tensor=setup.config.tensor_devices,
+        )
         loss_M: np.ndarray = grid.evaluate(chunk)["loss"].mean(1, dtype=np.float64)
         return loss_M
 

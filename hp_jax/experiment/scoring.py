@@ -69,7 +69,9 @@ def importance(setup: Setup, folder: str = "importance") -> np.ndarray:
     )
     for part in progress:
         some = scored[starts[part] : starts[part] + BATCHES]
-        sums = sum_importance(setup.task, setup.params, some, setup.present_AH, estimator=estimator)
+        sums = sum_importance(
+            setup.task, setup.params, some, setup.present_AH, estimator=estimator, mesh=setup.mesh
+        )
         write(store, part, {name: value[None] for name, value in sums.items()})
     if settings.keep_gradients:
         _keep_gradients(setup, examples, scored)
@@ -107,5 +109,7 @@ def _keep_gradients(setup: Setup, examples: Encoded, scored: Sequence[Batch]) ->
     )
     store = open_results(setup, results)
     if not agreed(store.done()).all():
-        gradient_NAH = example_gradients(setup.task, setup.params, scored, setup.present_AH)
+        gradient_NAH = example_gradients(
+            setup.task, setup.params, scored, setup.present_AH, mesh=setup.mesh
+        )
         write(store, 0, {"gradient": gradient_NAH})

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from hp_jax.config import (
     ClassificationExperiment,
@@ -37,7 +38,7 @@ from hp_jax.formats.families import family_named, family_of, task_of
 from hp_jax.formats.model import Model, load_model
 from hp_jax.formats.reading import Options
 from hp_jax.metrics import Metric, metric_of, tokenizer_of
-from hp_jax.sharding import wait_for_all
+from hp_jax.sharding import device_mesh, wait_for_all
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local, local_folder, read_json
 from hp_jax.storage.zarr import reach
@@ -88,6 +89,11 @@ class Setup:
     def present_AH(self) -> np.ndarray:
         """All heads that the model has, as a mask."""
         return self.task.present_AH
+
+    @property
+    def mesh(self) -> Mesh:
+        """All devices, as many along `tensor` as the config says."""
+        return device_mesh(tensor=self.config.tensor_devices)
 
     @property
     def groups(self) -> list[int]:

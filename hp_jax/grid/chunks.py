@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hp_jax.grid.evaluate import evaluate_masks, planned
-from hp_jax.sharding import device_mesh
+from hp_jax.sharding import device_mesh, params_specs
 from hp_jax.task import Batch, Params, Staged
 
 MOST = 96
@@ -26,18 +26,21 @@ ENOUGH = 0.9
 """Of what may be used: no larger chunk is looked for."""
 
 
-def chunk_size(task: Staged, params: Params, batches: Sequence[Batch], masks: int) -> int:
-    """How many of so many masks a device evaluates together: as many as fit, in equal chunks, with
-    a chunk for each device.
+def chunk_size(
+    task: Staged, params: Params, batches: Sequence[Batch], masks: int, *, tensor: int = 1
+) -> int:
+    """How many of so many masks a device evaluates together, or `tensor` devices that share the
+    parameters: as many as fit, in equal chunks, with a chunk for each.
 
     On large data they are fewer, so that a chunk stays something that one can lose.
     RuntimeError if not even one fits.
     """
-    devices = len(jax.devices())
+    devices = max(1, len(jax.devices()) // tensor)
     largest = max(batches, key=lambda batch: sum(np.size(array) for array in batch.values()))
     examples = sum(batch["weight_B"].sum() for batch in batches)
     most = max(1, min(MOST, math.ceil(masks / devices), int(PASSES / max(examples, 1))))
-    mesh = device_mesh([jax.local_devices()[0]])
+    local = jax.local_devices() if tensor <= jax.local_device_count() else jax.devices()
+    mesh = device_mesh(local[:tensor], tensor=tensor)
     fit = masks_that_fit(task, params, largest, mesh, SHARE * device_bytes(), most=most)
     return equal_chunk(masks, devices, fit)
 
@@ -109,7 +112,7 @@ def compiled_grid(
     """The program that evaluates `masks` masks on each device along `mask`; only the shapes of
     `params` and `batch` count."""
 
-    def placed(tree: Any, *axes: str) -> Any:
+    def placed(tree: Any, *axes: Any) -> Any:
         sharding = NamedSharding(mesh, PartitionSpec(*axes))
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=sharding),
@@ -118,8 +121,9 @@ def compiled_grid(
 
     masks_MAH = np.ones((masks * mesh.shape["mask"], *task.present_AH.shape), bool)
     plans, _ = planned(task, masks_MAH, mesh)
+    specs = params_specs(params, mesh)
     arguments = (
-        placed(params),
+        jax.tree.map(lambda leaf, spec: placed(leaf, *spec), params, specs),
         placed(dict(batch), "data"),
         placed(masks_MAH, "mask"),
         placed(plans, "mask"),

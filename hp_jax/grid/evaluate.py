@@ -3,7 +3,8 @@
 Masks that agree in their first rows share everything up to the row in which they differ, and that
 row's attention: `plan` finds the distinct beginnings on the host, one compiled program for each
 batch shape follows them.  The mesh's `mask` axis takes a chunk on each of its devices, its `data`
-axis splits every batch, and nothing is communicated until the values are fetched.
+axis splits every batch, and nothing is communicated along them until the values are fetched; its
+`tensor` axis splits the parameters.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jax.sharding import PartitionSpec as Spec
 
 from hp_jax.grid.plan import Plan, plan
 from hp_jax.heads import gates
+from hp_jax.sharding import BOTH
 from hp_jax.task import Array, Batch, Params, Staged, State
 
 
@@ -79,7 +81,12 @@ def evaluate_masks(
 
     specs = Spec(), Spec("data"), Spec("mask"), Spec("mask")
     sharded = jax.shard_map(
-        one_device, mesh=mesh, in_specs=specs, out_specs=Spec("mask", "data"), check_vma=False
+        one_device,
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=Spec(*BOTH),
+        axis_names=set(BOTH),  # along `tensor` the compiler sees to it
+        check_vma=False,
     )
     return sharded(params, batch, masks_MAH, plans)
 

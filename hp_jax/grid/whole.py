@@ -18,7 +18,15 @@ from hp_jax.grid.evaluate import evaluate_masks, planned
 from hp_jax.grid.staged import staged
 from hp_jax.heads import as_boolean, check_mask, removed
 from hp_jax.progress import track
-from hp_jax.sharding import agreed, device_mesh, fetch, place, place_batch, wait_for_all
+from hp_jax.sharding import (
+    agreed,
+    device_mesh,
+    fetch,
+    place,
+    place_batch,
+    place_params,
+    wait_for_all,
+)
 from hp_jax.storage.store import Store
 from hp_jax.task import Array, Batch, Evaluated, Params, Staged, check_task
 
@@ -46,6 +54,8 @@ class Grid:
     postprocess: Postprocess = as_they_are
     mesh: Mesh | None = None
     """Default: all devices, as many of them along `mask` as there are chunks for."""
+    tensor: int = 1
+    """Devices among which the parameters are split, if no mesh says so."""
     label: str = "masks"
     """What the progress is called."""
 
@@ -100,7 +110,10 @@ class Grid:
     def chunk(self) -> int:
         """How many masks a device should evaluate together."""
         batches = numbered(self.batches, self.task)
-        return chunk_size(staged(self.task), self.params, batches, len(self.masks_MAH))
+        tensor = self.mesh.shape["tensor"] if self.mesh else self.tensor
+        return chunk_size(
+            staged(self.task), self.params, batches, len(self.masks_MAH), tensor=tensor
+        )
 
 
 def evaluate_grid(
@@ -123,12 +136,13 @@ def evaluate_grid(
     return Grid(task, params, batches, masks_MAH, mesh=mesh).evaluate(chunk)
 
 
-def grid_mesh(chunks: int) -> Mesh:
-    """All devices; along `mask` as many as there are chunks for, since a device with masks of its
-    own needs no large batch."""
-    count = len(jax.devices())
+def grid_mesh(chunks: int, tensor: int = 1) -> Mesh:
+    """All devices, `tensor` of them along that axis; along `mask` as many as there are chunks for,
+    since a device with masks of its own needs no large batch."""
+    count = max(1, len(jax.devices()) // tensor)
     sizes = (size for size in range(1, count + 1) if count % size == 0)
-    return device_mesh(mask=max(size for size in sizes if size <= max(chunks, 1)))
+    mask = max(size for size in sizes if size <= max(chunks, 1))
+    return device_mesh(mask=mask, tensor=tensor)
 
 
 # --- a grid in its place -------------------------------------------------------------------------
@@ -242,11 +256,11 @@ class _Placed:
 
 
 def _placed(grid: Grid, chunk: int, chunks: int) -> _Placed:
-    mesh, batches = grid.mesh or grid_mesh(chunks), numbered(grid.batches, grid.task)
+    mesh, batches = grid.mesh or grid_mesh(chunks, grid.tensor), numbered(grid.batches, grid.task)
     return _Placed(
         grid=grid,
         task=staged(grid.task),
-        params=place(grid.params, mesh),
+        params=place_params(grid.params, mesh),
         batches=batches,
         placed=[place_batch(batch, mesh, "data") for batch in batches],
         masks_MAH=as_boolean(grid.masks_MAH),
