@@ -7,6 +7,9 @@ masks fit together.
     python scripts/cost.py --topology v5e:16x16 --dtype bfloat16 --layers 2 --heads 4 \
         --width 128 --ffn 512
     python scripts/cost.py configs/multi30k.py --topology v5e:4x4 --dtype bfloat16 --length 32
+    python scripts/cost.py language_model --topology v5e:4x4 --dtype bfloat16 --tensor-devices 16 \
+        --layers 32 --heads 32 --key-heads 8 --width 4096 --ffn 14336 --vocab 128256 --batch 8 \
+        --length 512 --masks 8                     # the shape of Llama 3 8B
 
 On two CPU cores beside other work these took 26 seconds, 11 minutes (most of it the training step),
 35 seconds and 4 minutes.  Nothing is run.  With ALLOW_MULTIPLE_LIBTPU_LOAD=1 several processes may
@@ -28,15 +31,16 @@ import tyro
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hp_jax import heads
-from hp_jax.architecture import BertConfig, Decoding
-from hp_jax.config import Experiment, TranslationExperiment
+from hp_jax.architecture import BertConfig, DecoderConfig, Decoding
+from hp_jax.config import Experiment, LanguageModelExperiment, TranslationExperiment
 from hp_jax.config_files import load_config
 from hp_jax.grid import chunks
 from hp_jax.grid.plan import plan
 from hp_jax.importance import MeanGradient, importance_sums
 from hp_jax.models.classification import Classification
+from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
-from hp_jax.sharding import BOTH, device_mesh
+from hp_jax.sharding import BOTH, device_mesh, params_specs
 from hp_jax.train import State, optimizer, train_step
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -58,11 +62,13 @@ class Cost:
     """Shapes; those of BERT-base where nothing else is said."""
 
     config: Annotated[str, tyro.conf.arg(name=""), tyro.conf.Positional] = "classification"
-    """A config file, or `classification` or `translation`."""
+    """A config file, or `classification`, `translation` or `language_model`."""
     topology: str = ""
     """A TPU topology such as v5e:16x16; default: the devices that are here."""
     mask_devices: int = 0
     """Devices along the mesh's `mask` axis in the grid; default: as many as there are masks for."""
+    tensor_devices: int = 1
+    """Devices among which parameters are split."""
     batch: int = 256
     """Examples a batch, over all devices, rounded up to what they divide."""
     length: int = 128
@@ -75,13 +81,15 @@ class Cost:
     heads: int = 12
     width: int = 768
     ffn: int = 3072
+    key_heads: int = 0
+    """Of a language model; default: as many as query heads."""
     vocab: int = 32000
-    """Of a translation model whose config leaves it open."""
+    """Of a language model, and of a translation model whose config leaves it open."""
 
 
-def task_of(cost: Cost, config: Experiment) -> Classification | Translation:
-    """The config's model; of a classifier, whose shape comes with its checkpoint, the shape is the
-    flags'."""
+def task_of(cost: Cost, config: Experiment) -> Classification | Translation | LanguageModel:
+    """The config's model; of a classifier or a language model, whose shape comes with its
+    checkpoint, the shape is the flags'."""
     compute: dict[str, Any] = {"dtype": cost.dtype or config.dtype, "kernel": config.kernel}
     if isinstance(config, TranslationExperiment):
         own = config.architecture
@@ -91,6 +99,18 @@ def task_of(cost: Cost, config: Experiment) -> Classification | Translation:
         }
         return Translation(dataclasses.replace(own, **vocab, **compute), config.decoding)
     shape = {"layers": cost.layers, "heads": cost.heads, "width": cost.width, "ffn": cost.ffn}
+    if isinstance(config, LanguageModelExperiment):
+        own = DecoderConfig(
+            family="llama",
+            vocab=cost.vocab,
+            key_heads=cost.key_heads or cost.heads,
+            head_width=cost.width // cost.heads,
+            positions=cost.length,
+            tied=False,
+            **shape,
+            **compute,
+        )
+        return LanguageModel(own)
     return Classification(
         BertConfig("bert", ("a", "b"), vocab=30522, positions=512, types=2, **shape, **compute)
     )
@@ -117,7 +137,7 @@ def collectives(compiled: Any) -> set[str]:
     return {kind for kind in COLLECTIVES if re.search(rf"\b{kind}(-start)?\(", text)}
 
 
-def one_off(task: Classification | Translation) -> np.ndarray:
+def one_off(task: Any) -> np.ndarray:
     """The whole model and every head off, `[M, A, H]`."""
     present_AH = task.present_AH
     return np.concatenate([present_AH[None], heads.one_off(present_AH)])
@@ -222,7 +242,10 @@ def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh
     """The rows of all steps but the grid; each device has a part of the batch."""
     recipe = config.train
     key = placed(jax.eval_shape(functools.partial(jax.random.key, 0)), mesh)
-    params, batch = placed(params, mesh), placed(batch, mesh, BOTH)
+    params = jax.tree.map(
+        lambda leaf, spec: placed(leaf, mesh, *spec), params, params_specs(params, mesh)
+    )
+    batch = placed(batch, mesh, BOTH)
     mask_AH = placed(task.present_AH, mesh)
 
     def begin(params: Any) -> State:
@@ -240,12 +263,13 @@ def step_rows(task: Any, config: Experiment, params: Any, batch: Any, mesh: Mesh
         "importance",
         lambda: importance_sums.lower(task, params, batch, mask_AH, estimator=estimator).compile(),
     )
-    show(
-        "training step",
-        lambda: train_step.lower(
-            state, batch, mask_AH, key, task=task, recipe=recipe, steps=1000
-        ).compile(),
-    )
+    if mesh.shape["tensor"] == 1:  # training has parameters whole
+        show(
+            "training step",
+            lambda: train_step.lower(
+                state, batch, mask_AH, key, task=task, recipe=recipe, steps=1000
+            ).compile(),
+        )
     if isinstance(task, Translation):
         searching = jax.jit(functools.partial(search, task, mesh=mesh, decoding=task.decoding))
         show(
@@ -287,16 +311,15 @@ def main(cost: Cost) -> None:
     """Prints the table."""
     config, devices = load_config(cost.config), devices_of(cost.topology)
     task = task_of(cost, config)
-    examples = len(devices) * math.ceil(cost.batch / len(devices))
+    apart = len(devices) // cost.tensor_devices
+    examples = apart * math.ceil(cost.batch / apart)
     params, batch = (
         jax.eval_shape(task.init, jax.random.key(0)),
         task.batch_shapes(examples, cost.length),
     )
     most = len(one_off(task))
-    along = cost.mask_devices or max(
-        n for n in range(1, len(devices) + 1) if len(devices) % n == 0 and n <= most
-    )
-    mesh = device_mesh(devices, mask=along)
+    along = cost.mask_devices or max(n for n in range(1, apart + 1) if apart % n == 0 and n <= most)
+    mesh = device_mesh(devices, mask=along, tensor=cost.tensor_devices)
     print(
         f"{len(devices)} x {devices[0].device_kind}; grid: {dict(mesh.shape)}; {examples} "
         f"examples of {cost.length} tokens"

@@ -23,13 +23,14 @@ from tiny import with_config
 from tiny_translation import CONFIG
 
 from hp_jax import heads
-from hp_jax.architecture import Decoding
+from hp_jax.architecture import DecoderConfig, Decoding
 from hp_jax.config import FINE_TUNING
 from hp_jax.grid import chunks
 from hp_jax.grid.chunks import compiled_grid, masks_that_fit, needed_bytes, program_bytes
 from hp_jax.importance import MeanGradient, importance_sums
+from hp_jax.models.language import LanguageModel
 from hp_jax.models.translation import Translation
-from hp_jax.sharding import BOTH, device_mesh
+from hp_jax.sharding import BOTH, device_mesh, params_specs
 from hp_jax.train import State, optimizer, train_step
 
 COST = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "scripts" / "cost.py"))
@@ -81,6 +82,53 @@ def placed(tree, *axes, mask=4):
 def shapes(task, examples=16, length=8):
     """Parameters and a batch."""
     return jax.eval_shape(task.init, jax.random.key(0)), task.batch_shapes(examples, length)
+
+
+# --- parameters split over chips ---------------------------------------------------------------
+
+LLAMA = LanguageModel(
+    DecoderConfig(
+        family="llama",
+        vocab=512,
+        layers=2,
+        width=256,
+        ffn=512,
+        heads=16,
+        key_heads=4,
+        head_width=32,
+        positions=64,
+        dtype="bfloat16",
+        kept=((0, 1, 2, 5), tuple(range(16))),
+    )
+)
+
+
+@pytest.mark.parametrize("tensor", [4, 16])
+def test_a_model_is_split_over_chips(tensor):
+    """Importance and a grid compile with parameters split, and each chip holds but its part of
+    those that divide."""
+    topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4")
+    mesh = device_mesh(topology.devices, tensor=tensor)
+    params, batch = shapes(LLAMA, length=32)
+    whole, split = (
+        chunks.program_bytes(LLAMA, params, batch, one, 4) for one in (slice_of_16(1), mesh)
+    )
+    assert split < whole
+    specs = params_specs(params, mesh)
+
+    def on(leaf, *axes):
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype, sharding=sharding)
+
+    placed_params = jax.tree.map(lambda leaf, spec: on(leaf, *spec), params, specs)
+    placed_batch = {name: on(leaf, BOTH) for name, leaf in batch.items()}
+    compiled = importance_sums.lower(
+        LLAMA, placed_params, placed_batch, on(LLAMA.present_AH), estimator=MeanGradient()
+    ).compile()
+    assert "all-reduce" in collectives(compiled)
+    assert compiled.memory_analysis().argument_size_in_bytes < 4 * sum(
+        math.prod(leaf.shape) for leaf in jax.tree.leaves(params)
+    )
 
 
 # --- collectives ---------------------------------------------------------------------------------
