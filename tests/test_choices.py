@@ -1,6 +1,8 @@
 """Multiple choice: layouts, encoding, the task, and the commands."""
 
 import json
+import runpy
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -249,6 +251,21 @@ def test_nothing_before_a_choice_needs_a_prefix():
     start = own.token_to_id("<start>")
     assert found.tokens[0][0].tolist() == [start, *own.encode("the").ids]
     assert found.given == ((1, 1),)
+
+
+def test_minimal_pairs_differ_little(tmp_path):
+    """In one word, or in the words at the end; as many have the right one first as last."""
+    script = Path(__file__).parents[1] / "scripts" / "minimal_pairs.py"
+    lines = [json.dumps(item) for item in runpy.run_path(str(script))["items"]()]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    found = choices.read(ChoiceData(path=str(tmp_path / "pairs.jsonl")), "validation")
+    assert len(set(found.choices)) == len(found) >= 200
+    assert found.label_N.sum() * 2 == len(found)
+    for pair in found.choices:
+        one, other = (choice.rstrip(".?").split() for _, choice in pair)
+        short, long = sorted((one, other), key=len)
+        differ = sum(a != b for a, b in zip(one, other, strict=False))
+        assert (len(one) == len(other) and differ == 1) or long[: len(short)] == short
 
 
 # --- the commands --------------------------------------------------------------------------------
