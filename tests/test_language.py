@@ -71,7 +71,7 @@ def test_a_grid_gives_what_each_window_has_alone(kind):
         np.testing.assert_array_equal(correct_N, expected_correct_N)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
 def test_the_loss_is_the_grid_s(kind):
     task = of_kind(kind)
     params = random_params(task, scale=0.3)

@@ -38,8 +38,10 @@ def case(request):
     return task, random_params(task, scale=0.3), made()
 
 
-def meshes():
-    for tensor, mask in itertools.product((2, 4, 8), (1, 2)):
+def meshes(task):
+    """Of every shape; for the families that share what is split, one."""
+    shapes = itertools.product((2, 4, 8), (1, 2)) if task is tiny_language.TASK else [(4, 2)]
+    for tensor, mask in shapes:
         if 8 % (tensor * mask) == 0:
             yield device_mesh(mask=mask, tensor=tensor)
 
@@ -48,7 +50,7 @@ def test_a_grid_is_the_same_on_every_mesh(case):
     task, params, batches = case
     masks_MAH = heads.one_off(task.present_AH)[:6]
     expected = evaluate_grid(task, params, batches, masks_MAH, mesh=ONE_DEVICE)
-    for mesh in meshes():
+    for mesh in meshes(task):
         found = evaluate_grid(task, params, batches, masks_MAH, mesh=mesh, chunk=3)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=2e-5, atol=1e-5)
@@ -58,7 +60,7 @@ def test_gradients_are_the_same_on_every_mesh(case):
     task, params, batches = case
     one = head_importance(task, params, batches, task.present_AH, mesh=ONE_DEVICE)
     mapped = linear_map(task, params, batches, task.present_AH, mesh=ONE_DEVICE)
-    for mesh in (device_mesh(tensor=2), device_mesh(tensor=8)):
+    for mesh in list(meshes(task))[-1:]:
         found = head_importance(task, params, batches, task.present_AH, mesh=mesh)
         np.testing.assert_allclose(found, one, rtol=1e-4, atol=1e-6)
         slopes = linear_map(task, params, batches, task.present_AH, mesh=mesh).slope_NOAH
