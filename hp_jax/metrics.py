@@ -19,6 +19,21 @@ Values = Mapping[str, np.ndarray]
 example itself `{name: [N]}`."""
 
 
+MetricName = Literal[
+    "accuracy",
+    "f1",
+    "matthews",
+    "loss",
+    "token_accuracy",
+    "token_loss",
+    "perplexity",
+    "word_perplexity",
+    "bits_per_byte",
+    "bleu",
+    "chrf",
+]
+"""All that there are, in configs and in stores; `metric_of` has them."""
+
 Score = TypeVar("Score", float, np.ndarray)
 
 

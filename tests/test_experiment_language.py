@@ -3,6 +3,7 @@ smaller model and its speed."""
 
 import dataclasses
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -11,11 +12,21 @@ from tiny_language import tokenizer, write_documents, write_language_model
 
 from hp_jax import heads
 from hp_jax.cli import main
-from hp_jax.config import Ablation, DocumentData, Importance, LanguageModelExperiment, Pruning
+from hp_jax.config import (
+    KINDS_OF_EXPERIMENT,
+    Ablation,
+    Data,
+    DocumentData,
+    Importance,
+    LanguageModelExperiment,
+    Pruning,
+)
 from hp_jax.data import documents
-from hp_jax.experiment import load, prune_orders
+from hp_jax.experiment import ablate, load, prune_orders
 from hp_jax.formats.model import load_model
-from hp_jax.metrics import metric_of, scores
+from hp_jax.metrics import MetricName, metric_of, scores
+from hp_jax.report.page import write_report
+from hp_jax.report.scale import SCALES
 from hp_jax.storage.store import open_store
 
 
@@ -166,3 +177,31 @@ def test_groups_are_those_that_share_keys_and_values():
     np.testing.assert_array_equal(heads.group_on(mask_AH, [1, 1]), heads.one_on(mask_AH))
     with pytest.raises(ValueError, match="a size of groups for each of 2 rows"):
         heads.groups_off(mask_AH, [2])
+
+
+# --- metrics -------------------------------------------------------------------------------------
+
+
+def names_of(hint):
+    return {name for name in get_args(hint) if name}
+
+
+def test_every_metric_of_a_config_is_known_wherever_metrics_are():
+    """To stores, reports, and the function that makes them."""
+    known = set(get_args(MetricName))
+    asked = set()
+    for kind in KINDS_OF_EXPERIMENT:
+        asked |= names_of(get_type_hints(kind).get("metric"))
+    asked |= names_of(get_type_hints(Data)["metric"])
+    assert asked == known == set(SCALES)
+    more = {"labels": ["a", "b"], "positive": 1, "tokenize": "13a"}
+    assert {metric_of({"metric": name, **more}).name for name in known} == known
+
+
+@pytest.mark.parametrize("metric", ["token_loss", "bits_per_byte", "word_perplexity"])
+def test_results_with_every_metric_are_opened_and_reported(config, tmp_path, metric):
+    out = str(tmp_path / "out")
+    own = dataclasses.replace(config, metric=metric, out=out, ablation=Ablation(sets=("one_off",)))
+    ablate(load(own))
+    page = write_report(tmp_path / "out").read_text()
+    assert SCALES[metric].name in page

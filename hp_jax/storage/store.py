@@ -28,6 +28,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 import tensorstore as ts
 
+from hp_jax.metrics import MetricName
 from hp_jax.storage.files import parse_json
 from hp_jax.storage.fingerprint import differing
 from hp_jax.storage.zarr import (
@@ -51,12 +52,6 @@ RENAMED = {
 """Settings of an experiment that had other names in manifests of version 0.1."""
 
 
-Measured = Literal[
-    "accuracy", "f1", "matthews", "loss", "token_accuracy", "perplexity", "bleu", "chrf"
-]
-"""The metrics that results can have."""
-
-
 class _Manifest(TypedDict):
     """What every manifest has, and what some have, for importance, grids and rankings."""
 
@@ -71,11 +66,8 @@ class _Manifest(TypedDict):
     heads: NotRequired[tuple[tuple[Literal[0, 1], ...], ...]]
     splits: NotRequired[dict[str, str]]
     masks: NotRequired[str]
-    metric: NotRequired[
-        Literal[
-            "accuracy", "f1", "matthews", "loss", "token_accuracy", "perplexity", "bleu", "chrf"
-        ]
-    ]
+    metric: NotRequired[MetricName]
+    example: NotRequired[str]
     tokenize: NotRequired[str]
     signatures: NotRequired[dict[str, str]]
     labels: NotRequired[tuple[str, ...]]
