@@ -19,6 +19,7 @@ from hp_jax.config import (
     DocumentData,
     Importance,
     LanguageModelExperiment,
+    MaskSet,
     Pruning,
 )
 from hp_jax.data import documents
@@ -27,6 +28,7 @@ from hp_jax.formats.model import load_model
 from hp_jax.metrics import MetricName, metric_of, scores
 from hp_jax.report.page import write_report
 from hp_jax.report.scale import SCALES
+from hp_jax.report.sections.predicted import WORDS
 from hp_jax.storage.store import open_store
 
 
@@ -60,6 +62,10 @@ def test_a_run_from_text_to_report(config, tmp_path, capsys):
     assert store.read("tokens").sum() == sum(
         len(tokenizer().encode(text).ids) - 1 for text in load(config).text("validation").text
     )
+    assert main(["linear", str(path), "--quiet"]) == 0
+    page = Path(config.out, "report/index.html").read_text()
+    assert set(WORDS) == set(get_args(MaskSet))
+    assert all(WORDS[name] in page for name in config.ablation.sets)
 
 
 def test_half_of_the_heads_go_for_good(config, tmp_path, capsys):

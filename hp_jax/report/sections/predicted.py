@@ -23,6 +23,8 @@ from hp_jax.storage.store import Store
 WORDS = {
     "one_off": "without one head",
     "one_on": "one head alone in its row",
+    "groups_off": "without a group of heads",
+    "group_on": "one group alone in its row",
     "pairs": "without two heads",
     "rows_off": "without a row",
     "random": "random subsets",
