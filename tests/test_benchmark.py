@@ -14,6 +14,7 @@ if int(transformers.__version__.split(".")[0]) > 4:
     pytest.skip("transformers has no head masks from version 5 on", allow_module_level=True)
 
 from tiny import write_hf_folder  # noqa: E402
+from tiny_language import KINDS, write_documents, write_language_model  # noqa: E402
 
 PAIRS = (
     "the film is good\tthe film was great\tentailment",
@@ -54,6 +55,29 @@ def numbers(setting, capsys):
         assert 0 < row["min"] <= row["median"] <= row["max"]
         assert name in printed
     return found
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_language(tmp_path, capsys, family):
+    import language
+
+    changes = KINDS["gpt2"] | {"head_width": 4} if family == "gpt2" else {}
+    write_language_model(tmp_path / "model", **changes, family=family)
+    write_documents(tmp_path / "text", validation=6)
+    setting = language.Language(
+        model=tmp_path / "model",
+        data=tmp_path / "text/validation.txt",
+        out=tmp_path / "benchmark.json",
+        documents=6,
+        batch=4,
+        chunk=4,
+        ours=4,
+        rounds=2,
+    )
+    language.main(setting)
+    found = numbers(setting, capsys)
+    assert found["agreement"]["importance"]["largest difference"] < 1e-2
+    assert "transformers, a pass a head / our grid" in found["ratios"]
 
 
 def test_importance(text, capsys, monkeypatch):

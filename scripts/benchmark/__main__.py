@@ -10,6 +10,7 @@
         --out importance_minilm.json
     python scripts/benchmark grid --model $MODEL --data path/to/mnli --out grid_base.json
     python scripts/benchmark translation --out translation.json
+    python scripts/benchmark language --model LM_FOLDER --data text.txt --out language.json
     python scripts/benchmark scaling --model $MODEL --data path/to/mnli --out scaling.json
 
 Both sides have the same weights, data and cores, and run in one process in turn; ratios are of
@@ -25,6 +26,7 @@ MALLOC_TRIM_THRESHOLD_=100000000000` in front lets both sides keep them.
 
 import grid
 import importance
+import language
 import scaling
 import translation
 import tyro
@@ -33,12 +35,17 @@ MAINS = {
     importance.Importance: importance.main,
     grid.Grid: grid.main,
     translation.Translation: translation.main,
+    language.Language: language.main,
     scaling.Scaling: scaling.main,
 }
 
 if __name__ == "__main__":
     setting = tyro.cli(
-        importance.Importance | grid.Grid | translation.Translation | scaling.Scaling,
+        importance.Importance
+        | grid.Grid
+        | translation.Translation
+        | language.Language
+        | scaling.Scaling,
         description=__doc__,
     )
     MAINS[type(setting)](setting)
