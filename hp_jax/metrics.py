@@ -131,75 +131,26 @@ class MeanLoss:
 
 
 @dataclasses.dataclass(frozen=True)
-class TokenLoss:
-    """Mean loss of a token in nats, of values `loss` and `tokens`."""
+class LossRate:
+    """Loss by tokens, words or bytes, both summed over examples, of the value `loss` and that of
+    their number: perplexity and its kin."""
 
-    name: ClassVar = "token_loss"
+    name: str
+    per: Literal["tokens", "words", "bytes"]
+    unit: Literal["nats", "bits", "perplexity"]
+    """Perplexity is the exponential of nats."""
     larger_is_better: ClassVar = False
     sums: ClassVar = np.float64
     of_translations: ClassVar = False
 
     def statistics(self, values: Values) -> np.ndarray:
-        """Loss in nats and tokens, `[M, N, 2]`."""
-        return np.stack(np.broadcast_arrays(values["loss"], values["tokens"]), -1)
+        """Loss in nats, and the number, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values["loss"], values[self.per]), -1)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
-        """Nats a token."""
-        return _ratio(sums)
-
-
-@dataclasses.dataclass(frozen=True)
-class Perplexity:
-    """exp(loss / target tokens), both summed over examples, of values `loss` and `tokens`."""
-
-    name: ClassVar = "perplexity"
-    larger_is_better: ClassVar = False
-    sums: ClassVar = np.float64
-    of_translations: ClassVar = False
-
-    def statistics(self, values: Values) -> np.ndarray:
-        """Loss in nats and tokens, `[M, N, 2]`."""
-        return np.stack(np.broadcast_arrays(values["loss"], values["tokens"]), -1)
-
-    def score(self, sums: np.ndarray) -> np.ndarray:
-        """1, or more."""
-        return np.exp(_ratio(sums))
-
-
-@dataclasses.dataclass(frozen=True)
-class WordPerplexity:
-    """exp(loss / words), both summed over examples, of values `loss` and `words`."""
-
-    name: ClassVar = "word_perplexity"
-    larger_is_better: ClassVar = False
-    sums: ClassVar = np.float64
-    of_translations: ClassVar = False
-
-    def statistics(self, values: Values) -> np.ndarray:
-        """Loss in nats and words, `[M, N, 2]`."""
-        return np.stack(np.broadcast_arrays(values["loss"], values["words"]), -1)
-
-    def score(self, sums: np.ndarray) -> np.ndarray:
-        """1, or more."""
-        return np.exp(_ratio(sums))
-
-
-@dataclasses.dataclass(frozen=True)
-class BitsPerByte:
-    """Loss in bits by UTF-8 bytes, both summed over examples, of values `loss` and `bytes`."""
-
-    name: ClassVar = "bits_per_byte"
-    larger_is_better: ClassVar = False
-    sums: ClassVar = np.float64
-    of_translations: ClassVar = False
-
-    def statistics(self, values: Values) -> np.ndarray:
-        """Loss in nats and bytes, `[M, N, 2]`."""
-        return np.stack(np.broadcast_arrays(values["loss"], values["bytes"]), -1)
-
-    def score(self, sums: np.ndarray) -> np.ndarray:
-        """0, or more."""
-        return _ratio(sums) / np.log(2)
+        """0, or more; perplexity 1, or more."""
+        rate = _ratio(sums)
+        return {"nats": rate, "bits": rate / np.log(2), "perplexity": np.exp(rate)}[self.unit]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,11 +179,12 @@ class CorpusMetric:
 _PLAIN: tuple[Metric, ...] = (
     TokenAccuracy(),
     MeanLoss(),
-    TokenLoss(),
-    Perplexity(),
-    WordPerplexity(),
-    BitsPerByte(),
+    LossRate("token_loss", "tokens", "nats"),
+    LossRate("perplexity", "tokens", "perplexity"),
+    LossRate("word_perplexity", "words", "perplexity"),
+    LossRate("bits_per_byte", "bytes", "bits"),
 )
+"""Those of which the name says everything."""
 
 
 def metric_of(manifest: Mapping[str, Any]) -> Metric:
