@@ -330,9 +330,12 @@ def test_drawn_tokens_have_their_probabilities():
         ([], {}, "at least one token"),
         ([np.arange(0)], {}, "at least one token"),
         ([np.arange(60)], {}, "60 tokens and 5 more do not fit the model's 64 positions"),
+        ([np.arange(3), np.array([4, 40])], {}, "the token 40, but the model has 40 tokens"),
+        ([np.array([-1])], {}, "the token -1"),
         ([np.arange(3)], {"top_p": 0.0}, "0 < top_p <= 1"),
+        ([np.arange(3)], {"temperature": float("nan")}, "a temperature of at least 0"),
     ],
 )
 def test_what_cannot_be_gone_on_with(prompts, settings, said):
     with pytest.raises(ValueError, match=said):
-        next(generate(TASK, PARAMS, prompts, FULL, tokens=5, **settings))
+        generate(TASK, PARAMS, prompts, FULL, tokens=5, **settings)
