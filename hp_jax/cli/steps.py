@@ -293,8 +293,8 @@ class Evaluate(ConfiguredCommand, Answer):
 def _as_lines(found: dict[str, Any]) -> list[str]:
     """A line a number, with its interval."""
     lines = [
-        f"{found['split']}: {found['examples']} examples, {found['heads off']} of "
-        f"{found['heads']} heads off"
+        f"{found['split']}: {found['examples']} {found['example']}s, "
+        f"{found['heads off']} of {found['heads']} heads off"
     ]
     for name, value in found.items():
         if isinstance(value, dict):
