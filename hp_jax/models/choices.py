@@ -87,7 +87,8 @@ class MultipleChoice:
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One pass over all choices, for what it costs: the logits."""
-        return self.logits(params, batch, gates)
+        loss_R = self._model.forward(params, self._each(batch), self._gates(batch, gates))
+        return self._logits(batch, loss_R)
 
     def batch_shapes(
         self, examples: int, length: int, target: int | None = None
