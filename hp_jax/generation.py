@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from hp_jax.task import Array, Gates, Params
 
 WIDTH = 64
 """Prompts are padded to a multiple of this, so that few programs are compiled."""
+SEEDS = 2**63
+"""Seeds are smaller than this."""
 
 
 def generate(
@@ -38,8 +41,8 @@ def generate(
     temperature: 0: the likeliest token; else logits are divided by it, and one is drawn.
     top_p: of the likeliest tokens that together have this probability (Holtzman et al. 2020).
 
-    ValueError for a prompt without tokens, for one that leaves no room for `tokens`, and for a mask
-    that does not fit.
+    ValueError, at once, for a prompt without tokens or with one that the model does not have, for
+    one that leaves no room for `tokens`, and for a mask that does not fit.
     """
     config, size = task.config, max(map(len, prompts), default=0)
     if not prompts or not min(map(len, prompts)):
@@ -49,12 +52,32 @@ def generate(
             f"a prompt of {size} tokens and {tokens} more do not fit the model's {config.room} "
             "positions"
         )
-    if temperature < 0 or not 0 < top_p <= 1:
+    if unknown := [int(id) for ids in prompts for id in ids if not 0 <= id < config.vocab]:
+        raise ValueError(
+            f"a prompt has the token {unknown[0]}, but the model has {config.vocab} tokens from 0"
+        )
+    if not 0 <= temperature < math.inf or not 0 < top_p <= 1:
         raise ValueError(
             f"expected a temperature of at least 0 and 0 < top_p <= 1, but got {temperature} and "
             f"{top_p}"
         )
+    if not 0 <= seed < SEEDS:
+        raise ValueError(f"the seed is {seed}, but a number from 0 to 2**63 - 1 was expected")
     gates = heads.gates(heads.check_mask(mask_AH, task.present_AH), task.present_AH)
+    return _tokens(config, params, prompts, gates, tokens, temperature, top_p, seed)
+
+
+def _tokens(
+    config: DecoderConfig,
+    params: Params,
+    prompts: Sequence[np.ndarray],
+    gates: Gates,
+    tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+) -> Iterator[np.ndarray]:
+    size = max(map(len, prompts))
     room = min(-(-(size + tokens) // WIDTH) * WIDTH, config.room)
     width = min(-(-size // WIDTH) * WIDTH, room)
     tokens_BT = np.zeros((len(prompts), width), np.int32)
@@ -107,9 +130,9 @@ def _apply(config: DecoderConfig, params: Params, method: str, *args: Any) -> An
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _chosen(logits_BV: Array, key: Array, temperature: float, top_p: float) -> jax.Array:
     """A token of each text `[B]`."""
-    if not temperature:
+    if temperature < np.finfo(np.float32).tiny:  # 0 too: the device would divide by 0
         return jnp.argmax(logits_BV, -1).astype(jnp.int32)
-    logits_BV = logits_BV / temperature
+    logits_BV = (logits_BV - logits_BV.max(-1, keepdims=True)) / temperature  # at most 0
     if top_p < 1:
         sorted_BV = jnp.sort(logits_BV, -1)[:, ::-1]
         before_BV = jnp.cumsum(jax.nn.softmax(sorted_BV), -1) - jax.nn.softmax(sorted_BV)

@@ -1,5 +1,6 @@
 """Multiple choice: layouts, encoding, the task, and the commands."""
 
+import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -14,7 +15,14 @@ from tiny_language import CONFIG, tokenizer, write_items, write_language_model
 from hp_jax import heads
 from hp_jax.architecture import present_mask
 from hp_jax.cli import main
-from hp_jax.config import Ablation, ChoiceData, Importance, MultipleChoiceExperiment, Pruning
+from hp_jax.config import (
+    FINE_TUNING,
+    Ablation,
+    ChoiceData,
+    Importance,
+    MultipleChoiceExperiment,
+    Pruning,
+)
 from hp_jax.data import choices
 from hp_jax.data.batching import batches
 from hp_jax.experiment import load
@@ -117,6 +125,22 @@ def test_smoothing_is_over_the_choices_that_there_are():
         np.testing.assert_allclose(loss_B[place], expected, rtol=1e-4)
 
 
+def test_a_batch_that_is_not_full_has_a_training_loss():
+    """What fills it up has no choice at all."""
+    (batch,) = batched(8)
+    gates, key = heads.gates(FULL, FULL), jax.random.key(0)
+
+    def loss(params):
+        loss_B, count_B = TASK.training_loss(params, batch, gates, dropout=key, smoothing=0.1)
+        return (loss_B * batch["weight_B"]).sum() / (count_B * batch["weight_B"]).sum()
+
+    found, gradient = jax.value_and_grad(loss)(PARAMS)
+    (full,) = batched(6)
+    loss_B, _ = TASK.training_loss(PARAMS, full, gates, dropout=key, smoothing=0.1)
+    assert found == pytest.approx(float(loss_B.mean()), rel=1e-5)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
 # --- layouts -------------------------------------------------------------------------------------
 
 LAYOUTS = {
@@ -198,6 +222,10 @@ def test_the_authors_own_arc(tmp_path):
         ("own", {"choices": ["a"], "label": 0}, "at least two choices"),
         ("own", {"choices": ["a", " "], "label": 0}, "choice 1 is empty"),
         ("own", {"choices": "ab", "label": 0}, "a list of texts was expected"),
+        ("own", {"choices": {"a": "b", "c": "d"}, "label": 0}, "a list of texts was expected"),
+        ("own", {"context": 5, "choices": ["a", "b"], "label": 0}, "context is 5, but a text"),
+        ("piqa", {"goal": None, "sol1": "a", "sol2": "b", "label": 0}, "goal is None, but a text"),
+        ("arc", {"question": None, "choices": {}, "answerKey": "A"}, "question is None, but"),
         ("winogrande", {"sentence": "x", "option1": "", "option2": "", "answer": "1"}, "no blank"),
     ],
 )
@@ -205,6 +233,14 @@ def test_items_that_are_none(tmp_path, layout, record, said):
     (tmp_path / "x.jsonl").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=said):
         choices.read(ChoiceData(path=str(tmp_path / "x.jsonl"), layout=layout), "validation")
+
+
+def test_no_context_may_be_said_in_three_ways(tmp_path):
+    ways = [{}, {"context": None}, {"context": ""}]
+    lines = [json.dumps({"choices": ["a", "b"], "label": 0} | way) for way in ways]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    found = choices.read(ChoiceData(path=str(tmp_path / "x.jsonl")), "validation")
+    assert set(found.choices) == {(("", "a"), ("", "b"))}
 
 
 def items(*of):
@@ -286,4 +322,25 @@ def test_a_run_from_items_to_report(tmp_path, capsys):
     path = config_file(tmp_path, config)
     assert main(["run", str(path), "--quiet"]) == 0
     assert "accuracy" in capsys.readouterr().out
+    assert load(config).task.choices == 3
+
+    words = [str(path), "--ablation.precision", "30", "--out", str(tmp_path / "some"), "--quiet"]
+    assert main(["ablate", *words]) == 0
+    assert " of 12 items measured" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "some"), "--quiet"]) == 0
+    page = (tmp_path / "some" / "report" / "index.html").read_text()
+    assert "on all 12 items, of which" in page
+
+
+def test_training_goes_on_from_a_model(tmp_path):
+    write_language_model(tmp_path / "model")
+    for split in ("train", "validation"):
+        write_items(tmp_path / f"{split}.jsonl", 5)
+    config = MultipleChoiceExperiment(
+        model=str(tmp_path / "model"),
+        out=str(tmp_path / "out"),
+        data=ChoiceData(path=str(tmp_path), buckets=(16,), max_length=16),
+        train=dataclasses.replace(FINE_TUNING, epochs=1, batch=4),
+    )
+    assert main(["train", str(config_file(tmp_path, config)), "--quiet"]) == 0
     assert load(config).task.choices == 3

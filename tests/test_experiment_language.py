@@ -2,6 +2,7 @@
 smaller model and its speed."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -56,6 +57,10 @@ def test_a_run_from_text_to_report(config, tmp_path, capsys):
     page = Path(config.out, "report/index.html").read_text()
     for words in ("Without a group of query heads", "One group alone in its row", "dec.0.0,1"):
         assert words in page
+    tables = Path(config.out, "report/tables.txt").read_text()
+    assert re.search(r"\n +task +MNLI +language modelling\n", tables)
+    assert main(["evaluate", str(path), "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("validation: 16 documents, 0 of 12 heads off\n")
     store = open_store(f"{config.out}/ablation/validation/groups_off")
     present_AH = np.ones((3, 4), bool)
     np.testing.assert_array_equal(store.read("masks")[1:], heads.groups_off(present_AH, [2, 2, 2]))
@@ -117,6 +122,17 @@ def test_groups_go_as_one(config, tmp_path, capsys):
     assert kept_AH.sum() == 6
     np.testing.assert_array_equal(kept_AH[:, 0::2], kept_AH[:, 1::2])
 
+    words = ["remove", config.model, str(tmp_path / "none"), "--heads", "dec.0.0", "--groups"]
+    assert main(words) == 1
+    assert "--groups is for --order with --keep, but they are not" in capsys.readouterr().err
+
+    for changes, said in [
+        ({"heads": (0, 2, 3)}, "whole groups of 2 heads, but pruning.heads has 3"),
+        ({"floor": 1}, "whole groups of 2 heads, but pruning.floor has 1"),
+    ]:
+        uneven = dataclasses.replace(own, pruning=dataclasses.replace(settings, **changes))
+        with pytest.raises(ValueError, match=said):
+            prune_orders(load(uneven))
     linear = dataclasses.replace(own, pruning=dataclasses.replace(settings, orders=("linear",)))
     with pytest.raises(ValueError, match="the order linear goes by heads"):
         prune_orders(load(linear))

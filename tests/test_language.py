@@ -22,8 +22,10 @@ from hp_jax.grid import evaluate_grid
 from hp_jax.importance import example_gradients, head_importance
 from hp_jax.least_squares import repair
 from hp_jax.metrics import metric_of, scores, statistics_of
+from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.language import LanguageModel
 from hp_jax.removal import pad_heads, remove_heads
+from hp_jax.shrink import costs
 from hp_jax.text.windows import encode_documents
 
 PARAMS = random_params(TASK, scale=0.3)
@@ -282,6 +284,25 @@ def test_configs_that_cannot_be(changes, said):
         dataclasses.replace(CONFIG, **changes)
 
 
+def of_one_token(vocab):
+    """FLOPs of a pass over a text, and over an item with two choices, by their tokens."""
+    config = dataclasses.replace(CONFIG, vocab=vocab, positions=256)
+    found = []
+    for task, texts in ((LanguageModel(config), 1), (MultipleChoice(config, 2), 2)):
+        shapes = jax.eval_shape(task.init, jax.random.key(0))
+        flops = costs.forward_flops(task, shapes, task.batch_shapes(1, 193))
+        found.append(flops / (192 * texts))
+    return np.array(found)
+
+
+def test_what_a_pass_costs_has_the_logits_of_every_token():
+    """A longer vocabulary costs a column of the output layer a word, and a little for the loss."""
+    of_word = (of_one_token(4000) - of_one_token(40)) / 3960
+    layer = 2 * CONFIG.width
+    assert (of_word >= layer).all()
+    assert (of_word <= layer + 12).all()
+
+
 # --- generation ----------------------------------------------------------------------------------
 
 
@@ -330,9 +351,12 @@ def test_drawn_tokens_have_their_probabilities():
         ([], {}, "at least one token"),
         ([np.arange(0)], {}, "at least one token"),
         ([np.arange(60)], {}, "60 tokens and 5 more do not fit the model's 64 positions"),
+        ([np.arange(3), np.array([4, 40])], {}, "the token 40, but the model has 40 tokens"),
+        ([np.array([-1])], {}, "the token -1"),
         ([np.arange(3)], {"top_p": 0.0}, "0 < top_p <= 1"),
+        ([np.arange(3)], {"temperature": float("nan")}, "a temperature of at least 0"),
     ],
 )
 def test_what_cannot_be_gone_on_with(prompts, settings, said):
     with pytest.raises(ValueError, match=said):
-        next(generate(TASK, PARAMS, prompts, FULL, tokens=5, **settings))
+        generate(TASK, PARAMS, prompts, FULL, tokens=5, **settings)

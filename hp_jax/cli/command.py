@@ -70,9 +70,21 @@ class Answer(Command):
             say(text)
 
 
-def say(text: str) -> None:
-    """Prints on stdout; what nobody reads any more, as behind `| head`, is no error."""
+def say(text: str, end: str = "\n") -> bool:
+    """Prints on stdout; what nobody reads any more, as behind `| head`, is no error.  Whether
+    somebody still did."""
     try:
-        print(text, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def standard_input() -> str:
+    """All of it; empty where it is closed."""
+    from hp_jax.data.tables import decode_text
+
+    if sys.stdin is None:
+        return ""
+    return decode_text(sys.stdin.buffer.read(), "standard input")

@@ -179,6 +179,14 @@ class Remove(FolderCommand, Answer):
         from hp_jax.shrink.remove import Budget
 
         if not self.order and not self.keep:
+            asked = {
+                "--floor": self.floor,
+                "--multiple": self.multiple - 1,
+                "--groups": self.groups,
+                "--table": self.table,
+            }
+            if given := [flag for flag, value in asked.items() if value]:
+                raise ValueError(f"{given[0]} is for --order with --keep, but they are not given")
             return None
         if not (self.order and self.keep):
             raise ValueError(

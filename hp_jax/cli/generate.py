@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Any
 
-from hp_jax.cli.command import Answer, FolderCommand, Model, say
+from hp_jax.cli.command import Answer, FolderCommand, Model, say, standard_input
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +40,8 @@ class Generate(FolderCommand, Answer):
 
         if self.tokens < 1:
             raise ValueError(f"--tokens is {self.tokens}, but 1 or more was expected")
+        if not self.prompt.isprintable() and any("\ud800" <= c <= "\udfff" for c in self.prompt):
+            raise ValueError(f"--prompt is {self.prompt!a}, but UTF-8 was expected")
         prompts = [self.prompt] if self.prompt else _lines()
         model = load_model(self.model, family=family_named("language model"))
         task: Any = model.task
@@ -62,14 +63,14 @@ class Generate(FolderCommand, Answer):
                 stream.step(model.text, token)
         added = [""] * len(prompts)
         streaming = len(prompts) == 1 and not self.json
-        if streaming:
-            _print(prompts[0])
+        if streaming and not say(prompts[0], end=""):
+            return
         for token_B in steps:
             for text, token in enumerate(token_B.tolist()):
                 new = (streams[text].step(model.text, token) if token >= 0 else None) or ""
                 added[text] += new
-                if streaming:
-                    _print(new)
+                if streaming and not say(new, end=""):
+                    return
         if self.json:
             found = [{"prompt": p, "added": a} for p, a in zip(prompts, added, strict=True)]
             self.answer(found, "")
@@ -81,15 +82,8 @@ class Generate(FolderCommand, Answer):
 
 
 def _lines() -> list[str]:
-    """The lines of standard input that are not blank."""
-    from hp_jax.data.tables import decode_text
-
-    text = decode_text(sys.stdin.buffer.read(), "standard input")
-    found = [line for line in text.splitlines() if line.strip()]
+    """The lines of standard input that are not blank; only a line feed ends a line."""
+    found = [line.removesuffix("\r") for line in standard_input().split("\n") if line.strip()]
     if not found:
         raise ValueError("expected a --prompt, or lines on standard input, but there are none")
     return found
-
-
-def _print(text: str) -> None:
-    print(text, end="", flush=True)

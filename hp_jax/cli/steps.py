@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say
+from hp_jax.cli.command import Answer, ConfiguredCommand, Flag, say, standard_input
 from hp_jax.exhibits import Exhibit
 from hp_jax.orders import Order
 
@@ -294,8 +293,8 @@ class Evaluate(ConfiguredCommand, Answer):
 def _as_lines(found: dict[str, Any]) -> list[str]:
     """A line a number, with its interval."""
     lines = [
-        f"{found['split']}: {found['examples']} examples, {found['heads off']} of "
-        f"{found['heads']} heads off"
+        f"{found['split']}: {found['examples']} {found['example']}s, "
+        f"{found['heads off']} of {found['heads']} heads off"
     ]
     for name, value in found.items():
         if isinstance(value, dict):
@@ -319,7 +318,6 @@ class Translate(ConfiguredCommand):
     def run(self, experiment: Experiment) -> None:
         """Prints a line for each line, or `nbest` lines."""
         from hp_jax import heads
-        from hp_jax.data.tables import decode_text
         from hp_jax.descriptors import parse_descriptor
         from hp_jax.experiment import load, translation
 
@@ -332,8 +330,7 @@ class Translate(ConfiguredCommand):
         setup = load(config)
         off = parse_descriptor(self.without, setup.rows)
         mask_AH = heads.remove(setup.present_AH, off, setup.rows)
-        text = decode_text(sys.stdin.buffer.read(), "standard input")
-        lines = text.removesuffix("\n").split("\n")
+        lines = standard_input().removesuffix("\n").split("\n")
         found = translation.translate(setup, lines, mask_AH)
         for line in translation.as_lines(found, self.nbest):
             say(line)

@@ -104,11 +104,12 @@ def _file(data: ChoiceData, split: str) -> Path:
 
 
 def _own(record: Mapping[str, Any]) -> tuple[Choices, int]:
-    """`context` (may be missing), `choices`, and `label`, counted from 0."""
+    """`context` (may be missing or null), `choices`, and `label`, counted from 0."""
     label = record["label"]
     if isinstance(label, bool) or not isinstance(label, int):
         raise ValueError(f"label is {label!r}, but a number from 0 was expected")
-    return _after(str(record.get("context", "")), record["choices"]), label
+    context = "" if record.get("context") is None else _text(record, "context")
+    return _after(context, record["choices"]), label
 
 
 def _hellaswag(record: Mapping[str, Any]) -> tuple[Choices, int]:
@@ -116,16 +117,17 @@ def _hellaswag(record: Mapping[str, Any]) -> tuple[Choices, int]:
         text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
         return text.replace("  ", " ")
 
-    context = f"{record['ctx_a']} {record['ctx_b'].capitalize()}"
-    context = clean(f"{record['activity_label']}: {context}")
+    context = f"{_text(record, 'ctx_a')} {_text(record, 'ctx_b').capitalize()}"
+    context = clean(f"{_text(record, 'activity_label')}: {context}")
     return _after(context, [clean(ending) for ending in record["endings"]]), int(record["label"])
 
 
 def _arc(record: Mapping[str, Any]) -> tuple[Choices, int]:
-    asked, found = record["question"], record.get("choices")
-    if isinstance(asked, dict):  # the authors' own files
-        found = {key: [one[key] for one in asked["choices"]] for key in ("text", "label")}
-        asked = asked["stem"]
+    found = record.get("choices")
+    if isinstance(record["question"], dict):  # the authors' own files
+        record = {**record["question"], "answerKey": record["answerKey"]}
+        found = {key: [one[key] for one in record["choices"]] for key in ("text", "label")}
+    asked = _text(record, "stem" if "stem" in record else "question")
     if found is None:
         raise KeyError("choices")
     choices = _after(f"Question: {asked}\nAnswer:", found["text"])
@@ -133,13 +135,13 @@ def _arc(record: Mapping[str, Any]) -> tuple[Choices, int]:
 
 
 def _piqa(record: Mapping[str, Any]) -> tuple[Choices, int]:
-    context = f"Question: {record['goal']}\nAnswer:"
+    context = f"Question: {_text(record, 'goal')}\nAnswer:"
     return _after(context, [record["sol1"], record["sol2"]]), int(record["label"])
 
 
 def _winogrande(record: Mapping[str, Any]) -> tuple[Choices, int]:
     """What is after the blank is scored, after either option (partial evaluation)."""
-    before, blank, after = record["sentence"].partition("_")
+    before, blank, after = _text(record, "sentence").partition("_")
     if not blank:
         raise ValueError("the sentence has no blank _")
     choices = tuple((before + record[name], f" {after.strip()}") for name in ("option1", "option2"))
@@ -147,11 +149,17 @@ def _winogrande(record: Mapping[str, Any]) -> tuple[Choices, int]:
 
 
 def _blimp(record: Mapping[str, Any]) -> tuple[Choices, int]:
-    return (("", record["sentence_good"]), ("", record["sentence_bad"])), 0
+    return (("", _text(record, "sentence_good")), ("", _text(record, "sentence_bad"))), 0
+
+
+def _text(record: Mapping[str, Any], name: str) -> str:
+    if not isinstance(record[name], str):
+        raise TypeError(f"{name} is {record[name]!r:.60}, but a text was expected")
+    return str(record[name])
 
 
 def _after(context: str, choices: list[str]) -> Choices:
-    if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise TypeError(f"choices are {choices!r:.60}, but a list of texts was expected")
     space = " " if context and not context[-1].isspace() else ""
     return tuple((context, space + choice) for choice in choices)

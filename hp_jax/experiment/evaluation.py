@@ -46,6 +46,7 @@ def evaluate(setup: Setup, split: str, mask_AH: Array) -> dict[str, Any]:
     found: dict[str, Any] = {
         "split": split,
         "examples": len(np.unique(examples.origin_N)),
+        "example": setup.corpus.about().get("example", "example"),
         "heads": int(setup.present_AH.sum()),
         "heads off": off,
     }

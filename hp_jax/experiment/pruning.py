@@ -81,15 +81,20 @@ def _unit(setup: Setup) -> int:
         int((group_AH & setup.present_AH).sum())
         for group_AH in setup.present_AH & ~heads.groups_off(setup.present_AH, setup.groups)
     }
-    uneven = [n for n in (*settings.heads, settings.floor) if n % max(sizes)]
-    if len(sizes) > 1 or uneven:
-        what = (
-            f"{uneven[0]} heads" if uneven else f"groups of {' and '.join(map(str, sizes))} heads"
-        )
+    if len(sizes) > 1:
         raise ValueError(
-            f"pruning.unit is group: expected whole groups of one size, but got {what}"
+            "pruning.unit is group: expected groups of one size, but the model has groups of "
+            f"{' and '.join(map(str, sorted(sizes)))} heads"
         )
-    return sizes.pop()
+    size = sizes.pop()
+    named = [("pruning.floor", settings.floor)] + [("pruning.heads", n) for n in settings.heads]
+    for name, number in named:
+        if number % size:
+            raise ValueError(
+                f"pruning.unit is group: expected whole groups of {size} heads, but {name} has "
+                f"{number}"
+            )
+    return size
 
 
 # --- curves --------------------------------------------------------------------------------------

@@ -81,13 +81,14 @@ class MultipleChoice:
         models have no dropout."""
         logits_BC, there_BC = self.logits(params, batch, gates), batch["size_BC"] > 0
         label_BC = jax.nn.one_hot(batch["label_B"], self.choices) * (1 - smoothing)
-        label_BC += smoothing * there_BC / there_BC.sum(1, keepdims=True)
+        label_BC += smoothing * there_BC / jnp.maximum(there_BC.sum(1, keepdims=True), 1)
         log_BC = jnp.where(there_BC, jax.nn.log_softmax(logits_BC), 0.0)
         return -jnp.sum(label_BC * log_BC, 1), jnp.ones(len(logits_BC))
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One pass over all choices, for what it costs: the logits."""
-        return self.logits(params, batch, gates)
+        loss_R = self._model.forward(params, self._each(batch), self._gates(batch, gates))
+        return self._logits(batch, loss_R)
 
     def batch_shapes(
         self, examples: int, length: int, target: int | None = None

@@ -68,8 +68,9 @@ def estimate(store: Store) -> str:
     rows, scale = estimates.table(store), SCALES[store.manifest["metric"]]
     total, worst = len(store.read("label")), rows[0]
     low, high = scale.signed(worst["all: from"]), scale.signed(worst["all: to"])
+    word = store.manifest.get("example", "example")
     return (
-        f"{store.path}: {int(store.done().sum())} of {total} examples measured, under as many of "
+        f"{store.path}: {int(store.done().sum())} of {total} {word}s measured, under as many of "
         f"{len(rows)} masks as were undecided; the worst (without {worst['without']}) changes "
         f"{scale.name} on all {total} by {low} to {high} {scale.unit} (95 % for all masks together)"
     )

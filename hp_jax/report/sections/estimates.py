@@ -37,13 +37,13 @@ def _section(store: Store, place: str) -> list[Item]:
     rows, scale = table(store), SCALES[store.manifest["metric"]]
     certain, total = len(store.read("certain")), len(store.read("label"))
     most = max(row["examples measured"] for row in rows)
-    together = f"all {len(rows)} together"
+    together, word = f"all {len(rows)} together", store.manifest.get("example", "example")
     caption = (
-        f"Change of {scale.name} in {scale.unit} on all {total} examples, of which at most {most} "
+        f"Change of {scale.name} in {scale.unit} on all {total} {word}s, of which at most {most} "
         f"were measured: the {certain} of the highest risk by the linear map, and then a random "
-        "order of the others; predictions stand for the rest. The interval holds what all examples "
+        f"order of the others; predictions stand for the rest. The interval holds what all {word}s "
         f"would give with {100 * (1 - ALPHA):g} %, whenever one stops (a confidence sequence); the "
-        f"last columns do so for {together} (Bonferroni). It says nothing of other examples than "
+        f"last columns do so for {together} (Bonferroni). It says nothing of other {word}s than "
         "these: the grid that measures all of them has intervals and tests for that."
     )
     return [Listing(f"estimates-{place}", rows, caption, scale=scale)]

@@ -120,7 +120,7 @@ def _task(manifest: Manifest) -> str:
     data = manifest.get("experiment", {}).get("data", {})
     if "source" in data and "target" in data:
         return f"{data['source']}-{data['target']}"
-    return str(data.get("task", "?"))
+    return str(data.get("task", manifest.get("task", "?")))
 
 
 def _split(split: str, own: str) -> str:
