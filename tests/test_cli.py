@@ -54,7 +54,7 @@ def test_every_command_has_help_with_its_defaults(name, capsys):
     assert out.count("(default: ") + out.count("(required)") == len(dataclasses.fields(command))
     if name in CONFIGURED:
         assert "sst2, sst2_recover" in out
-        assert "classification and translation have the defaults" in out
+        assert "classification, translation, language_model, multiple_choice have the" in out
 
 
 @pytest.mark.parametrize("kind", config_files.KINDS)

@@ -46,7 +46,7 @@ OTHERS = {
     "add_cross_attention": (True,),
     "auto_map": ({"AutoModel": "mine.Model"},),
     "quantization_config": ({"bits": 4},),
-    "model_type": ("gpt2", None, 3, ["bert"]),
+    "model_type": ("t5", None, 3, ["bert"]),
 }
 """Values that make another model, or none, of settings that have other good ones."""
 

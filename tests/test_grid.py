@@ -99,10 +99,14 @@ def test_the_same_on_every_mesh(devices, mask):
 
 def test_devices_go_to_the_masks_first():
     assert [dict(grid_mesh(chunks).shape) for chunks in (1, 3, 8, 100)] == [
-        {"mask": 1, "data": 8},
-        {"mask": 2, "data": 4},
-        {"mask": 8, "data": 1},
-        {"mask": 8, "data": 1},
+        {"mask": 1, "data": 8, "tensor": 1},
+        {"mask": 2, "data": 4, "tensor": 1},
+        {"mask": 8, "data": 1, "tensor": 1},
+        {"mask": 8, "data": 1, "tensor": 1},
+    ]
+    assert [dict(grid_mesh(chunks, 4).shape) for chunks in (1, 3)] == [
+        {"mask": 1, "data": 2, "tensor": 4},
+        {"mask": 2, "data": 1, "tensor": 4},
     ]
     with pytest.raises(ValueError, match="8 devices cannot be split into 3"):
         device_mesh(mask=3)

@@ -48,7 +48,8 @@ class ConfiguredCommand(Command):
 
     config: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CONFIG")]
     """The config, before all flags: a Python file that defines `config`, the name of one that ships
-    with hp_jax, or `classification` or `translation` for the defaults."""
+    with hp_jax, or for the defaults `classification`, `translation`, `language_model` or
+    `multiple_choice`."""
 
     def run(self, experiment: Experiment) -> None:
         """Does it for the config, in which the flags' values are."""

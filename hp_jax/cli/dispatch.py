@@ -141,7 +141,7 @@ def _about_configs(name: str) -> str:
     """What the help of a command without its config says of configs."""
     return (
         "\n\nA config says which model, which data and which settings. hp_jax ships with "
-        f"{', '.join(shipped())} (hp-jax configs says what they are); {' and '.join(KINDS)} have "
+        f"{', '.join(shipped())} (hp-jax configs says what they are); {', '.join(KINDS)} have "
         "the defaults. Every field of a config is a flag too, such as --data.path: "
         f"`hp-jax {name} CONFIG --help` shows them all with their values."
     )
