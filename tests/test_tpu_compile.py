@@ -224,7 +224,8 @@ def test_the_table_of_costs(capsys):
     shape = {"layers": 2, "heads": 4, "width": 64, "ffn": 128}
     COST["main"](COST["Cost"](topology="v5e:16x16", batch=256, length=8, dtype="bfloat16", **shape))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "256 x TPU v5 lite; grid: {'mask': 8, 'data': 32}; 256 examples of 8 tokens"
+    shape = {"mask": 8, "data": 32, "tensor": 1}
+    assert lines[0] == f"256 x TPU v5 lite; grid: {shape}; 256 examples of 8 tokens"
     found = {line[:22].strip(): line.split("  ")[-1] for line in lines[3:]}
     steps = {
         "forward": "none",

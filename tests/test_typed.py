@@ -10,23 +10,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hp_jax.architecture import BertConfig, Decoding, Seq2SeqConfig
+from hp_jax.architecture import BertConfig, DecoderConfig, Decoding, Seq2SeqConfig
 from hp_jax.config import (
     FINE_TUNING,
     FROM_SCRATCH,
     Ablation,
     ClassificationExperiment,
     Importance,
+    LanguageModelExperiment,
+    MultipleChoiceExperiment,
     Paper,
     Pruning,
     RandomSets,
     TranslationExperiment,
 )
-from hp_jax.config_data import Data, ParallelData
+from hp_jax.config_data import ChoiceData, Data, DocumentData, ParallelData
 from hp_jax.shrink.speed import Setting
 from hp_jax.storage.files import read_json
 from hp_jax.typed import Amount, Checked, Count, Natural, Share, decode
 
+DECODER = DecoderConfig(
+    family="llama",
+    vocab=20,
+    layers=2,
+    width=16,
+    ffn=32,
+    heads=4,
+    key_heads=2,
+    head_width=4,
+    positions=16,
+)
 BERT = BertConfig("bert", ("no", "yes"), 20, 16, 2, 2, 4, 16, 32)
 GOOD = (
     BERT,
@@ -41,9 +54,14 @@ GOOD = (
     Paper(),
     Data(),
     ParallelData(),
+    DocumentData(),
+    ChoiceData(),
+    DECODER,
     Setting(shape="tiny"),
     ClassificationExperiment(),
     TranslationExperiment(),
+    LanguageModelExperiment(),
+    MultipleChoiceExperiment(),
 )
 """One of every kind of settings that people give."""
 WRONG = (None, math.nan, math.inf, -math.inf, -3, -0.5, 10**40, "x", {}, [None], [[-1]], b"", ...)
