@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from tiny import config_file, random_params
+from tiny import ONE_DEVICE, config_file, random_params
 from tiny_language import CONFIG, tokenizer, write_items, write_language_model
 
 from hp_jax import heads
@@ -25,13 +25,14 @@ from hp_jax.config import (
 )
 from hp_jax.data import choices
 from hp_jax.data.batching import batches
-from hp_jax.experiment import load
+from hp_jax.experiment import ablate, load
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import head_importance
 from hp_jax.least_squares import repair
 from hp_jax.linear import linear_map
 from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.language import LanguageModel
+from hp_jax.storage.store import open_store
 from hp_jax.text.choices import EncodedItems, encode_items
 
 FULL = present_mask(CONFIG)
@@ -96,7 +97,9 @@ def test_a_grid_gives_what_each_choice_has_alone():
 def test_importance_and_the_linear_map_are_those_of_the_loss():
     """Of each token, whatever the batches; and the map's log-odds at its own gates are the
     model's."""
-    few, many = (head_importance(TASK, PARAMS, batched(size), FULL) for size in (2, 6))
+    few, many = (
+        head_importance(TASK, PARAMS, batched(size), FULL, mesh=ONE_DEVICE) for size in (1, 6)
+    )
     np.testing.assert_allclose(few, many, rtol=1e-4)
     assert (few > 0).all()
     found = linear_map(TASK, PARAMS, batched(), SOME)
@@ -197,6 +200,21 @@ def test_layouts(tmp_path, layout):
     found = choices.read(ChoiceData(path=str(tmp_path), layout=layout), "validation")
     assert found.choices == (tuple(expected),)
     assert found.label_N.tolist() == [label]
+
+
+def test_parquet_as_hubs_ship_it(tmp_path):
+    """In several files, with lists and structs in the columns."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    record, expected, label = LAYOUTS["arc"]
+    for shard in range(2):
+        name = f"validation-0000{shard}-of-00002.parquet"
+        parquet.write_table(pyarrow.Table.from_pylist([record] * 2), tmp_path / name)
+    found = choices.read(ChoiceData(path=str(tmp_path), layout="arc"), "validation")
+    assert found.choices == (tuple(expected),) * 4
+    assert found.label_N.tolist() == [label] * 4
+    assert found.line_N.tolist() == [1, 2, 3, 4]
 
 
 def test_the_authors_own_arc(tmp_path):
@@ -323,6 +341,18 @@ def test_a_run_from_items_to_report(tmp_path, capsys):
     assert main(["run", str(path), "--quiet"]) == 0
     assert "accuracy" in capsys.readouterr().out
     assert load(config).task.choices == 3
+    settings = dataclasses.replace(config.ablation, precision=50.0)
+    split = dataclasses.replace(config, ablation=settings, tensor_devices=4)
+    assert load(split).grid([], np.ones((1, 3, 4), bool), label="").tensor == 4
+    ablate(load(split))
+    whole, estimate = (
+        open_store(f"{config.out}/{name}/validation/one_off") for name in ("ablation", "estimates")
+    )
+    measured_NM = estimate.read("measured")
+    order_N = np.concatenate([estimate.read("certain"), estimate.read("audit")])
+    found_NM, expected_NM = estimate.read("prediction"), whole.read("prediction").T[order_N]
+    assert measured_NM.any()
+    np.testing.assert_array_equal(found_NM[measured_NM], expected_NM[measured_NM])
 
     words = [str(path), "--ablation.precision", "30", "--out", str(tmp_path / "some"), "--quiet"]
     assert main(["ablate", *words]) == 0

@@ -15,6 +15,7 @@ from hp_jax.cli import main
 from hp_jax.config import Ablation, ClassificationExperiment, Data
 from hp_jax.estimates import changes
 from hp_jax.experiment import estimates as steps
+from hp_jax.grid import Grid
 from hp_jax.linear import LinearMap
 from hp_jax.metrics import LabelMetric, MeanLoss, scores
 from hp_jax.report.sections.estimates import table
@@ -162,7 +163,7 @@ def test_what_it_says_holds_and_goes_on_where_it_stopped(made):
 
 def test_an_interrupted_round_is_measured_again(made, monkeypatch):
     path, folder = made
-    out, evaluate, rounds = folder / "killed", steps.Grid.evaluate, []
+    out, evaluate, rounds = folder / "killed", Grid.evaluate, []
 
     def interrupted(self, chunk=None):
         rounds.append(chunk)
@@ -171,7 +172,7 @@ def test_an_interrupted_round_is_measured_again(made, monkeypatch):
         return evaluate(self, chunk)
 
     with monkeypatch.context() as patch:
-        patch.setattr(steps.Grid, "evaluate", interrupted)
+        patch.setattr(Grid, "evaluate", interrupted)
         assert main(["ablate", path, "--out", str(out), "--ablation.precision", "12"]) != 0
     assert estimated(out)[0].done().sum() == 8
     assert main(["ablate", path, "--out", str(out), "--ablation.precision", "12"]) == 0

@@ -27,6 +27,8 @@ from hp_jax.data import documents
 from hp_jax.experiment import ablate, load, prune_orders
 from hp_jax.formats.model import load_model
 from hp_jax.metrics import MetricName, metric_of, scores
+from hp_jax.report import interactions
+from hp_jax.report.comparison import compare
 from hp_jax.report.page import write_report
 from hp_jax.report.scale import SCALES
 from hp_jax.report.sections.predicted import WORDS
@@ -227,3 +229,9 @@ def test_results_with_every_metric_are_opened_and_reported(config, tmp_path, met
     ablate(load(own))
     page = write_report(tmp_path / "out").read_text()
     assert SCALES[metric].name in page
+    store = open_store(f"{out}/ablation/validation/one_off")
+    loss_MN, documents_ = store.read("loss"), len(set(store.read("origin")))
+    assert documents_ < loss_MN.shape[1]  # some in several windows
+    expected_M = loss_MN.sum(1, dtype=float) / documents_
+    np.testing.assert_allclose(compare(store).loss_M, expected_M, rtol=1e-6)
+    np.testing.assert_allclose(interactions._mean_loss(store), expected_M, rtol=1e-6)

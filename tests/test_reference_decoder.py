@@ -33,7 +33,7 @@ from tokenizers import (  # noqa: E402
 )
 
 from hp_jax import heads  # noqa: E402
-from hp_jax.formats.huggingface import decoder, rotary  # noqa: E402
+from hp_jax.formats.huggingface import decoder, decoder_config, rotary  # noqa: E402
 from hp_jax.formats.huggingface.decoder_export import CLASSES, save_hf_decoder  # noqa: E402
 from hp_jax.formats.reading import Options  # noqa: E402
 from hp_jax.importance import gate_gradients, head_importance  # noqa: E402
@@ -280,7 +280,8 @@ def test_unmasked_logits_of_a_model_that_sees_pictures_too(tmp_path):
 def test_what_config_json_does_not_say_is_as_the_class_has_it(tmp_path, family):
     whole = json.loads(json.dumps(transformers.AutoConfig.for_model(family).to_dict()))
     found, expected = (
-        decoder.read_config(raw, Options(), tmp_path) for raw in ({"model_type": family}, whole)
+        decoder_config.read_config(raw, Options(), tmp_path)
+        for raw in ({"model_type": family}, whole)
     )
     assert found == expected
 

@@ -14,7 +14,7 @@ from tiny_language import CONFIG, tokenizer
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from hp_jax.architecture import DecoderConfig
-from hp_jax.formats.huggingface import decoder
+from hp_jax.formats.huggingface import decoder, decoder_config
 from hp_jax.formats.huggingface.decoder_export import save_hf_decoder
 from hp_jax.formats.reading import Options
 from hp_jax.models.language import LanguageModel
@@ -249,14 +249,14 @@ LONG = {"rope_type": "longrope", "short_factor": [1.0] * 64, "long_factor": [2.0
 )
 def test_settings_that_make_another_model_are_refused_by_name(tmp_path, kind, settings, message):
     with pytest.raises(ValueError, match=message):
-        decoder.read_config({"model_type": kind} | settings, Options(), tmp_path)
+        decoder_config.read_config({"model_type": kind} | settings, Options(), tmp_path)
 
 
 def test_spellings_of_versions_say_the_same(tmp_path):
     """`rope_scaling` of transformers 4, with its older `type`, and `rope_parameters` of 5."""
 
     def found(kind, **settings):
-        return decoder.read_config({"model_type": kind} | settings, Options(), tmp_path)
+        return decoder_config.read_config({"model_type": kind} | settings, Options(), tmp_path)
 
     old = {name: value for name, value in LLAMA3.items() if name != "rope_type"}
     new = LLAMA3 | {"rope_theta": 5.0}

@@ -7,16 +7,15 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hp_jax.config_data import ChoiceData
 from hp_jax.data.parquet import read_records
+from hp_jax.data.split_files import split_files
 from hp_jax.data.splits import FromSplit, read_split
 from hp_jax.data.tables import read_objects
-from hp_jax.storage.files import local
 
 Choices = tuple[tuple[str, str], ...]
 """Of each choice what is before it, and what is chosen, with the space between them."""
@@ -44,8 +43,9 @@ def read(data: ChoiceData, split: str) -> Items:
 
 def read_whole(data: ChoiceData, name: str) -> Items:
     """The items of a whole split; see `read`."""
-    path = _file(data, name)
-    records = read_records(path) if path.suffix == ".parquet" else read_objects(path)
+    files = split_files(data.path, data.files, name, ("jsonl", "parquet"), "items")
+    path = files[0]
+    records = read_records(files) if path.suffix == ".parquet" else read_objects(path)
     made, lines = [], []
     for line, record in records:
         where = f"{path}:{line}"
@@ -74,29 +74,6 @@ def read_whole(data: ChoiceData, name: str) -> Items:
         files={name: str(path)},
         line_N=np.array(lines, np.int64),
         origin_N=np.arange(len(made)),
-    )
-
-
-def _file(data: ChoiceData, split: str) -> Path:
-    path = local(data.path, "data.path")
-    if path.is_file():
-        if split != "validation":
-            raise ValueError(
-                f"data.path is the one file {path}, which is the split validation, but the split "
-                f"{split!r} was asked for"
-            )
-        return path
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder or file {path} with items")
-    named = dict(data.files)
-    names = [named[split]] if split in named else [f"{split}.jsonl", f"{split}.parquet"]
-    for name in (name + gz for name in names for gz in ("", ".gz")):
-        if (path / name).is_file():
-            return path / name
-    there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-    raise FileNotFoundError(
-        f"{path} has no file for the split {split!r}: expected {' or '.join(names)}, or name it "
-        f"with --data.files {split} NAME; there is {there}"
     )
 
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from hp_jax.config_data import DocumentData
 from hp_jax.data.columns import Columns, FindColumns
-from hp_jax.data.parquet import read_parquet, shards
+from hp_jax.data.parquet import read_parquet
+from hp_jax.data.split_files import split_files
 from hp_jax.data.splits import FromSplit, read_split
 from hp_jax.data.tables import TEXT_EXTENSIONS, Table, read_table, read_text
-from hp_jax.storage.files import local
 
 log = logging.getLogger("hp_jax")
 
@@ -47,7 +47,7 @@ def read(data: DocumentData, split: str) -> Documents:
 
 def read_whole(data: DocumentData, name: str) -> Documents:
     """The documents of a whole split; see `read`."""
-    files = _files(data, name)
+    files = split_files(data.path, data.files, name, EXTENSIONS, "documents")
     plain = files[0].with_suffix("") if files[0].suffix == ".gz" else files[0]
     if files[0].suffix == ".parquet":
         table = read_parquet(files, _column(data))
@@ -96,30 +96,3 @@ def _column(data: DocumentData) -> Columns | FindColumns:
         )
 
     return find
-
-
-def _files(data: DocumentData, split: str) -> list[Path]:
-    """The file of a split, or all its parquet files."""
-    path = local(data.path, "data.path")
-    if path.is_file():
-        if split != "validation" or data.files:
-            wanted = "data.files" if data.files else f"the split {split!r}"
-            raise ValueError(
-                f"data.path is the one file {path}, which is the split validation: for {wanted} "
-                "a folder was expected"
-            )
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"there is no folder or file {path} with documents")
-    named = dict(data.files)
-    names = [named[split]] if split in named else [f"{split}.{kind}" for kind in EXTENSIONS]
-    for name in (name + gz for name in names for gz in ("", ".gz")):
-        if (path / name).is_file():
-            return [path / name]
-    if split not in named and (found := shards(path, split)):
-        return found
-    there = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
-    raise FileNotFoundError(
-        f"{path} has no file for the split {split!r}: expected {' or '.join(names)}, or name it "
-        f"with --data.files {split} NAME; there is {there}"
-    )

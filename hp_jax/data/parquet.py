@@ -37,10 +37,10 @@ def read_parquet(paths: Sequence[Path], columns: Columns | FindColumns) -> Table
     return Table(where, tuple(rows), tuple(range(1, len(rows) + 1)))
 
 
-def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(1-based number, row by column) of each row of a parquet file.  FileNotFoundError; ValueError
-    for a file that is not whole."""
-    return enumerate(_read(path).to_pylist(), 1)
+def read_records(paths: Sequence[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(1-based number through all files, row by column) of each row of the parquet files that a
+    split consists of.  FileNotFoundError; ValueError for a file that is not whole."""
+    return enumerate((row for path in paths for row in _read(path).to_pylist()), 1)
 
 
 def shards(folder: Path, split: str) -> list[Path]:

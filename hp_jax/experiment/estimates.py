@@ -16,11 +16,10 @@ import numpy as np
 from hp_jax.data.splits import rows_of
 from hp_jax.estimates import CERTAIN, ordered, undecided
 from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.grids import GridRequest, grid_inputs, grid_mesh_of
+from hp_jax.experiment.grids import GridRequest, grid_inputs
 from hp_jax.experiment.mapping import mapped
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.setup import Setup
-from hp_jax.grid import Grid
 from hp_jax.metrics import LabelMetric
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
@@ -65,13 +64,11 @@ def estimate(setup: Setup, request: GridRequest) -> Store:
         if start == len(examples) or not open_M.any():
             break
         chosen = order_N[start : start + store.chunk]
-        grid = Grid(
-            setup.task,
-            setup.params,
+        grid = setup.grid(
             setup.batches_of(rows_of(examples, chosen)),
             masks_MAH[open_M],
-            mesh=grid_mesh_of(setup),
             label=f"{request.folder}, {len(chosen)} examples from {start} of {len(examples)}",
+            mask=settings.mask_devices,
         )
         chunk = chunk or grid.chunk()
         while chunk >= 2 * int(open_M.sum()):

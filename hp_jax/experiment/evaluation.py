@@ -9,7 +9,6 @@ import numpy as np
 from hp_jax import heads
 from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.setup import Setup
-from hp_jax.grid import Grid
 from hp_jax.metrics import Metric, Values, calibration_error, metric_of, scores, statistics_of
 from hp_jax.stats import bootstrap_interval, paired_bootstrap
 from hp_jax.task import Array
@@ -17,14 +16,11 @@ from hp_jax.task import Array
 
 def measured(setup: Setup, examples: Encoded, masks_MAH: Array) -> Values:
     """What a grid keeps of every example under some masks, and the arrays that they all share."""
-    grid = Grid(
-        setup.task,
-        setup.params,
+    grid = setup.grid(
         setup.batches_of(examples),
         masks_MAH,
-        setup.corpus.postprocess(examples),
         label="evaluation",
-        tensor=setup.config.tensor_devices,
+        postprocess=setup.corpus.postprocess(examples),
     )
     shared = setup.corpus.kept(examples, len(masks_MAH))[0]
     return grid.evaluate() | {name: array for name, (_, array) in shared.items()}

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.stats
-from jax.sharding import Mesh
 
 from hp_jax import heads
 from hp_jax.data.splits import folder_name, overlap
@@ -18,8 +17,7 @@ from hp_jax.experiment.recovery import Recovery
 from hp_jax.experiment.results import Results, open_results
 from hp_jax.experiment.scoring import importance
 from hp_jax.experiment.setup import Setup
-from hp_jax.grid import Grid
-from hp_jax.sharding import agreed, device_mesh
+from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.store import Store
 
@@ -57,15 +55,12 @@ def fill(setup: Setup, request: GridRequest) -> Store:
     """The store of a grid, filled as far as the request goes; what is there is not done again."""
     settings, masks_MAH = setup.config.ablation, request.masks_MAH
     examples = setup.examples(request.splits["test"])
-    grid = Grid(
-        setup.task,
-        setup.params,
+    grid = setup.grid(
         setup.batches_of(examples),
         masks_MAH,
-        setup.corpus.postprocess(examples),
-        grid_mesh_of(setup),
         label=request.folder,
-        tensor=setup.config.tensor_devices,
+        postprocess=setup.corpus.postprocess(examples),
+        mask=settings.mask_devices,
     )
     fixed, items = setup.corpus.kept(examples, len(masks_MAH))
     recovery = request.recovery
@@ -101,12 +96,6 @@ def grid_inputs(setup: Setup, examples: Encoded, masks_MAH: np.ndarray) -> dict[
         "masks": fingerprint.of_arrays(masks_MAH),
         "evaluation": fingerprint.of_json(evaluation),
     }
-
-
-def grid_mesh_of(setup: Setup) -> Mesh | None:
-    """The mesh that the settings ask for; None: as the grid needs it."""
-    mask, tensor = setup.config.ablation.mask_devices, setup.config.tensor_devices
-    return device_mesh(mask=mask, tensor=tensor) if mask else None
 
 
 def _warn_below_chance(setup: Setup, store: Store, request: GridRequest) -> None:

@@ -43,8 +43,7 @@ def masks_of(
     importance: gives the scores `[A, H]`, if they are needed.
     groups: of each row, how many query heads share keys and values; none: each has its own.
 
-    ValueError for settings, and for
-    files' contents, that do not fit the model; FileNotFoundError.
+    ValueError for settings, and for files' contents, that do not fit the model; FileNotFoundError.
     """
     if name == "file":
         path = _file(settings.masks, "masks")

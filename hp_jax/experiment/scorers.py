@@ -15,7 +15,6 @@ from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
 from hp_jax.experiment.setup import Setup
-from hp_jax.grid import Grid
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.linear import is_classifier, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
@@ -268,14 +267,7 @@ def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np
     chunk = setup.config.ablation.masks_at_once or None
 
     def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
-        grid = Grid(
-            task,
-            params,
-            batches,
-            masks_MAH,
-            label="masks of the order",
-            tensor=setup.config.tensor_devices,
-        )
+        grid = setup.grid(batches, masks_MAH, label="masks of the order", task=task, params=params)
         loss_M: np.ndarray = grid.evaluate(chunk)["loss"].mean(1, dtype=np.float64)
         return loss_M
 

@@ -37,12 +37,14 @@ from hp_jax.experiment.corpus import (
 from hp_jax.formats.families import family_named, family_of, task_of
 from hp_jax.formats.model import Model, load_model
 from hp_jax.formats.reading import Options
+from hp_jax.grid import Grid
+from hp_jax.grid.whole import Postprocess, as_they_are
 from hp_jax.metrics import Metric, metric_of, tokenizer_of
 from hp_jax.sharding import device_mesh, wait_for_all
 from hp_jax.storage.checkpoint import is_model
 from hp_jax.storage.files import local, local_folder, read_json
 from hp_jax.storage.zarr import reach
-from hp_jax.task import Batch, Params
+from hp_jax.task import Array, Batch, Params
 from hp_jax.text.codec import Codec
 from hp_jax.text.loading import load_codec
 from hp_jax.text.sentencepiece import SentencePiece
@@ -94,6 +96,34 @@ class Setup:
     def mesh(self) -> Mesh:
         """All devices, as many along `tensor` as the config says."""
         return device_mesh(tensor=self.config.tensor_devices)
+
+    def grid(
+        self,
+        batches: Sequence[Batch],
+        masks_MAH: Array,
+        *,
+        label: str,
+        postprocess: Postprocess = as_they_are,
+        task: Any = None,
+        params: Params = None,
+        mask: int = 0,
+    ) -> Grid:
+        """A grid of masks, with parameters split as the settings have them; default: of the
+        experiment's own task and parameters.
+
+        mask: devices among which masks are split; 0: as the grid needs it.
+        """
+        tensor = self.config.tensor_devices
+        return Grid(
+            task or self.task,
+            self.params if params is None else params,
+            batches,
+            masks_MAH,
+            postprocess,
+            device_mesh(mask=mask, tensor=tensor) if mask else None,
+            label=label,
+            tensor=tensor,
+        )
 
     @property
     def groups(self) -> list[int]:

@@ -17,7 +17,7 @@ from hp_jax.formats import stablehlo
 from hp_jax.formats.fairseq.read import load_fairseq
 from hp_jax.formats.fairseq.write import save_fairseq
 from hp_jax.formats.gguf.read import load_gguf
-from hp_jax.formats.huggingface import bert, decoder, marian
+from hp_jax.formats.huggingface import bert, decoder, decoder_config, marian
 from hp_jax.formats.huggingface.bert_export import save_hf_bert
 from hp_jax.formats.huggingface.decoder_export import save_hf_decoder
 from hp_jax.formats.huggingface.marian_export import save_hf_marian
@@ -126,7 +126,7 @@ FAMILIES = (
         save_tokenizer,
         check_ids,
         readers=(
-            Reader(decoder.read, decoder.MODEL_TYPES),
+            Reader(decoder.read, decoder_config.MODEL_TYPES),
             Reader(_alone(load_gguf), files=("*.gguf",), library="llama.cpp"),
         ),
         writers={"hf": save_hf_decoder},

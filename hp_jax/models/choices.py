@@ -172,7 +172,7 @@ class MultipleChoice:
         """Gates of positions, or of items, as those of every choice."""
 
         def of_each(gate: Array) -> Array:
-            if jnp.ndim(gate) < 3 or gate.shape[0] == 1:
+            if jnp.ndim(gate) < 3 or gate.shape[:2] == (1, 1):
                 return gate
             if gate.shape[1] == 1:
                 return jnp.repeat(gate, self.choices, axis=0)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hp_jax.heads import living_heads
+from hp_jax.metrics import MeanLoss, scores
 from hp_jax.report.comparison import Comparison, touched
 from hp_jax.report.html import Rows
 from hp_jax.report.row_types import sorted_by_type
@@ -33,7 +34,7 @@ def interactions(pairs: Store, one_off: Store) -> tuple[np.ndarray, list[tuple[i
 
     And the n heads (row, head), types of attention as they are shown.
     """
-    single, double = (store.read("loss").mean(1, dtype=np.float64) for store in (one_off, pairs))
+    single, double = (_mean_loss(store) for store in (one_off, pairs))
     pairs_AH, alone_AH = _scopes(pairs, one_off)
     alone = (single[1:] - single[0])[pairs_AH[alone_AH]]
     first, second = np.triu_indices(len(alone), k=1)
@@ -71,3 +72,9 @@ def pair_table(
             | {"extra": float(together[indices[first], indices[second]])}
         )
     return sorted(table, key=lambda row: -abs(row["extra"]))
+
+
+def _mean_loss(store: Store) -> np.ndarray:
+    """Of an example, or of a document in several windows, under each mask `[M]`."""
+    names = {"loss", "origin"} & set(store.manifest["arrays"])
+    return scores(MeanLoss(), {name: store.read(name) for name in names})

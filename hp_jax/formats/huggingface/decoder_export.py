@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from hp_jax.architecture import DecoderConfig, Decoding
-from hp_jax.formats.huggingface import decoder
+from hp_jax.formats.huggingface import decoder, decoder_config
 from hp_jax.formats.reading import Options
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, write_tensors
@@ -49,7 +49,7 @@ def save_hf_decoder(
     raw = json.loads(json.dumps(_settings(config, tokenizer)))
     check_held(
         config,
-        lambda: decoder.read_config(raw, Options(config.dtype, config.kernel), Path()),
+        lambda: decoder_config.read_config(raw, Options(config.dtype, config.kernel), Path()),
         f"a Hugging Face {CLASSES[config.family]}",
         unused=() if config.local else ("window",),
     )
@@ -76,7 +76,7 @@ def _spelled_out(config: DecoderConfig) -> DecoderConfig:
 
 def _named(tensors: dict[str, np.ndarray], config: DecoderConfig) -> dict[str, np.ndarray]:
     """The tensors as they are in the file."""
-    if decoder.is_scaled(config):
+    if decoder_config.is_scaled(config):
         tensors = {
             name: tensor - 1 if name.endswith("norm.weight") else tensor
             for name, tensor in tensors.items()
@@ -87,7 +87,9 @@ def _named(tensors: dict[str, np.ndarray], config: DecoderConfig) -> dict[str, n
         for i in range(config.layers):
             for leaf in ("weight", "bias"):
                 fused = f"h.{i}.attn.c_attn"
-                parts = [tensors.pop(f"{fused}.{part}.{leaf}") for part in decoder.ATTENTION[:3]]
+                parts = [
+                    tensors.pop(f"{fused}.{part}.{leaf}") for part in decoder_config.ATTENTION[:3]
+                ]
                 tensors[f"{fused}.{leaf}"] = np.concatenate(parts, -1)
     return {
         name if name.startswith("lm_head.") else f"{prefix}.{name}": tensor
@@ -135,7 +137,7 @@ def _settings(config: DecoderConfig, tokenizer: Tokenizer) -> dict[str, Any]:
 
 def _own_settings(config: DecoderConfig) -> dict[str, Any]:
     """What a family has besides."""
-    attention_bias = len(config.biases) == len(decoder.ATTENTION)
+    attention_bias = len(config.biases) == len(decoder_config.ATTENTION)
     types = [
         "sliding_attention" if i in config.local else "full_attention" for i in range(config.layers)
     ]

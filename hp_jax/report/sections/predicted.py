@@ -126,8 +126,8 @@ def _over_masks(of: str, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 def _drawn(mapped: LinearMap, one: Measured, place: str) -> Item:
     """The mean change of the loss without each head, predicted and measured."""
     comparison = one.comparison
-    base = mapped.values(mapped.gate_AH[None])["loss"].mean()
-    x = mapped.values(comparison.masks_MAH[1:])["loss"].mean(1) - base
+    base = mapped.values(mapped.gate_AH[None])["loss"].sum()
+    x = (mapped.values(comparison.masks_MAH[1:])["loss"].sum(1) - base) / comparison.examples
     per = f"nats per {comparison.example_word}"
     figure = plots.scatter(
         x,
