@@ -108,6 +108,10 @@ class ModelConfig(Checked):
         """Queries and keys of a row for one example of `length` tokens (a pair: and `target`)."""
         raise NotImplementedError
 
+    def cached(self, row: str, length: int, target: int) -> int:
+        """Tokens of such an example whose keys and values in a row are needed for the next one."""
+        raise NotImplementedError
+
     @property
     def kept_heads(self) -> dict[str, tuple[int, ...]]:
         """The numbers of the heads that each row has."""
@@ -183,6 +187,10 @@ class BertConfig(ModelConfig):
         """All tokens look at all; in the last row [CLS] alone does."""
         last = row == f"enc.{self.layers - 1}"
         return (1 if last else length), length
+
+    def cached(self, row: str, length: int, target: int) -> int:
+        """None: nothing is generated."""
+        return 0
 
     @property
     def first_position(self) -> int:
@@ -317,6 +325,10 @@ class Seq2SeqConfig(ModelConfig, section="architecture"):
         kind = row.partition(".")[0]
         return (length if kind == "enc" else target), (target if kind == "dec" else length)
 
+    def cached(self, row: str, length: int, target: int) -> int:
+        """Of the decoder's own tokens, or of the source that it looks at."""
+        return 0 if row.startswith("enc.") else self.tokens(row, length, target)[1]
+
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig(ModelConfig):
@@ -431,6 +443,11 @@ class DecoderConfig(ModelConfig):
     def tokens(self, row: str, length: int, target: int) -> tuple[int, int]:
         """Of all tokens but the last, from which nothing is predicted."""
         return length - 1, length - 1
+
+    def cached(self, row: str, length: int, target: int) -> int:
+        """All, or those of the window."""
+        local = int(row.removeprefix("dec.")) in self.local
+        return min(length, self.window) if local else length
 
 
 @dataclasses.dataclass(frozen=True)

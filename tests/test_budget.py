@@ -76,6 +76,33 @@ def test_what_is_promised_holds(problem, share, floor, multiple):
         assert max(gone, default=-1) < min(kept, default=len(order))
 
 
+@given(problems(), st.integers(1, 3), st.floats(0, 1), st.integers(0, 3), st.integers(1, 3))
+@settings(max_examples=300)
+def test_groups_go_whole_and_rows_keep_a_multiple_of_them(problem, size, share, floor, multiple):
+    order, present_AH, cost = problem
+    group_AH = (
+        np.arange(6)[: present_AH.shape[1]] // size + 10 * np.arange(len(present_AH))[:, None]
+    )
+    most = share_of(cost, share)
+    args = order, present_AH, {"x": cost}, "x"
+    try:
+        found = solve(*args, most, floor=floor, multiple=multiple, group_AH=group_AH).mask_AH
+    except ValueError:
+        assert floor or multiple > 1 or cost.of(present_AH & False) > most
+        return
+    for on_H, present_H, group_H in zip(found, present_AH, group_AH, strict=True):
+        kept, all_of = set(group_H[on_H]), set(group_H[present_H])
+        assert on_H.tolist() == (present_H & np.isin(group_H, list(kept))).tolist()
+        assert len(kept) % multiple == 0
+        assert on_H.sum() >= min(floor, present_H.sum())
+        places = {
+            n: np.mean([order.index((r, h)) for r, h in order if group_AH[r, h] == n])
+            for n in all_of
+        }
+        gone = [places[n] for n in all_of - kept]
+        assert max(gone, default=-1) <= min((places[n] for n in kept), default=len(order))
+
+
 @given(problems(), st.floats(0, 1))
 @settings(max_examples=200)
 def test_without_bounds_it_is_the_shortest_prefix_that_will_do(problem, share):

@@ -23,6 +23,7 @@ from hp_jax.importance import example_gradients, head_importance
 from hp_jax.least_squares import repair
 from hp_jax.metrics import metric_of, scores, statistics_of
 from hp_jax.models.choices import MultipleChoice
+from hp_jax.models.decoder import Decoder
 from hp_jax.models.language import LanguageModel
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.shrink import costs
@@ -360,3 +361,22 @@ def test_drawn_tokens_have_their_probabilities():
 def test_what_cannot_be_gone_on_with(prompts, settings, said):
     with pytest.raises(ValueError, match=said):
         generate(TASK, PARAMS, prompts, FULL, tokens=5, **settings)
+
+
+@pytest.mark.parametrize("left_AH", [FULL, RAGGED])
+def test_the_cache_s_price_is_what_its_arrays_have(left_AH):
+    """Before heads are removed and after it; a layer with a window needs no more."""
+    config, params = remove_heads(CONFIG, PARAMS, left_AH)
+
+    def read(tokens_BT):
+        gates = heads.gates(left_AH, present_mask(config))
+        _, past = Decoder(config).apply({"params": params}, tokens_BT, gates, 20, method="read")
+        return past
+
+    held = jax.tree.leaves(jax.eval_shape(read, np.zeros((1, 7), np.int32)))
+    expected = sum(leaf.size * leaf.dtype.itemsize for leaf in held)
+    whole = costs.measures(TASK, PARAMS, 20)["cache"]
+    assert whole.of(left_AH) == expected
+    assert costs.measures(LanguageModel(config), params, 20)["cache"].whole == expected
+    local = dataclasses.replace(CONFIG, local=(0, 2), window=5)
+    assert costs.measures(LanguageModel(local), PARAMS, 20)["cache"].whole == whole.whole / 2

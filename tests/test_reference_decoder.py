@@ -385,6 +385,35 @@ def test_a_rectangular_export_is_the_same_model(pair, tmp_path):
     assert ids == load_decoder_tokenizer(tmp_path).encode("then the man").ids
 
 
+def test_a_file_with_one_group_a_layer_is_the_same_model(pair, tmp_path):
+    """It has that shape, where the format says how wide a head is."""
+    _, task, params = pair
+    group = task.config.heads // task.config.key_heads
+    left_AH = (
+        np.arange(HEADS) // group == np.arange(len(task.rows))[:, None] % task.config.key_heads
+    )
+    config, params = remove_heads(task.config, params, left_AH)
+    save_hf_decoder(tmp_path, config, params, tokenizer())
+    model = load(tmp_path)
+    check_logits(model, LanguageModel(config), params)
+    if config.family != "gpt2":
+        assert (model.config.num_attention_heads, model.config.num_key_value_heads) == (group, 1)
+
+
+@pytest.mark.skipif(not NEW, reason="per_layer_config is of transformers 5")
+@pytest.mark.parametrize("name", ["num_attention_heads", "num_key_value_heads"])
+def test_transformers_builds_no_layers_of_unequal_heads(name):
+    """Why ragged folders are not written: once this fails, they can be."""
+    settings = MODELS["llama"][1] | WIDE
+
+    def build():
+        config = transformers.LlamaConfig(**settings, per_layer_config={1: {name: 1}})
+        transformers.LlamaForCausalLM(config)
+
+    with pytest.raises(Exception, match=f"'{name}' is a per-layer attribute"):
+        build()
+
+
 @pytest.mark.parametrize("kind", SCALINGS)
 def test_a_rectangular_export_of_scaled_positions(tmp_path, kind):
     settings = MODELS["llama"][1] | WIDE | {"rope_scaling": dict(SCALINGS[kind])}

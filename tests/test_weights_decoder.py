@@ -13,10 +13,11 @@ from tiny import random_params
 from tiny_language import CONFIG, tokenizer
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
-from hp_jax.architecture import DecoderConfig
+from hp_jax.architecture import DecoderConfig, present_mask
 from hp_jax.formats.huggingface import decoder, decoder_config
 from hp_jax.formats.huggingface.decoder_export import save_hf_decoder
 from hp_jax.formats.reading import Options
+from hp_jax.heads import gates
 from hp_jax.models.language import LanguageModel
 from hp_jax.removal import remove_heads
 from hp_jax.text.huggingface import (
@@ -109,6 +110,35 @@ def test_there_and_back(tmp_path, family):
     out = np.asarray(whole["layer_1"]["attention"]["out"]["kernel"])
     assert not out[~RAGGED[1]].any()
     assert decoder.read(tmp_path, json.loads((tmp_path / "config.json").read_text()), Options())
+
+
+LEVEL = {
+    "a group of each layer": ([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]], (2, 1)),
+    "a head of each group": ([[1, 0, 0, 1], [0, 1, 1, 0], [1, 0, 0, 0]], (2, 2)),
+    "a head": ([[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1]], (1, 1)),
+    "a layer with all": ([[1, 1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 1]], (4, 2)),
+    "none": ([[0] * 4] * 3, (1, 1)),
+}
+"""Heads that are left, and the query heads and heads of keys and values that a file needs."""
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gpt2"])
+@pytest.mark.parametrize("case", LEVEL)
+def test_a_file_is_as_small_as_its_fullest_layer(tmp_path, family, case):
+    left_AH, shape = np.array(LEVEL[case][0], bool), LEVEL[case][1]
+    config, params = remove_heads(*of_family(family), left_AH)
+    save_hf_decoder(tmp_path, config, params, tokenizer())
+    found, read_params = read(tmp_path)
+    assert (found.heads, found.key_heads) == shape
+    tokens_BT = np.arange(14).reshape(2, 7) + 5
+    expected_BTV, found_BTV = (
+        LanguageModel(one).logits(held, tokens_BT, gates(task_mask, task_mask))
+        for one, held, task_mask in (
+            (config, params, present_mask(config)),
+            (found, read_params, present_mask(found)),
+        )
+    )
+    np.testing.assert_allclose(found_BTV, expected_BTV, rtol=1e-4, atol=1e-5)
 
 
 def test_gpt2_s_first_names_and_triangles(gpt2, tmp_path):

@@ -19,6 +19,9 @@ Keep = Annotated[
 ]
 """What a budget is of, and how much of it stays at most."""
 
+BUDGETS = ("heads", "parameters", "flops", "cache", "latency")
+"""What `--keep` can be of."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Demo(FolderCommand):
@@ -130,12 +133,14 @@ class Remove(FolderCommand, Answer):
     """What goes first, for --keep: out/importance, out/pruning/ORDER, or a file: heads as in
     --heads, or .npy of scores [rows, heads], the lowest first (such as head_importance.npy)."""
     keep: Keep = None
-    """What stays at most, by --order: of heads, parameters, flops or latency, up to 1 a share and
-    above 1 an amount, such as heads 0.5."""
+    """What stays at most, by --order: of heads, parameters, flops, cache (bytes of keys and values
+    of a text of `length` tokens that is generated) or latency, up to 1 a share and above 1 an
+    amount, such as heads 0.5."""
     floor: int = 0
     """Heads that every row keeps at least, for --keep."""
     multiple: int = 1
-    """The number of heads of which every row keeps a multiple, for --keep."""
+    """The number of heads, or with --groups of groups, of which every row keeps a multiple, for
+    --keep."""
     groups: Flag = False
     """Query heads that share keys and values go together, for --keep."""
     length: int = 128
@@ -194,10 +199,10 @@ class Remove(FolderCommand, Answer):
                 "one is missing"
             )
         of, most = self.keep
-        if of not in ("heads", "parameters", "flops", "latency") or not 0 <= most < math.inf:
+        if of not in BUDGETS or not 0 <= most < math.inf:
             raise ValueError(
-                f"--keep is {of} {most:g}, but heads, parameters, flops or latency and a number "
-                "were expected"
+                f"--keep is {of} {most:g}, but {', '.join(BUDGETS[:-1])} or {BUDGETS[-1]} and a "
+                "number were expected"
             )
         return Budget(
             self.order,

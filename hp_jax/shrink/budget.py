@@ -131,25 +131,21 @@ def solve(
 
     Heads that are not in the order stay, and so do the last `floor` of each row that has so many.
     With a `multiple` every row's number of heads is one of 0, `multiple`, 2 `multiple`, ...: a row
-    first loses what it has too many, then whole groups of successive heads of its own order, the
-    group of the least mean place in the order first.  So a row with a rest is rounded down if the
-    group is less important than other rows' groups, and up if not, and the budget holds in any
-    case.
+    first loses what it has too many, then bundles of successive heads of its own order, the bundle
+    of the least mean place in the order first.  So a row with a rest is rounded down if the bundle
+    is less important than other rows' bundles, and up if not, and the budget holds in any case.
     group_AH: numbers `[A, H]`; heads with the same one go together, the least mean place in the
-    order first, and a row's floor counts them as one does heads.
+    order first, and `multiple` counts groups, `floor` heads.
 
     ValueError for an order that does not fit, and for a budget or a multiple that cannot be had:
     the sentence names the least that can.
     """
     present_AH = np.asarray(present_AH) != 0
     checked = _checked(order, present_AH)
-    groups = (
-        _groups(checked, present_AH, floor, multiple)
-        if group_AH is None
-        else _together(checked, present_AH, floor, group_AH)
-    )
+    if group_AH is None:
+        group_AH = np.arange(present_AH.size).reshape(present_AH.shape)
     mask_AH = present_AH.copy()
-    for place, heads in groups:
+    for place, heads in _bundles(checked, present_AH, group_AH, floor, multiple):
         if place >= 0 and costs[of].of(mask_AH) <= most:
             break
         mask_AH[tuple(np.array(heads).T)] = False
@@ -184,55 +180,44 @@ def _checked(order: Order, present_AH: np.ndarray) -> list[tuple[int, int]]:
     return found
 
 
-def _groups(
-    order: Order, present_AH: np.ndarray, floor: int, multiple: int
+def _bundles(
+    order: Order, present_AH: np.ndarray, group_AH: np.ndarray, floor: int, multiple: int
 ) -> list[tuple[float, list[tuple[int, int]]]]:
     """What goes together, in the order in which it goes, each with its place; -1: it goes in any
-    case."""
+    case.  Groups of which some heads are not in the order stay."""
     if floor < 0 or multiple < 1:
         raise ValueError(
             f"expected a floor of 0 or more and a multiple of 1 or more, but got {floor} and "
             f"{multiple}"
         )
-    of_row: list[list[int]] = [[] for _ in present_AH]
-    for place, (row, _) in enumerate(order):
-        of_row[row].append(place)
-    groups: list[tuple[float, list[tuple[int, int]]]] = []
-    for row, places in enumerate(of_row):
-        count = int(present_AH[row].sum())
-        least = -(-max(min(floor, count), count - len(places)) // multiple) * multiple
-        rest = count % multiple
-        if least > count - rest:
-            raise ValueError(
-                f"row {row} keeps at least {max(min(floor, count), count - len(places))} of its "
-                f"{count} heads, "
-                f"but has no multiple of {multiple} between"
-            )
-        if rest:
-            groups.append((-1, [order[place] for place in places[:rest]]))
-        for start in range(rest, count - least, multiple):
-            group = places[start : start + multiple]
-            groups.append((sum(group) / multiple, [order[place] for place in group]))
-    return sorted(groups)
-
-
-def _together(
-    order: Order, present_AH: np.ndarray, floor: int, group_AH: np.ndarray
-) -> list[tuple[float, list[tuple[int, int]]]]:
-    """The same where heads with one number go as one; those of which some are not in the order
-    stay."""
     of_group: dict[int, list[int]] = {}
     for place, head in enumerate(order):
         of_group.setdefault(int(group_AH[head]), []).append(place)
     ranked = sorted((sum(places) / len(places), places) for places in of_group.values())
-    left_A, found = present_AH.sum(1), []
-    for mean, places in ranked:
-        row, number = order[places[0]][0], group_AH[order[places[0]]]
-        whole = len(places) == (present_AH & (group_AH == number)).sum()
-        if whole and left_A[row] - len(places) >= min(floor, present_AH[row].sum()):
-            left_A[row] -= len(places)
-            found.append((mean, [order[place] for place in places]))
-    return found
+    bundles: list[tuple[float, list[tuple[int, int]]]] = []
+    for row, present_H in enumerate(present_AH):
+        numbers, sizes = np.unique(group_AH[row][present_H], return_counts=True)
+        whole = dict(zip(numbers.tolist(), sizes.tolist(), strict=True))
+        mine = [(mean, places) for mean, places in ranked if order[places[0]][0] == row]
+        mine = [one for one in mine if len(one[1]) == whole[int(group_AH[order[one[1][0]]])]]
+        count, heads = len(numbers), int(present_H.sum())
+        gone = np.cumsum([0, *(len(places) for _, places in mine)])
+        stays = count - int((heads - gone >= min(floor, heads)).sum()) + 1
+        least, rest = -(-stays // multiple) * multiple, count % multiple
+        if least > count - rest:
+            unit = "heads" if count == heads else "groups"
+            raise ValueError(
+                f"row {row} keeps at least {stays} of its {count} {unit}, but has no multiple of "
+                f"{multiple} between"
+            )
+        together = [places for _, places in mine]
+        if rest:
+            bundles.append((-1, [order[n] for places in together[:rest] for n in places]))
+        for start in range(rest, count - least, multiple):
+            bundle = mine[start : start + multiple]
+            mean = sum(mean for mean, _ in bundle) / multiple
+            bundles.append((mean, [order[place] for _, places in bundle for place in places]))
+    return sorted(bundles)
 
 
 def show(amount: float | Fraction) -> str:

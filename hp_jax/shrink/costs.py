@@ -133,6 +133,17 @@ def head_flops(config: ModelConfig, length: int, target: int | None = None) -> H
     return _spread(config, rows)
 
 
+def head_cache(config: ModelConfig, length: int, target: int | None = None) -> HeadCosts:
+    """Bytes of the keys and values that generating one text of `length` tokens keeps (of a pair's
+    source, and `target` of its translation), in the type that the model computes with."""
+    number = jnp.dtype(config.dtype).itemsize
+    rows = [
+        (0, 2 * module.head_width * number * config.cached(row, length, target or length))
+        for row, module in config.modules.items()
+    ]
+    return _spread(config, rows)
+
+
 def _spread(config: ModelConfig, rows: Sequence[tuple[int, int]]) -> HeadCosts:
     present_AH = present_mask(config)
     own_A, shared_A = np.array(rows).T
@@ -151,7 +162,7 @@ def measures(
     task: Any, params: Params, length: int, target: int | None = None
 ) -> dict[str, Measure]:
     """What a budget can be of, for examples of `length` tokens (a pair: and `target`): heads,
-    parameters, FLOPs of an example.
+    parameters, FLOPs of an example, and bytes of its cache where text is generated.
 
     Only shapes of `params` count; nothing is compiled.
     """
@@ -168,6 +179,10 @@ def measures(
         "flops": forward_flops(task, params, task.batch_shapes(1, length, target)),
     }
     group_AH = group_numbers(config)
+    cache = head_cache(config, length, target)
+    _, first = np.unique(group_AH[present_AH], return_index=True)
+    if bytes_of := int(cache.shared_AH[present_AH][first].sum()):
+        of_heads["cache"], whole["cache"] = cache, bytes_of
     return {
         name: Measure(whole[name], present_AH, *of_head, group_AH)
         for name, of_head in of_heads.items()

@@ -29,13 +29,13 @@ class Budget:
     order: str
     """See `hp_jax.shrink.orders.read_order`."""
     of: str
-    """heads, parameters, flops or latency."""
+    """heads, parameters, flops, cache or latency."""
     most: float
     """At most so much of it; up to 1 a share of what the model has."""
     floor: int = 0
     """Heads that every row keeps."""
     multiple: int = 1
-    """Every row keeps a multiple of so many heads."""
+    """Every row keeps a multiple of so many heads, or groups."""
     groups: bool = False
     """Query heads that share keys and values go together."""
     table: str = ""
@@ -69,14 +69,12 @@ def within_budget(model: Model, budget: Budget, length: int) -> Solution:
             local(budget.table, "--table"), measures["flops"], batch=budget.batch, length=length
         )
     of = "milliseconds" if budget.of == "latency" else budget.of
+    if of == "milliseconds" and not budget.table:
+        raise ValueError("a budget of latency needs a table of `hp-jax speed`, but none was given")
     if of not in known:
-        raise ValueError(
-            f"a budget of {budget.of} needs a table of `hp-jax speed`, but none was given"
-        )
+        raise ValueError(f"a budget of {of} is for models that generate text, but this does not")
     order = read_order(budget.order, task.present_AH, task.rows, model=model.digest)
     most = share_of(known[of], budget.most) if budget.most <= 1 else budget.most
-    if budget.groups and budget.multiple > 1:
-        raise ValueError("expected --groups or --multiple, but got both")
     return solve(
         order,
         task.present_AH,

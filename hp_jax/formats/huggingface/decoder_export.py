@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from hp_jax.architecture import DecoderConfig, Decoding
+from hp_jax.architecture import DecoderConfig, Decoding, present_mask
 from hp_jax.formats.huggingface import decoder, decoder_config
 from hp_jax.formats.reading import Options
 from hp_jax.formats.slots import collect
 from hp_jax.formats.writing import check_held, write_tensors
-from hp_jax.removal import pad_heads
+from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.storage.files import write_json
 from hp_jax.task import Params
 from hp_jax.text.huggingface import plain_settings, save_tokenizer
@@ -41,10 +41,13 @@ def save_hf_decoder(
     """config.json, generation_config.json, model.safetensors, tokenizer.json and
     tokenizer_config.json, as transformers 4 and 5 read them.
 
-    Heads of zeros stand where heads were removed, so it has the size that the model had first.
-    ValueError, before anything is written, for a model that its family in transformers cannot be.
+    All layers have as many heads of keys and values there as the one that has most, with as many
+    query heads each; what a layer lacks is filled with zeros.  (GPT-2 has a head for every 1/H of
+    its width, so there zeros stand where heads were removed.)  Heads have new numbers, in the same
+    order.  ValueError, before anything is written, for a model that its family in transformers
+    cannot be.
     """
-    config, params = pad_heads(config, params)
+    config, params = (pad_heads if config.family == "gpt2" else _levelled)(config, params)
     config = _spelled_out(config)
     raw = json.loads(json.dumps(_settings(config, tokenizer)))
     check_held(
@@ -62,6 +65,24 @@ def save_hf_decoder(
     write_json(folder / "generation_config.json", ends)
     write_tensors(folder / "model.safetensors", _named(tensors, config), format="pt")
     write_json(folder / "config.json", raw)
+
+
+def _levelled(config: DecoderConfig, params: Params) -> tuple[DecoderConfig, Params]:
+    """The same function with as few heads of zeros as make all layers and groups alike."""
+    size = config.heads // config.key_heads
+    heads_LGS = present_mask(config).reshape(config.layers, config.key_heads, size)
+    groups_LG: np.ndarray = np.any(heads_LGS, axis=-1)
+    count, most = max(1, groups_LG.sum(-1).max()), max(1, heads_LGS.sum(-1).max())
+    used = _first_places(groups_LG, count)[..., None] & _first_places(heads_LGS, most)
+    config, params = remove_heads(*pad_heads(config, params), used.reshape(config.layers, -1))
+    heads, key_heads = int(count * most), int(count)
+    return dataclasses.replace(config, heads=heads, key_heads=key_heads, kept=()), params
+
+
+def _first_places(there: np.ndarray, count: int) -> np.ndarray:
+    """`count` places along the last axis: those that are there, then the first of the others."""
+    rank = np.argsort(np.argsort(~there, axis=-1, kind="stable"), axis=-1)
+    return rank < count
 
 
 def _spelled_out(config: DecoderConfig) -> DecoderConfig:

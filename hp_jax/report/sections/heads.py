@@ -259,7 +259,7 @@ def agreement(store: Store, comparison: Comparison) -> list[Item]:
     }
     fits = [tables.correlations(x, y) for y in effects.values()]
     titles = [
-        f"Pearson r = {fit['pearson']:.2f}, Spearman ρ = {fit['spearman']:.2f}, n = {len(x)}"
+        f"Pearson r = {fit['pearson']:z.2f}, Spearman ρ = {fit['spearman']:z.2f}, n = {len(x)}"
         for fit in fits
     ]
     figure = plots.scatter(

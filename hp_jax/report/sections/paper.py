@@ -255,8 +255,8 @@ def said(fit: Mapping[str, float]) -> str:
     if math.isnan(fit["pearson"]):
         return f"no correlation of {fit['n']:.0f} heads can be computed: one side does not vary"
     return (
-        f"Pearson r = {fit['pearson']:.2f} (95 % interval {fit['pearson_low']:.2f} to "
-        f"{fit['pearson_high']:.2f}), n = {fit['n']:.0f} heads"
+        f"Pearson r = {fit['pearson']:z.2f} (95 % interval {fit['pearson_low']:z.2f} to "
+        f"{fit['pearson_high']:z.2f}), n = {fit['n']:.0f} heads"
     )
 
 

@@ -132,7 +132,7 @@ def _drawn(mapped: LinearMap, one: Measured, place: str) -> Item:
     figure = plots.scatter(
         x,
         {f"measured increase of loss ({per})": comparison.loss_change_M[1:]},
-        [f"Pearson r = {pearson(x, comparison.loss_change_M[1:]).r:.2f}, n = {len(x)}"],
+        [f"Pearson r = {pearson(x, comparison.loss_change_M[1:]).r:z.2f}, n = {len(x)}"],
         comparison.names,
         f"predicted increase of loss ({per})",
         [

@@ -81,7 +81,7 @@ def _effects(first: Measured, second: Measured) -> list[Item]:
     names = [f"{one.drop_word} of {one.scale.name} on {of.split}" for of in (first, second)]
     x, y = one.drop_M[1:], other.drop_M[1:]
     fit = tables.correlations(x, y)
-    title = f"Pearson r = {fit['pearson']:.2f}, Spearman ρ = {fit['spearman']:.2f}, n = {len(x)}"
+    title = f"Pearson r = {fit['pearson']:z.2f}, Spearman ρ = {fit['spearman']:z.2f}, n = {len(x)}"
     suffix = f"-{first.place}-{second.place}"
     items: list[Item] = [one.measured, other.measured]
     if not math.isnan(fit["pearson"]):
