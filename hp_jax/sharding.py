@@ -177,16 +177,18 @@ units and the vocabulary, so that one sum over devices ends each attention and f
 def params_specs(params: Any, mesh: Mesh) -> Any:
     """How each parameter is split over the mesh: along `tensor` where its size there divides, whole
     otherwise.  Arrays, or their shapes."""
-    parts = mesh.shape["tensor"]
 
     def spec(path: Any, leaf: Any) -> PartitionSpec:
-        names = [SPLIT[part.key] for part in path if getattr(part, "key", None) in SPLIT]
-        shape = np.shape(leaf)
-        if parts == 1 or not names or len(shape) < 2 or shape[names[-1]] % parts:
-            return PartitionSpec()
-        return PartitionSpec(*[None] * names[-1], "tensor")
+        return _spec([getattr(part, "key", "") for part in path], np.shape(leaf), mesh)
 
     return jax.tree_util.tree_map_with_path(spec, params)
+
+
+def _spec(path: Sequence[str], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    parts, axes = mesh.shape["tensor"], [SPLIT[name] for name in path if name in SPLIT]
+    if parts == 1 or not axes or len(shape) < 2 or shape[axes[-1]] % parts:
+        return PartitionSpec()
+    return PartitionSpec(*[None] * axes[-1], "tensor")
 
 
 def place_params(params: Any, mesh: Mesh) -> Any:
@@ -194,6 +196,12 @@ def place_params(params: Any, mesh: Mesh) -> Any:
     return jax.tree.map(
         lambda leaf, spec: place(leaf, mesh, *spec), params, params_specs(params, mesh)
     )
+
+
+def place_param(array: np.ndarray, mesh: Mesh, path: Sequence[str]) -> jax.Array:
+    """The same of one parameter, by the names of its path."""
+    placed: jax.Array = place(array, mesh, *_spec(path, array.shape, mesh))
+    return placed
 
 
 def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...] | None) -> Any:
@@ -204,6 +212,8 @@ def place(tree: Any, mesh: Mesh, *axes: str | tuple[str, ...] | None) -> Any:
         return jax.device_put(tree, sharding)
 
     def globally(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
         array = np.asarray(leaf)
         return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
@@ -234,6 +244,13 @@ def fetch(tree: Any) -> Any:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def on_host(array: Any) -> np.ndarray:
+    """An array whole on this host, however it is split; all processes call it at once."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        array = multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)
 
 
 def agreed(array: np.ndarray) -> np.ndarray:

@@ -198,6 +198,16 @@ def test_four_processes_prune_as_one_does(config, alone, tmp_path):
 
 
 @pytest.mark.slow
+def test_no_process_has_all_parameters(config, alone, tmp_path):
+    """Four devices of two processes have a part each, from the file on."""
+    split = ("--tensor-devices", "4", *GRIDS)
+    arguments = words("ablate", config, tmp_path / "out", *split)
+    status, said = ended(start(config, arguments, count=2, devices=2))
+    assert status == [0] * 2, said
+    check_same(tmp_path / "out", alone / "ablate")
+
+
+@pytest.mark.slow
 def test_whoever_is_killed_the_others_end_and_nothing_that_was_finished_is_done_again(
     config, alone, tmp_path
 ):

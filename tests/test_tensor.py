@@ -1,5 +1,6 @@
 """Parameters split over devices: the same numbers on meshes of every shape."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,10 +12,14 @@ from jax.sharding import PartitionSpec as Spec
 from tiny import ONE_DEVICE, TASK, batched, examples, random_params
 
 from hp_jax import heads
+from hp_jax.formats.huggingface.decoder_export import save_hf_decoder
+from hp_jax.formats.model import Model, load_model
+from hp_jax.formats.reading import Options
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import head_importance
 from hp_jax.least_squares import repair
 from hp_jax.linear import linear_map
+from hp_jax.models.language import LanguageModel
 from hp_jax.sharding import device_mesh, params_specs, place_params
 
 
@@ -100,6 +105,26 @@ def test_what_divides_is_split_and_nothing_is_whole_twice():
     )
     whole = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert whole / 4 < held < whole / 2
+
+
+@pytest.mark.parametrize("written", ["hf", "orbax", "flat"])
+def test_weights_are_read_in_parts(tmp_path, written):
+    """Each parameter is where `place_params` would put it, and the model is the same."""
+    config = dataclasses.replace(tiny_language.CONFIG, vocab=300)
+    params = random_params(LanguageModel(config), scale=0.3)
+    if written == "hf":
+        save_hf_decoder(tmp_path, config, params, tiny_language.tokenizer())
+    else:
+        model = Model(config, params, tiny_language.tokenizer())
+        model.save(tmp_path, {}, flat=written == "flat")
+    mesh = device_mesh(tensor=4)
+    whole, split = load_model(str(tmp_path)), load_model(str(tmp_path), Options(mesh=mesh))
+    assert split.digest == whole.digest
+    for found, expected in zip(
+        jax.tree.leaves(split.params), jax.tree.leaves(place_params(params, mesh)), strict=True
+    ):
+        assert found.sharding.is_equivalent_to(expected.sharding, found.ndim)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,9 @@ def options_of(
     fresh: Callable[[], tuple[str, ...]] | None = None,
 ) -> Options:
     """How an experiment reads models."""
-    return Options(config.dtype, config.kernel, labels, fresh, config.seed)
+    tensor = config.tensor_devices
+    mesh = device_mesh(tensor=tensor) if tensor > 1 else None
+    return Options(config.dtype, config.kernel, labels, fresh, config.seed, mesh)
 
 
 def _classifier(config: ClassificationExperiment, name: str, fresh: bool) -> Setup:

@@ -22,6 +22,7 @@ from hp_jax.formats.families import (
 )
 from hp_jax.formats.reading import Options
 from hp_jax.formats.tensors import find_folder
+from hp_jax.sharding import place_params
 from hp_jax.storage import checkpoint, fingerprint
 from hp_jax.storage.files import is_ours, new_folder, read_json, sign
 from hp_jax.task import ModelTask, Params
@@ -100,7 +101,8 @@ def load_model(name: str, options: Options = Options(), *, family: Family | None
                 _check_family(found, family, folder)
                 config, params, text = reader.read(folder, raw, options)
                 found.check_text(text, config, folder)
-                return Model(config, params, text)
+                placed = place_params(params, options.mesh) if options.mesh else params
+                return Model(config, placed, text)
     raise _unknown(folder, raw)
 
 
@@ -123,9 +125,9 @@ def _own(folder: Path, raw: Mapping[str, Any], options: Options, family: Family 
     _check_rows(config, (safetensors if flat else checkpoint).top_names(folder), folder)
     abstract = jax.eval_shape(found.task(config).init, jax.random.key(0))
     if flat:
-        params = safetensors.load_flat(folder, abstract)
+        params = safetensors.load_flat(folder, abstract, options.mesh)
     else:
-        params = checkpoint.load_params(folder, raw, abstract)
+        params = checkpoint.load_params(folder, raw, abstract, options.mesh)
     text = found.load_text(folder)
     found.check_text(text, config, folder)
     return Model(config, params, text)

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jax.sharding import Mesh
+
 Supported = Mapping[str, tuple[Any, ...]]
 """The values of a setting that make a model that hp_jax has; the first is what it is where the file
 has none."""
@@ -25,6 +27,9 @@ class Options:
     """A model without a classifier gets a new one for these labels; None: it is refused."""
     seed: int = 0
     """Of the new classifier."""
+    mesh: Mesh | None = None
+    """The devices among which parameters are split, each as it is read; None: they are whole on
+    the first device."""
 
 
 def check_supported(settings: Mapping[str, Any], supported: Supported, where: object) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from hp_jax.formats.slots import check_values
 from hp_jax.formats.tensors import read_tensors
 from hp_jax.formats.writing import write_tensors
+from hp_jax.sharding import place_param
 from hp_jax.storage.files import write_json
 from hp_jax.task import Params
 
@@ -57,9 +59,9 @@ def top_names(folder: Path) -> set[str]:
     return {name.partition("/")[0] for name in read_tensors(folder)}
 
 
-def load_flat(folder: Path, abstract: Params) -> Params:
-    """The parameters of such a folder; ValueError names one that is missing, unknown, or has
-    another shape than `abstract`."""
+def load_flat(folder: Path, abstract: Params, mesh: Mesh | None = None) -> Params:
+    """The parameters of such a folder, split over a mesh's devices if one is given; ValueError
+    names one that is missing, unknown, or has another shape than `abstract`."""
     found = read_tensors(folder)
     expected = {name: leaf.shape for name, leaf in flat(abstract).items()}
     for name in sorted(set(found) | set(expected)):
@@ -70,4 +72,9 @@ def load_flat(folder: Path, abstract: Params) -> Params:
                 f"{expected.get(name)}"
             )
         check_values(name, found[name], folder)
-    return nested({name: jnp.asarray(found[name], jnp.float32) for name in expected})
+
+    def read(name: str) -> jax.Array:
+        array = np.array(found[name], np.float32)
+        return place_param(array, mesh, name.split("/")) if mesh else jnp.asarray(array)
+
+    return nested({name: read(name) for name in expected})

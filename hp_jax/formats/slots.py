@@ -12,7 +12,9 @@ from typing import Any
 import jax
 import ml_dtypes
 import numpy as np
+from jax.sharding import Mesh
 
+from hp_jax.sharding import place_param
 from hp_jax.task import Params
 
 log = logging.getLogger("hp_jax")
@@ -94,12 +96,14 @@ def assign(
     *,
     settings: str,
     transposed: bool = True,
+    mesh: Mesh | None = None,
 ) -> None:
     """Moves the tensor of every slot from `tensors` into `params`, both in place, as float32 in the
-    shape of what is there.
+    shape of what is there, one after another: a tensor that is a file's memory map is read then.
 
     transposed: kernels are `[outputs, inputs]` in the file.
     settings: where the file's shapes are said, for the message.
+    mesh: the devices among which parameters are split; None: they are whole.
 
     ValueError names a tensor that is missing or has another shape.
     """
@@ -111,7 +115,8 @@ def assign(
         for module in modules:
             at = at[module]
         tensor = tensor.T if leaf == "kernel" and transposed else tensor
-        at[leaf] = jax.numpy.asarray(tensor.reshape(at[leaf].shape), np.float32)
+        array = np.array(tensor.reshape(at[leaf].shape), np.float32, order="C")
+        at[leaf] = place_param(array, mesh, slot.path) if mesh else jax.numpy.asarray(array)
 
 
 def take(tensors: Tensors, slot: Slot, file: Path, settings: str) -> tuple[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -82,15 +83,48 @@ def _read_shards(folder: Path, index: Path, read: Any) -> dict[str, np.ndarray]:
     return tensors
 
 
+_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    "BOOL": np.bool_,
+}
+"""What safetensors calls types of numbers."""
+
+
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Maps of the file's memory: a tensor is read where it is used."""
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file:  # checks the header and the file's length
             names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+        start = 8 + size
+        data = (
+            np.memmap(path, np.uint8, "r")
+            if path.stat().st_size > start
+            else np.empty(start, np.uint8)
+        )
+        return {name: _mapped(data[start:], **header[name]) for name in names}
     except (SafetensorError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a whole safetensors file ({path.stat().st_size:,} bytes): {error}"
         ) from error
+
+
+def _mapped(
+    data: np.ndarray, dtype: str, shape: Sequence[int], data_offsets: tuple[int, int]
+) -> np.ndarray:
+    if dtype not in _TYPES:  # is refused by name where it is used
+        return np.empty(shape, np.void)
+    begin, end = data_offsets
+    return data[begin:end].view(_TYPES[dtype]).reshape(shape)
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

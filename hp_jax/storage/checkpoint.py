@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 from orbax.checkpoint import v1 as ocp
 
-from hp_jax.sharding import wait_for_all
+from hp_jax.sharding import params_specs, wait_for_all
 from hp_jax.storage import fingerprint
 from hp_jax.storage.files import inside, write_json
 from hp_jax.task import Params
@@ -94,9 +95,14 @@ def _metadata(folder: Path) -> Any:
         return ocp.metadata(folder.absolute() / "params").metadata
 
 
-def load_params(folder: Path, described: Mapping[str, Any], abstract: Params) -> Params:
+def load_params(
+    folder: Path, described: Mapping[str, Any], abstract: Params, mesh: Mesh | None = None
+) -> Params:
     """The parameters of a model folder, with the shapes of `abstract`; `described` is its
     config.json.
+
+    mesh: the devices among which they are split, of which each host reads what belongs to its own;
+        None: they are whole.
 
     ValueError, before Orbax reads anything, if a file is missing or has another size or a parameter
     another shape than expected.
@@ -111,7 +117,8 @@ def load_params(folder: Path, described: Mapping[str, Any], abstract: Params) ->
                 f"{shape}"
             )
     with _one_sentence(f"cannot read {path}"):
-        params = jax.tree.map(jnp.asarray, ocp.load(path, _on_host(abstract)))
+        wanted = _split(abstract, mesh) if mesh else _on_host(abstract)
+        params = jax.tree.map(jnp.asarray, ocp.load(path, wanted))
     if fingerprint.of_arrays(params) != saved.params:
         raise ValueError(
             f"{path} is damaged: its parameters are not those that were saved (their hashes differ)"
@@ -129,6 +136,17 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _on_host(abstract: Any) -> Any:
     """Makes Orbax read NumPy arrays, in each of several processes all of them."""
     return jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), abstract)
+
+
+def _split(abstract: Any, mesh: Mesh) -> Any:
+    """Makes Orbax read arrays that are split over a mesh's devices."""
+    return jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec)
+        ),
+        abstract,
+        params_specs(abstract, mesh),
+    )
 
 
 def _saving() -> ocp.Context:

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from hp_jax.sharding import on_host
+
 
 def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
     """The names of the expected hashes that `found` does not have, or has with another value."""
@@ -29,7 +31,7 @@ def of_arrays(tree: Any) -> str:
     """SHA-256 (first 16 hex digits) of every array's path, type, shape and bytes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
+        array = np.ascontiguousarray(on_host(leaf))
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()[:16]

@@ -149,7 +149,7 @@ def load_gguf(
         if source in file.tensors:
             found = {slot.name: (source, _part(file.read(source), slot, source, config))}
             unread.pop(source, None)
-        assign(params, [slot], found, file.path, settings=_METADATA)
+        assign(params, [slot], found, file.path, settings=_METADATA, mesh=options.mesh)
     model = f"a {config.family} of {config.layers} layers"
     check_rest({name: (name, np.empty(0)) for name in unread}, (), model, file.path)
     return config, params, tokenizer

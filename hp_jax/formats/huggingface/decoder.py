@@ -79,7 +79,15 @@ def load_hf_decoder(
         _add_one(tensors, folder)
     params = jax.eval_shape(LanguageModel(config).init, jax.random.key(0))
     for some, transposed in slots(config):
-        assign(params, some, tensors, folder, settings="config.json", transposed=transposed)
+        assign(
+            params,
+            some,
+            tensors,
+            folder,
+            settings="config.json",
+            transposed=transposed,
+            mesh=options.mesh,
+        )
     check_rest(tensors, IGNORED, f"a {config.family} of {config.layers} layers", folder)
     return config, params
 
