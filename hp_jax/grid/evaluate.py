@@ -29,25 +29,38 @@ def _last_states(
 ) -> State:
     """The states after the stages, `[G, B, ...]`, in the order of `plan.last_G`'s numbers."""
     masks = len(plan.last_G)
-    states = jax.tree.map(
-        lambda x: jnp.broadcast_to(x, (masks, *x.shape)), task.start(params, batch)
-    )
+    start = task.start(params, batch)
+    states = jax.tree.map(lambda x: jnp.broadcast_to(_bits(x), (masks, *x.shape)), start)
     for row in range(task.stages):
 
         def follow(p: jax.Array, after: State, row: int = row, states: State = states) -> State:
-            state = jax.tree.map(lambda x: x[p], states)
+            state = jax.tree.map(lambda x, of: _numbers(x[p], of), states, start)
             context = task.context(params, row, batch, state)
 
             def one(c: jax.Array, after: State) -> State:
                 new = task.apply_row(
                     params, row, batch, state, context, gates[row][plan.mask_AG[row, c]]
                 )
-                return jax.tree.map(lambda all, one: all.at[c].set(one), after, new)
+                return jax.tree.map(
+                    lambda all, one: jax.lax.dynamic_update_index_in_dim(all, _bits(one), c, 0),
+                    after,
+                    new,
+                )
 
             return jax.lax.fori_loop(plan.first_AP[row, p], plan.first_AP[row, p + 1], one, after)
 
         states = jax.lax.fori_loop(0, plan.count_A[row], follow, states)
-    return states
+    return jax.tree.map(_numbers, states, start)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    """Numbers of two bytes as integers, in which they are kept: where XLA's CPU compiler has no
+    bfloat16, it converts an array whole whenever one entry of it is set."""
+    return jax.lax.bitcast_convert_type(x, jnp.uint16) if x.dtype == jnp.bfloat16 else x
+
+
+def _numbers(x: jax.Array, like: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, like.dtype) if like.dtype == jnp.bfloat16 else x
 
 
 @functools.partial(jax.jit, static_argnames=("task", "mesh", "alike"))

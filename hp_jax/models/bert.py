@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from hp_jax.architecture import BertConfig
-from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, FeedForward, residual
+from hp_jax.models.layers import (
+    ACTIVATIONS,
+    INIT,
+    Attention,
+    FeedForward,
+    residual,
+    rounded,
+    summed,
+)
 
 
 class Embeddings(nn.Module):
@@ -94,8 +102,9 @@ class Bert(nn.Module):
         dtype = jnp.dtype(c.dtype)
         self.embeddings = Embeddings(c)
         self.layer = [Block(c, heads) for heads in c.heads_per_row.values()]
-        self.pool = nn.Dense(c.width, dtype=dtype, kernel_init=INIT)
-        self.classifier = nn.Dense(len(c.labels), dtype=dtype, kernel_init=INIT)
+        dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=INIT)
+        self.pool = dense(c.width, dot_general=rounded)
+        self.classifier = dense(len(c.labels), dot_general=summed)
         self.readout_dropout = nn.Dropout(c.classifier_dropout)
 
     def embed(self, tokens_BT: jax.Array, types_BT: jax.Array, *, train: bool) -> jax.Array:
@@ -127,9 +136,8 @@ class Bert(nn.Module):
         x_BD = ACTIVATIONS["relu" if self.config.family == "distilbert" else "tanh"](
             self.pool(x_BD)
         )
-        return self.classifier(self.readout_dropout(x_BD, deterministic=not train)).astype(
-            jnp.float32
-        )
+        logits_BC: jax.Array = self.classifier(self.readout_dropout(x_BD, deterministic=not train))
+        return logits_BC
 
     def __call__(
         self,

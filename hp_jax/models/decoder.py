@@ -3,7 +3,8 @@ each of which reads one row of the head mask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import DecoderConfig
-from hp_jax.models.layers import ACTIVATIONS, INIT, Attention, KeyValue, softcapped
+from hp_jax.models.layers import (
+    ACTIVATIONS,
+    INIT,
+    Attention,
+    KeyValue,
+    attended,
+    rounded,
+    softcapped,
+    summed,
+)
 
 Past = list[KeyValue]
 """Of each row the keys and values that there are so far."""
@@ -36,13 +46,14 @@ class FeedForward(nn.Module):
         """`[B, T, D]` from `[B, T, D]`."""
         c = self.config
 
-        def dense(name: str, width: int) -> nn.Dense:
-            return nn.Dense(width, c.ffn_bias, jnp.dtype(c.dtype), kernel_init=INIT, name=name)
-
+        dense = functools.partial(
+            nn.Dense, use_bias=c.ffn_bias, dtype=jnp.dtype(c.dtype), kernel_init=INIT
+        )
+        hidden = functools.partial(dense, c.ffn, dot_general=summed)
         active = jax.checkpoint(ACTIVATIONS[c.activation])  # a gradient keeps its input alone
-        x_BTF = dense("inner", c.ffn)(x_BTD)
-        x_BTF = active(dense("gate", c.ffn)(x_BTD)) * x_BTF if c.gated else active(x_BTF)
-        return dense("outer", c.width)(x_BTF)
+        x_BTF = hidden(name="inner")(x_BTD)
+        x_BTF = active(hidden(name="gate")(x_BTD)) * x_BTF if c.gated else active(x_BTF)
+        return dense(c.width, dot_general=rounded, name="outer")(x_BTF)
 
 
 class Block(nn.Module):
@@ -158,7 +169,9 @@ class Decoder(nn.Module):
         self.layer = [Block(c, number) for number in range(c.layers)]
         self.norm = _norm(c)
         if not c.tied:
-            self.output = nn.Dense(c.vocab, use_bias=False, dtype=dtype, kernel_init=INIT)
+            self.output = nn.Dense(
+                c.vocab, use_bias=False, dtype=dtype, kernel_init=INIT, dot_general=summed
+            )
 
     def embed(self, tokens_BT: jax.Array, position_BT: jax.Array | None = None) -> jax.Array:
         """The state before the first stage `[B, T, D]`; default: of the positions 0 to T - 1."""
@@ -181,9 +194,8 @@ class Decoder(nn.Module):
 
     def readout(self, x_BTD: jax.Array) -> jax.Array:
         """Logits `[B, T, V]` of the next tokens, float32."""
-        output: Callable[[jax.Array], jax.Array]
-        output = self.word.attend if self.config.tied else self.output
-        logits_BTV = output(self.norm(x_BTD)).astype(jnp.float32)
+        x_BTD, tied = self.norm(x_BTD), self.config.tied
+        logits_BTV = attended(self.word.embedding, x_BTD) if tied else self.output(x_BTD)
         return softcapped(logits_BTV, self.config.logit_softcap)
 
     def hidden(self, tokens_BT: jax.Array, gates: Sequence[jax.Array]) -> jax.Array:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -27,6 +28,59 @@ INIT = nn.initializers.normal(0.02)
 
 KeyValue = tuple[jax.Array, jax.Array]
 """Keys and values, each `[B, S, H, K]`."""
+
+
+Axes = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
+"""Those that a product sums over, of its left and of its right side, and (none here) those that
+both have."""
+
+
+def summed(lhs: jax.Array, rhs: jax.Array, axes: Axes, **_: Any) -> jax.Array:
+    """`jax.lax.dot_general` with float32 as the result, whatever is multiplied: matrix units have
+    it anyway, and those of CPUs are used for nothing else."""
+    if lhs.dtype == jnp.float32:
+        return jax.lax.dot_general(lhs, rhs, axes)
+    return _narrow(lhs, rhs, axes)
+
+
+def rounded(lhs: jax.Array, rhs: jax.Array, axes: Axes, **_: Any) -> jax.Array:
+    """The same, rounded to the type of what is multiplied."""
+    return summed(lhs, rhs, axes).astype(lhs.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _narrow(lhs: jax.Array, rhs: jax.Array, axes: Axes) -> jax.Array:
+    """A product of numbers that are narrower than the result; so are those of its gradients, of
+    which JAX would make one wide."""
+    return jax.lax.dot_general(lhs, rhs, axes, preferred_element_type=jnp.float32)
+
+
+def _narrow_forward(lhs: jax.Array, rhs: jax.Array, axes: Axes) -> tuple[jax.Array, KeyValue]:
+    return _narrow(lhs, rhs, axes), (lhs, rhs)
+
+
+def _narrow_backward(axes: Axes, sides: KeyValue, out: jax.Array) -> KeyValue:
+    (left, right), _ = axes
+    lhs, rhs = sides
+    out = out.astype(lhs.dtype)
+    free = [axis for axis in range(lhs.ndim) if axis not in left]
+    other = [axis for axis in range(rhs.ndim) if axis not in right]
+    first, last = range(len(free)), range(len(free), out.ndim)
+    of_lhs = _narrow(out, rhs, ((tuple(last), tuple(other)), ((), ())))
+    of_rhs = _narrow(lhs, out, ((tuple(free), tuple(first)), ((), ())))
+    places = [*free, *(left[right.index(axis)] for axis in sorted(right))]
+    of_lhs = jnp.transpose(of_lhs, np.argsort(places).tolist())
+    places = [*(right[left.index(axis)] for axis in sorted(left)), *other]
+    of_rhs = jnp.transpose(of_rhs, np.argsort(places).tolist())
+    return of_lhs.astype(lhs.dtype), of_rhs.astype(rhs.dtype)
+
+
+_narrow.defvjp(_narrow_forward, _narrow_backward)
+
+
+def attended(embedding_VD: jax.Array, x: jax.Array) -> jax.Array:
+    """Logits `[..., V]`, float32, from `[..., D]`, where the embedding is the output projection."""
+    return summed(x, embedding_VD.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())))
 
 
 def residual(
@@ -102,6 +156,7 @@ class Attention(nn.Module):
                 use_bias=name in self.biases,
                 dtype=self.dtype,
                 kernel_init=self.kernel_init,
+                dot_general=rounded,
                 name=name,
             )
 
@@ -115,6 +170,7 @@ class Attention(nn.Module):
             use_bias=bias,
             dtype=self.dtype,
             kernel_init=self.kernel_init,
+            dot_general=rounded,
         )
         self.out = dense if self.heads else Bias(self.width, bias)
         self.weight_dropout = nn.Dropout(self.dropout, deterministic=False)
@@ -224,12 +280,9 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         """`[B, T, D]` from `[B, T, D]`."""
-        x_BTF = nn.Dense(self.width, dtype=self.dtype, kernel_init=self.kernel_init, name="inner")(
-            x_BTD
-        )
+        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
+        x_BTF = dense(self.width, dot_general=summed, name="inner")(x_BTD)
         x_BTF = jax.checkpoint(ACTIVATIONS[self.activation])(
             x_BTF
         )  # a gradient keeps its input alone: a quarter less memory
-        return nn.Dense(
-            x_BTD.shape[-1], dtype=self.dtype, kernel_init=self.kernel_init, name="outer"
-        )(x_BTF)
+        return dense(x_BTD.shape[-1], dot_general=rounded, name="outer")(x_BTF)

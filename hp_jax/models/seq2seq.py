@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from hp_jax.architecture import Seq2SeqConfig
-from hp_jax.models.layers import KeyValue
+from hp_jax.models.layers import KeyValue, attended, summed
 from hp_jax.models.seq2seq_layers import INIT, Cache, DecoderLayer, EncoderLayer
 
 Gates = Mapping[str, jax.Array]
@@ -65,7 +65,9 @@ class Seq2Seq(nn.Module):
             self.encoder_norm = nn.LayerNorm(c.epsilon, dtype=dtype)
             self.decoder_norm = nn.LayerNorm(c.epsilon, dtype=dtype)
         if not c.share_output:
-            self.output = nn.Dense(c.target_vocab, use_bias=False, dtype=dtype, kernel_init=INIT)
+            self.output = nn.Dense(
+                c.target_vocab, use_bias=False, dtype=dtype, kernel_init=INIT, dot_general=summed
+            )
         if c.output_bias:
             self.output_bias = self.param("output_bias", nn.initializers.zeros, (c.target_vocab,))
         self.dropout = nn.Dropout(c.dropout)
@@ -246,11 +248,11 @@ class Seq2Seq(nn.Module):
             x.shape[:-1] == (1, 1) and c.share_output
         ):  # for one token XLA on a CPU copies the table's transpose every time
             table, x = (part.astype(c.dtype) for part in (self.target_embedding.embedding, x))
-            logits = jnp.einsum("VD,RWD->RWV", table, x).astype(jnp.float32)
+            logits = jnp.einsum("VD,RWD->RWV", table, x, preferred_element_type=jnp.float32)
+        elif c.share_output:
+            logits = attended(self.target_embedding.embedding, x)
         else:
-            logits = (self.target_embedding.attend(x) if c.share_output else self.output(x)).astype(
-                jnp.float32
-            )
+            logits = self.output(x)
         return logits + jnp.expand_dims(self.output_bias, (0, 1)) if c.output_bias else logits
 
 

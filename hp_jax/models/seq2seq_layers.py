@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from hp_jax.architecture import Seq2SeqConfig
-from hp_jax.models.layers import Attention, FeedForward, KeyValue, residual
+from hp_jax.models.layers import Attention, FeedForward, KeyValue, residual, rounded
 
 INIT = nn.initializers.xavier_uniform()
 """fairseq's initialisation of kernels; embeddings are normal with a variance of 1 / width."""
@@ -33,7 +33,11 @@ class Ssru(nn.Module):
     def setup(self) -> None:
         """Names the projections."""
         dense = functools.partial(
-            nn.Dense, self.config.width, dtype=jnp.dtype(self.config.dtype), kernel_init=INIT
+            nn.Dense,
+            self.config.width,
+            dtype=jnp.dtype(self.config.dtype),
+            kernel_init=INIT,
+            dot_general=rounded,
         )
         self.value, self.forget = dense(use_bias=False), dense()
 
