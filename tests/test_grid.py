@@ -86,6 +86,17 @@ def test_equals_the_plain_loop_for_every_set_of_masks(name):
     assert name == "the same twice" or np.ptp(expected["loss"], axis=0).min() > 1e-3
 
 
+def test_bfloat16_equals_the_plain_loop_in_bfloat16():
+    """But for the last digits that a program that fuses more does not round."""
+    narrow = dataclasses.replace(DEEP, config=dataclasses.replace(DEEP.config, dtype="bfloat16"))
+    masks_MAH = SETS["one_off"]
+    expected = plain_loop(narrow, DEEP_PARAMS, BATCHES, masks_MAH)["loss"]
+    found = evaluate_grid(narrow, DEEP_PARAMS, BATCHES, masks_MAH, chunk=9, mesh=ONE_DEVICE)["loss"]
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    wide = plain_loop(DEEP, DEEP_PARAMS, BATCHES, masks_MAH)["loss"]
+    assert np.abs(found - expected).mean() < 0.5 * np.abs(found - wide).mean()
+
+
 @pytest.mark.parametrize(
     ("devices", "mask"), [(1, 1), (2, 1), (2, 2), (8, 1), (8, 2), (8, 4), (8, 8)]
 )

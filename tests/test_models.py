@@ -12,7 +12,7 @@ from tiny import BUCKETS, CONFIG, FULL, TASK, batched, examples, random_params, 
 
 from hp_jax import heads
 from hp_jax.data.batching import batches
-from hp_jax.models.layers import Attention
+from hp_jax.models.layers import Attention, rounded, summed
 
 PARAMS = random_params()
 DATA = examples()
@@ -140,10 +140,39 @@ def test_dropout_acts_only_with_a_key_and_depends_on_it():
 def test_bfloat16_is_close_and_its_logits_are_float32():
     params = random_params(scale=0.1)
     exact = logits(params, BATCH, FULL)
-    rounded = logits(params, BATCH, FULL, with_config(dtype="bfloat16"))
-    assert rounded.dtype == np.float32
-    np.testing.assert_allclose(rounded, exact, atol=0.1)
-    assert np.abs(rounded - exact).max() > 0
+    narrow = logits(params, BATCH, FULL, with_config(dtype="bfloat16"))
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, exact, atol=0.1)
+    assert np.abs(narrow - exact).max() > 0
+    assert (narrow != narrow.astype(jnp.bfloat16)).any()  # logits are not rounded once more
+
+
+@pytest.mark.parametrize(
+    ("lhs", "rhs", "axes"),
+    [
+        ((2, 3, 5), (5, 7), ((2,), (0,))),
+        ((2, 3, 5), (5, 2, 4), ((2,), (0,))),
+        ((2, 3, 2, 4), (2, 4, 6), ((2, 3), (0, 1))),
+        ((2, 3, 2, 4), (4, 6, 2), ((3, 2), (0, 2))),
+        ((2, 3, 5), (7, 5), ((2,), (1,))),
+    ],
+)
+def test_products_of_narrow_numbers_have_wide_sums_and_the_gradients_of_products(lhs, rhs, axes):
+    narrow = [
+        jax.random.normal(jax.random.key(seed), shape, jnp.bfloat16)
+        for seed, shape in enumerate((lhs, rhs))
+    ]
+    wide = [x.astype(jnp.float32) for x in narrow]
+    axes = axes, ((), ())
+    expected, back = jax.vjp(lambda x, y: jax.lax.dot_general(x, y, axes), *wide)
+    found, back_narrow = jax.vjp(lambda x, y: summed(x, y, axes), *narrow)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(summed(*wide, axes), expected)
+    np.testing.assert_array_equal(rounded(*narrow, axes), found.astype(jnp.bfloat16))
+    out = jax.random.normal(jax.random.key(2), expected.shape, jnp.bfloat16).astype(jnp.float32)
+    for gradient, right in zip(back_narrow(out), back(out), strict=True):
+        assert gradient.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(gradient, right.astype(jnp.bfloat16))
 
 
 def test_a_width_that_does_not_divide_is_refused():
