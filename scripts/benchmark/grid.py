@@ -40,12 +40,14 @@ class Grid(Text):
 
 
 @torch.inference_mode()
-def transformers_values(model: Any, batch: Inputs, mask_AH: np.ndarray) -> Values:
-    """One batch with `head_mask`."""
+def transformers_values(
+    model: Any, batch: Inputs, mask_AH: np.ndarray, *, narrow: bool = False
+) -> Values:
+    """One batch with `head_mask`; narrow: by PyTorch's autocast to bfloat16."""
     words = {name: array for name, array in batch.items() if name != "labels"}
-    logits_BC = model(
-        **words, head_mask=torch.tensor(mask_AH, dtype=torch.float32, device=torch_device())
-    ).logits
+    mask = torch.tensor(mask_AH, dtype=torch.float32, device=torch_device())
+    with torch.autocast(torch_device().type, torch.bfloat16, enabled=narrow):
+        logits_BC = model(**words, head_mask=mask).logits.float()
     loss_B = torch.nn.functional.cross_entropy(logits_BC, batch["labels"], reduction="none")
     return {"loss": loss_B.cpu().numpy(), "prediction": logits_BC.argmax(-1).cpu().numpy()}
 
@@ -100,6 +102,17 @@ def agreement(found: Values, expected: Values) -> dict[str, Any]:
     return {"loss": loss | {"largest change by a mask": change}, "equal predictions": same}
 
 
+def difference(found: Values, expected: Values) -> dict[str, float]:
+    """Of losses in nats, and the share of predictions that are the same."""
+    apart = np.abs(found["loss"] - expected["loss"])
+    same = float((found["prediction"] == expected["prediction"]).mean())
+    return {
+        "mean difference of losses": float(apart.mean()),
+        "largest": float(apart.max()),
+        "equal predictions": same,
+    }
+
+
 def ways(
     setting: Grid, pair: Pair, examples: Examples
 ) -> dict[str, Callable[[np.ndarray], Values]]:
@@ -110,18 +123,27 @@ def ways(
     )
     here = functools.partial(our_values, pair.task, pair.params)
     theirs = functools.partial(transformers_values, pair.theirs)
+    config = dataclasses.replace(pair.task.config, dtype="bfloat16")
+    narrow_task = dataclasses.replace(pair.task, config=config)
+    narrow_theirs = functools.partial(theirs, narrow=True)
+    words = [inputs(batch) for batch in padded]
     return {
         "our grid": lambda masks_MAH: evaluate_grid(
             pair.task, pair.params, ours, masks_MAH, chunk=setting.chunk
         ),
         "our plain loop": functools.partial(one_by_one, here, ours, jax.device_put(ours)),
-        "authors' way": functools.partial(
-            one_by_one, theirs, padded, [inputs(batch) for batch in padded]
-        ),
+        "authors' way": functools.partial(one_by_one, theirs, padded, words),
         "transformers, our batches": functools.partial(
             one_by_one, theirs, ours, [inputs(batch) for batch in ours]
         ),
+        "our grid, bfloat16": lambda masks_MAH: evaluate_grid(
+            narrow_task, pair.params, ours, masks_MAH, chunk=setting.chunk
+        ),
+        "authors' way, bfloat16": functools.partial(one_by_one, narrow_theirs, padded, words),
     }
+
+
+NARROW = "our grid, bfloat16", "authors' way, bfloat16"
 
 
 def main(setting: Grid) -> None:
@@ -132,13 +154,23 @@ def main(setting: Grid) -> None:
     few_MAH = spread_over(masks_MAH, setting.sample)
     ours, *others = (all_ways := ways(setting, pair, examples))
     found = all_ways[ours](few_MAH)
-    agree = {name: agreement(found, all_ways[name](few_MAH)) for name in others}
-    sides = {ours: sample(all_ways[ours], masks_MAH, setting.ours, setting.chunk)}
+    agree: dict[str, Any] = {
+        name: agreement(found, all_ways[name](few_MAH)) for name in others if name not in NARROW
+    }
+    agree |= {name: difference(all_ways[name](few_MAH), found) for name in NARROW}
+    sides = {
+        name: sample(all_ways[name], masks_MAH, setting.ours, setting.chunk)
+        for name in (ours, NARROW[0])
+    }
+    others.remove(NARROW[0])
     sides |= {name: sample(all_ways[name], masks_MAH, setting.sample) for name in others}
     ratios = [
         Ratio("authors' way", ours, ">= 12"),
         Ratio(ours, "our plain loop", "<= 0.5"),
-        Ratio(others[-1], ours),
+        Ratio("transformers, our batches", ours),
+        Ratio(ours, NARROW[0]),
+        Ratio("authors' way", NARROW[0]),
+        Ratio(NARROW[1], NARROW[0]),
     ]
     unit = (
         f"{len(masks_MAH)} masks (the whole model, and each head off) on {len(examples)} examples"
