@@ -222,7 +222,10 @@ class Pruning(Checked, section="pruning"):
     goes."""
     permutations: Count = 4
     """Random orders of all heads, each with its reverse, of which Shapley values are made; each
-    takes two masks a head."""
+    takes two masks a head.  With a `precision` the most that are drawn."""
+    precision: Amount = 0.0
+    """Half the width of the 95 % interval at which a head's Shapley value is known well enough, in
+    nats: orders are drawn, five or more, until each head's is; 0: `permutations` are drawn."""
     shares: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """The steps of a curve, as shares of the heads removed."""
     rounding: Literal["floor", "ceil"] = "floor"

@@ -25,6 +25,7 @@ from translation_files import write_parallel
 
 from hp_jax import experiment, heads
 from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.attribution import shapley, shapley_masks
 from hp_jax.cli import main
 from hp_jax.config import (
     FINE_TUNING,
@@ -40,6 +41,7 @@ from hp_jax.config import (
 )
 from hp_jax.data.splits import rows_of
 from hp_jax.experiment import Curve, scorers
+from hp_jax.experiment.scorers import half_scorer
 from hp_jax.grid import Grid, evaluate_grid
 from hp_jax.importance import PAPER, head_importance, importance_sums, normalize_rows
 from hp_jax.linear import linear_map, map_batch
@@ -209,7 +211,31 @@ def test_the_halves_say_that_they_are_halves(out):
     }
     assert found[1].manifest["fingerprint"]["data"] != found[2].manifest["fingerprint"]["data"]
     known = {row["order"] for row in table(out, "orders") if row["spearman"] != "nan"}
-    assert known == set(ORDERS) - {"shapley"}
+    assert known == set(ORDERS)
+
+
+def test_halves_of_shapley_values_share_neither_examples_nor_masks(out, config):
+    """As if each had been drawn by itself."""
+    setup = experiment.load(config)
+    data = setup.examples(SELECT)
+    masks_RMAH = shapley_masks(setup.present_AH, 2, seed=config.seed)
+    found = []
+    for half in (0, 1):
+        some = setup.batches_of(rows_of(data, np.arange(half, len(data), 2)))
+        loss_MN = evaluate_grid(setup.task, setup.params, some, masks_RMAH[half])["loss"]
+        expected_AH = shapley(loss_MN.mean(1)[None], masks_RMAH[half : half + 1])[0]
+        store = open_store(f"{out}/halves/{half + 1}/pruning/shapley/ranking")
+        assert store.manifest["splits"] == {"select": f"{SELECT}, part {half + 1} of 2"}
+        np.testing.assert_allclose(store.read("score")[0], expected_AH, rtol=1e-4, atol=1e-6)
+        found.append(expected_AH.ravel())
+    (row,) = (row for row in table(out, "orders") if row["order"] == "shapley")
+    assert float(row["spearman"]) == pytest.approx(scipy.stats.spearmanr(*found).statistic)
+
+
+def test_of_one_draw_there_are_no_halves(config, tmp_path):
+    setup = experiment.load(config)
+    settings = dataclasses.replace(config.pruning, permutations=1)
+    assert half_scorer(setup.having(out=str(tmp_path), pruning=settings), 0) is None
 
 
 # --- costs ---------------------------------------------------------------------------------------

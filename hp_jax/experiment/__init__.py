@@ -22,7 +22,7 @@
     out/epochs/NN/pruning/          curves of the model of an epoch              (`hp_jax.paper`)
     out/seeds/N/                    the same experiment with another seed
     out/halves/N/                   the scores of each order's first step, from either half of the
-                                    examples                                     (`compare_orders`)
+                                    examples (and draws)                         (`compare_orders`)
     out/half/, out/speed/           the model without half of its heads, and how fast that is
 
 With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as

@@ -169,7 +169,7 @@ class Curve:
             fixed={"removed": (("mask",), np.array(counts, np.int32))},
             items={"score": Items(axes, shape, "float64"), "mask": Items(axes, shape, "bool")},
             chunk=1,
-            about={"passes": scorer.passes._asdict()},
+            about={"passes": scorer.passes._asdict(), **scorer.about},
         )
         store = open_results(setup, results)
         numbers = iter(track(range(steps), folder, total=steps, unit="steps"))

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.attribution import mean_of, shapley, shapley_masks
-from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
-from hp_jax.experiment.results import Results, open_results, write
+from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, losses_of, mask_set
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
 from hp_jax.experiment.setup import Setup
+from hp_jax.experiment.shapley import half_of_values, shapley_values
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.linear import is_classifier, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.orders import BY_GROUP, Order
-from hp_jax.progress import track
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
 from hp_jax.quadratic import fisher, gauss_newton
-from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
-from hp_jax.storage.zarr import Items
 from hp_jax.task import Params
 
 Model = Callable[[np.ndarray], Params]
@@ -76,6 +72,8 @@ class Scorer(NamedTuple):
     """Whether it asks the model at every mask, or has the same scores for all."""
     passes: Passes
     """What it costs, of all steps together."""
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What else its ranking says."""
 
 
 def lacks(setup: Setup, order: Order) -> str:
@@ -118,12 +116,11 @@ def scorer_of(
         split = setup.config.importance.split
         count = len(setup.examples(split))
         return _fixed(importance(setup, folder), {"score": split}, Passes(count, count))
-    if order in ("oracle", "shapley"):
-        split, living = setup.config.pruning.select, int(setup.present_AH.sum())
-        masks = 2 * living * setup.config.pruning.permutations if order == "shapley" else living + 1
-        count = masks * len(setup.examples(split))
-        if order == "shapley":
-            return _fixed(_shapley(setup), {"select": split}, Passes(count))
+    if order == "shapley":
+        return _shapley(setup)
+    if order == "oracle":
+        split = setup.config.pruning.select
+        count = (int(setup.present_AH.sum()) + 1) * len(setup.examples(split))
         translated = count if setup.metric.of_translations else 0
         return _fixed(_oracle(setup), {"select": split}, Passes(count, translated=translated))
     asked = model or (lambda mask_AH: setup.params)
@@ -160,28 +157,22 @@ def _oracle(setup: Setup) -> np.ndarray:
     return np.einsum("m,mah->ah", lost_M, gone_MAH)
 
 
-def _shapley(setup: Setup) -> np.ndarray:
-    """Shapley values of the loss on `config.pruning.select`; each draw's own are kept in
-    out/pruning/shapley/values."""
-    settings, present_AH = setup.config.pruning, setup.present_AH
-    examples, draws = setup.examples(settings.select), settings.permutations
-    masks_RMAH = shapley_masks(present_AH, draws, seed=setup.config.seed)
-    results = Results(
-        folder="pruning/shapley/values",
-        kind="shapley",
-        splits={"select": settings.select},
-        inputs={"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_RMAH)},
-        fixed={},
-        items={"value": Items(("draw", "row", "head"), (draws, *present_AH.shape), "float64")},
-        chunk=1,
-    )
-    store, judge = open_results(setup, results), _judge(setup, examples)
-    todo = np.flatnonzero(~agreed(store.done())).tolist()
-    for draw in track(todo, results.folder, total=draws, done=draws - len(todo), unit="draws"):
-        some_RMAH = masks_RMAH[draw : draw + 1]
-        value_RAH = shapley(judge(setup.params, some_RMAH[0])[None], some_RMAH)
-        write(store, draw, {"value": value_RAH})
-    return mean_of(store.read("value")).value_AH
+def _shapley(setup: Setup) -> Scorer:
+    """By the Shapley values of the loss."""
+    split, found = setup.config.pruning.select, shapley_values(setup)
+    masks = 2 * int(setup.present_AH.sum()) * found.draws
+    scorer = _fixed(found.value_AH, {"select": split}, Passes(masks * len(setup.examples(split))))
+    within = {"within": found.reach()} if np.isfinite(found.reach()) else {}
+    return scorer._replace(about={"draws": found.draws} | within)
+
+
+def half_scorer(setup: Setup, half: int) -> Scorer | None:
+    """The Shapley order's, of half 0 or 1 of the examples and draws that are there; None if one of
+    them is empty."""
+    value_AH = half_of_values(setup, half)
+    if value_AH is None:
+        return None
+    return _fixed(value_AH, {"select": setup.config.pruning.select}, Passes())
 
 
 def _re_estimated(setup: Setup, schedule: Schedule, model: Model) -> Scorer:
@@ -220,7 +211,7 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
         target_NC, maps = full.probabilities(), maps + 1
     if order == "verified":
         chosen = setup.examples(settings.select)
-        splits["select"], judge = settings.select, _judge(setup, chosen)
+        splits["select"], judge = settings.select, losses_of(setup, chosen)
         inputs |= {"select": chosen.fingerprint()}
         inputs |= {"settings": fingerprint.of_json([settings.proposals])}
         living = len(heads.living_heads(scope_AH))
@@ -245,7 +236,7 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
             return greedy_scores(predicted, mask_AH & scope_AH, floor=floor)
 
         def measure(masks_MAH: np.ndarray) -> np.ndarray:
-            return judge(params, masks_MAH | others_AH)
+            return judge(params, masks_MAH | others_AH).mean(1, dtype=np.float64)
 
         checked = verified(predicted, measure, settings.proposals, floor=floor)
         last = (mask_AH & scope_AH).sum() - schedule.next(mask_AH)
@@ -258,17 +249,3 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
     mapped = maps * len(examples)
     passes = Passes(mapped + measured, mapped * outputs)
     return Scorer(score, splits, inputs, asks=True, passes=passes)
-
-
-def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np.ndarray]:
-    """The mean loss of a model on some examples under each mask, without translating them."""
-    batches = setup.batches_of(examples)
-    task = setup.corpus.by_loss().task(setup.model.config)
-    chunk = setup.config.ablation.masks_at_once or None
-
-    def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
-        grid = setup.grid(batches, masks_MAH, label="masks of the order", task=task, params=params)
-        loss_M: np.ndarray = grid.evaluate(chunk)["loss"].mean(1, dtype=np.float64)
-        return loss_M
-
-    return losses
