@@ -217,6 +217,9 @@ class Pruning(Checked, section="pruning"):
     linear: Literal["loss", "divergence"] = "loss"
     """What the linear order keeps low: the loss, or the divergence (KL) of a classifier from the
     full model, for which labels do not matter."""
+    label_draws: Count = 4
+    """How often the model draws the label of each token where the gauss_newton order is of a task
+    of tokens, translation or language modelling; each takes a backward pass."""
     proposals: Count = 8
     """Heads that the linear map proposes, and that the verified order measures, each time one
     goes."""

@@ -46,6 +46,7 @@ from hp_jax.grid import Grid, evaluate_grid
 from hp_jax.importance import PAPER, head_importance, importance_sums, normalize_rows
 from hp_jax.linear import linear_map, map_batch
 from hp_jax.pruning import greedy_scores
+from hp_jax.quadratic import gauss_newton
 from hp_jax.report import curves as report_curves
 from hp_jax.report.results import stores_below
 from hp_jax.report.sections import models, pruning
@@ -486,10 +487,38 @@ def test_curves_of_other_seeds_are_not_compared(translated):
     assert not one.comparable(swapped)
 
 
+def test_of_a_translation_model_gauss_newton_goes_by_labels_that_it_draws(
+    translation, translated, tmp_path
+):
+    """And says what that costs; other draws are another order."""
+    settings = dataclasses.replace(translation.pruning, heads=(1, 4), label_draws=3)
+    own = {"model": str(translated / "model"), "out": str(tmp_path), "seed": 7}
+    setup = experiment.load(dataclasses.replace(translation, pruning=settings, **own))
+    curve = Curve(setup, "gauss_newton")
+    masks_MAH = curve.rank(curve.folder, curve.scorer)
+    left_AH, expected = setup.present_AH, [setup.present_AH]
+    for count in (1, 3):
+        given = setup.task, setup.params, setup.batches("train[:32]"), left_AH
+        found = gauss_newton(linear_map(*given, draws=3, seed=7))
+        for _ in range(count):
+            some_MAH = heads.one_off(left_AH)
+            left_AH = some_MAH[np.argmin(found.predict(some_MAH))]
+        expected.append(left_AH)
+    np.testing.assert_array_equal(masks_MAH, expected)
+    ranking = open_store(tmp_path / "pruning/gauss_newton/ranking")
+    assert ranking.manifest["passes"] == {
+        "forward": 2 * 32,
+        "backward": 2 * 32 * (1 + 3),
+        "translated": 0,
+    }
+    other = Curve(setup.having(pruning=dataclasses.replace(settings, label_draws=2)), curve.order)
+    with pytest.raises(ValueError, match="different settings"):
+        other.rank(curve.folder, other.scorer)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--orders", "gauss_newton"], "the order gauss_newton is for classifiers alone"),
         (["--orders", "linear", "--pruning.linear", "divergence"], "this is no classifier"),
     ],
 )
@@ -518,7 +547,7 @@ def test_by_default_those_that_it_can_have():
         task = Translator()
         config = TranslationExperiment()
 
-    assert [order for order in ORDERS if scorers.lacks(Setup, order)] == ["gauss_newton"]
+    assert not [order for order in ORDERS if scorers.lacks(Setup, order)]
 
 
 def test_more_orders_than_three_are_compared_with_the_papers_in_words(out):

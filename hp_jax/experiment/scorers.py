@@ -15,7 +15,7 @@ from hp_jax.experiment.scoring import estimator_of, importance, importance_input
 from hp_jax.experiment.setup import Setup
 from hp_jax.experiment.shapley import half_of_values, shapley_values
 from hp_jax.importance import head_importance, normalize_rows
-from hp_jax.linear import is_classifier, linear_map
+from hp_jax.linear import is_classifier, is_of_tokens, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.orders import BY_GROUP, Order
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
@@ -86,11 +86,6 @@ def lacks(setup: Setup, order: Order) -> str:
         )
     if is_classifier(setup.task):
         return ""
-    if order == "gauss_newton":
-        return (
-            "the order gauss_newton is for classifiers alone, and this is no classifier: fisher is "
-            "there for every task"
-        )
     if order == "linear" and settings.linear == "divergence":
         return (
             "pruning.linear is divergence, which is that of a classifier's labels, but this is no "
@@ -204,8 +199,11 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
     target_NC, judge = None, None
     outputs = len(setup.corpus.labels) - 1 if is_classifier(setup.task) else 1
     maps, measured = schedule.steps, 0
+    draws = settings.label_draws if order == "gauss_newton" and is_of_tokens(setup.task) else 0
     if order == "linear":
         inputs["settings"] = fingerprint.of_json([settings.linear])
+    if draws:
+        inputs["settings"] = fingerprint.of_json([draws, setup.config.seed])
     if order == "linear" and settings.linear == "divergence":
         full = linear_map(setup.task, setup.params, batches, setup.present_AH, mesh=setup.mesh)
         target_NC, maps = full.probabilities(), maps + 1
@@ -220,7 +218,15 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
 
     def score(mask_AH: np.ndarray) -> np.ndarray:
         params, others_AH = model(mask_AH), mask_AH & ~scope_AH
-        found = linear_map(setup.task, params, batches, mask_AH, mesh=setup.mesh)
+        found = linear_map(
+            setup.task,
+            params,
+            batches,
+            mask_AH,
+            draws=draws,
+            seed=setup.config.seed,
+            mesh=setup.mesh,
+        )
         predict: Without = (
             fisher(found).without
             if order == "fisher"
@@ -247,5 +253,5 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
         )
 
     mapped = maps * len(examples)
-    passes = Passes(mapped + measured, mapped * outputs)
+    passes = Passes(mapped + measured, mapped * (outputs + draws))
     return Scorer(score, splits, inputs, asks=True, passes=passes)
