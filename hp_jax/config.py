@@ -258,6 +258,10 @@ class Pruning(Checked, section="pruning"):
     repair: Natural = 0
     """Examples of `importance.split`, chosen in the same way, on which each row's output projection
     is fitted anew by least squares, without labels, for another curve; 0: no such curve."""
+    rescale: Natural = 0
+    """Examples of `importance.split`, chosen in the same way, on which a scale of every head that
+    is left and each row's bias are fitted by least squares, without labels, for another curve; 0:
+    no such curve."""
     retrain_steps: Natural = 0
     """Steps of training after each step of pruning, heads fixed, on `train.split` in the batches of
     `train`, for another curve; 0: no such curve."""

@@ -11,8 +11,8 @@
     out/estimates/SPLIT/SET/        the same of some examples, on request
     out/pruning/ORDER/ranking/      scores and masks of each step                (`prune_orders`)
     out/pruning/ORDER/test/         the curve's masks on every test example
-    out/pruning/ORDER/RECOVERY/     on request, for `calibrate`, `repair` and `retrain`: a test, and
-                                    a ranking if it is another one
+    out/pruning/ORDER/RECOVERY/     on request, for `calibrate`, `repair`, `rescale` and `retrain`:
+                                    a test, and a ranking if it is another one
     out/pruning/ORDER/RECOVERY/models/NN/   the recovered model without NN heads
     out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them
                                     on another split

@@ -52,6 +52,7 @@ def _methods(setup: Setup) -> list[Method]:
     amounts: dict[Method, int] = {
         "calibrate": settings.calibrate,
         "repair": settings.repair,
+        "rescale": settings.rescale,
         "retrain": settings.retrain_steps,
     }
     return [method for method in get_args(Method) if amounts[method]]
