@@ -241,8 +241,8 @@ class Pruning(Checked, section="pruning"):
     """Heads that each row keeps at least."""
     unit: Literal["head", "group"] = "head"
     """What goes as one: a head, or all query heads that share keys and values, scored by the sum of
-    their scores (in the oracle order by what is lost without the group); for the orders one_shot,
-    re_estimated, oracle and shapley."""
+    their scores, or by what is lost (in the greedy orders: by the loss that is predicted or
+    measured) without the whole group: oracle, linear, fisher, gauss_newton, verified."""
     tolerance: Dropout = 0.01
     """The share of the full model's metric that may be lost where orders are compared by how many
     heads can go."""

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hp_jax.batches import numbered
-from hp_jax.heads import as_mask_row, check_gates, gates
+from hp_jax.heads import as_mask_row, check_gates, gates, sum_groups
 from hp_jax.sharding import device_mesh, fetch, place_batch, place_params
 from hp_jax.task import (
     Array,
@@ -91,6 +91,23 @@ class LinearMap:
             )
             largest_N = np.maximum(largest_N, share_NC.max(1))
         return largest_N
+
+    def by_group(self, sizes: Sequence[int]) -> LinearMap:
+        """The map of groups of query heads in place of heads, `[A, G]` of each `[A, H]`: of a
+        factor of all gates of a group that are on, 1 here and 0 without them.
+
+        sizes: as in `heads.groups_off`; 1 for each row: heads as they are.
+        """
+
+        def summed(slope_AH: np.ndarray) -> np.ndarray:
+            return sum_groups(self.gate_AH * slope_AH, sizes)
+
+        return dataclasses.replace(
+            self,
+            slope_NOAH=summed(self.slope_NOAH),
+            gate_AH=(sum_groups(self.gate_AH != 0, sizes)).astype(np.float32),
+            drawn_NKAH=None if self.drawn_NKAH is None else summed(self.drawn_NKAH),
+        )
 
     def probabilities(self) -> np.ndarray:
         """A classifier's probability of each class `[N, C]` at the gates `gate_AH`."""

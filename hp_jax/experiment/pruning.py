@@ -143,7 +143,7 @@ class Curve:
             )
         ]
         counts = counts if counts[0] == 0 else [0, *counts]
-        return Schedule(scope_AH, counts, settings.floor)
+        return Schedule(scope_AH, counts, settings.floor, size)
 
     def rank(
         self, folder: str, scorer: Scorer, more: Mapping[str, str] | None = None
@@ -153,7 +153,7 @@ class Curve:
 
         more: hashes of what the scores depend on besides the scorer's own.
         """
-        setup, (scope_AH, counts, floor) = self.setup, self.schedule
+        setup, (scope_AH, counts, floor, _) = self.setup, self.schedule
         steps = self.schedule.steps
         shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
         others_AH = setup.present_AH & ~scope_AH

@@ -17,7 +17,7 @@ from hp_jax.experiment.shapley import half_of_values, shapley_values
 from hp_jax.importance import head_importance, normalize_rows
 from hp_jax.linear import is_classifier, is_of_tokens, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
-from hp_jax.orders import BY_GROUP, Order
+from hp_jax.orders import Order
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
 from hp_jax.quadratic import fisher, gauss_newton
 from hp_jax.storage import fingerprint
@@ -36,6 +36,8 @@ class Schedule(NamedTuple):
     counts: list[int]
     floor: int
     """Heads that each row keeps at least."""
+    unit: int = 1
+    """Heads that go as one."""
 
     @property
     def steps(self) -> int:
@@ -79,11 +81,6 @@ class Scorer(NamedTuple):
 def lacks(setup: Setup, order: Order) -> str:
     """Why a task cannot have an order, in words; empty if it can."""
     settings = setup.config.pruning
-    if settings.unit == "group" and order not in BY_GROUP:
-        return (
-            f"the order {order} goes by heads: of groups (pruning.unit) expected are "
-            f"{', '.join(BY_GROUP)}"
-        )
     if is_classifier(setup.task):
         return ""
     if order == "linear" and settings.linear == "divergence":
@@ -190,11 +187,14 @@ def _re_estimated(setup: Setup, schedule: Schedule, model: Model) -> Scorer:
 
 
 def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Scorer:
-    """The orders in which the next head to go is the one without which a prediction of the loss is
-    least, given those that are gone; it is made of the linear map at the mask of each step."""
+    """The orders in which the next head, or group, to go is the one without which a prediction of
+    the loss is least, given those that are gone; it is made of the linear map at the mask of each
+    step.  All of it is about groups `[A, G]`, which may be of one head."""
     settings, split = setup.config.pruning, setup.config.importance.split
     examples = setup.examples(split)
-    batches, (scope_AH, _, floor) = setup.batches_of(examples), schedule
+    batches, (scope_AH, counts, floor, unit) = setup.batches_of(examples), schedule
+    sizes = setup.groups if settings.unit == "group" else [1] * len(scope_AH)
+    scope_AG, floor = heads.sum_groups(scope_AH, sizes), floor // unit
     splits, inputs = {"score": split}, {"data": examples.fingerprint()}
     target_NC, judge = None, None
     outputs = len(setup.corpus.labels) - 1 if is_classifier(setup.task) else 1
@@ -212,12 +212,14 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
         splits["select"], judge = settings.select, losses_of(setup, chosen)
         inputs |= {"select": chosen.fingerprint()}
         inputs |= {"settings": fingerprint.of_json([settings.proposals])}
-        living = len(heads.living_heads(scope_AH))
-        masks = sum(min(settings.proposals, living - gone) for gone in range(schedule.counts[-1]))
+        living = int(scope_AG.sum())
+        masks = sum(min(settings.proposals, living - gone) for gone in range(counts[-1] // unit))
         measured = masks * len(chosen)
 
     def score(mask_AH: np.ndarray) -> np.ndarray:
         params, others_AH = model(mask_AH), mask_AH & ~scope_AH
+        mask_AG = heads.sum_groups(mask_AH, sizes)
+        others_AG, may_AG = mask_AG & ~scope_AG, mask_AG & scope_AG
         found = linear_map(
             setup.task,
             params,
@@ -226,31 +228,31 @@ def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Sco
             draws=draws,
             seed=setup.config.seed,
             mesh=setup.mesh,
-        )
+        ).by_group(sizes)
         predict: Without = (
             fisher(found).without
             if order == "fisher"
             else gauss_newton(found).without
             if order == "gauss_newton"
-            else lambda left_AH: found.without(left_AH, target_NC)
+            else lambda left_AG: found.without(left_AG, target_NC)
         )
 
-        def predicted(left_AH: np.ndarray) -> np.ndarray:
-            return predict(left_AH | others_AH)
+        def predicted(left_AG: np.ndarray) -> np.ndarray:
+            return predict(left_AG | others_AG)
 
-        if judge is None:
-            return greedy_scores(predicted, mask_AH & scope_AH, floor=floor)
-
-        def measure(masks_MAH: np.ndarray) -> np.ndarray:
+        def measure(masks_MAG: np.ndarray) -> np.ndarray:
+            masks_MAH = mask_AH & heads.spread_groups(masks_MAG, sizes, mask_AH.shape[1])
+            assert judge is not None
             return judge(params, masks_MAH | others_AH).mean(1, dtype=np.float64)
 
         checked = verified(predicted, measure, settings.proposals, floor=floor)
-        last = (mask_AH & scope_AH).sum() - schedule.next(mask_AH)
-        return greedy_scores(
-            lambda left_AH: (checked if left_AH.sum() > last else predicted)(left_AH),
-            mask_AH & scope_AH,
+        last = may_AG.sum() - schedule.next(mask_AH) // unit if judge else may_AG.sum()
+        score_AG = greedy_scores(
+            lambda left_AG: (checked if left_AG.sum() > last else predicted)(left_AG),
+            may_AG,
             floor=floor,
         )
+        return heads.spread_groups(score_AG, sizes, mask_AH.shape[1])
 
     mapped = maps * len(examples)
     passes = Passes(mapped + measured, mapped * (outputs + draws))
