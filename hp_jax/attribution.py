@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from hp_jax.heads import as_boolean, check_gates, living_heads
 from hp_jax.importance import MeanGradient, head_importance
 from hp_jax.quadratic import Quadratic
+from hp_jax.stats import normal_reach
 from hp_jax.task import Array, Batch, Params, Task
 
 SIGNED = MeanGradient(per="example", measure="signed")
@@ -34,6 +35,13 @@ class Values(NamedTuple):
         these examples; NaN from one draw."""
         reach_AH = scipy.stats.t.ppf((1 + level) / 2, self.draws - 1) * self.error_AH
         return self.value_AH - reach_AH, self.value_AH + reach_AH
+
+    def reach(self, level: float = 0.95) -> float:
+        """Half the width of the widest head's interval that holds at all numbers of draws together
+        (`stats.normal_reach`), so that one may draw until it is small enough; infinite from a few
+        draws.  Each head's is by itself."""
+        factor = normal_reach(self.draws, alpha=1 - level)
+        return factor if np.isinf(factor) else factor * float(self.error_AH.max())
 
 
 def mean_of(draw_RAH: np.ndarray) -> Values:

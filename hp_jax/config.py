@@ -217,12 +217,18 @@ class Pruning(Checked, section="pruning"):
     linear: Literal["loss", "divergence"] = "loss"
     """What the linear order keeps low: the loss, or the divergence (KL) of a classifier from the
     full model, for which labels do not matter."""
+    label_draws: Count = 4
+    """How often the model draws the label of each token where the gauss_newton order is of a task
+    of tokens, translation or language modelling; each takes a backward pass."""
     proposals: Count = 8
     """Heads that the linear map proposes, and that the verified order measures, each time one
     goes."""
     permutations: Count = 4
     """Random orders of all heads, each with its reverse, of which Shapley values are made; each
-    takes two masks a head."""
+    takes two masks a head.  With a `precision` the most that are drawn."""
+    precision: Amount = 0.0
+    """Half the width of the 95 % interval at which a head's Shapley value is known well enough, in
+    nats: orders are drawn, five or more, until each head's is; 0: `permutations` are drawn."""
     shares: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     """The steps of a curve, as shares of the heads removed."""
     rounding: Literal["floor", "ceil"] = "floor"
@@ -235,8 +241,8 @@ class Pruning(Checked, section="pruning"):
     """Heads that each row keeps at least."""
     unit: Literal["head", "group"] = "head"
     """What goes as one: a head, or all query heads that share keys and values, scored by the sum of
-    their scores (in the oracle order by what is lost without the group); for the orders one_shot,
-    re_estimated, oracle and shapley."""
+    their scores, or by what is lost (in the greedy orders: by the loss that is predicted or
+    measured) without the whole group: oracle, linear, fisher, gauss_newton, verified."""
     tolerance: Dropout = 0.01
     """The share of the full model's metric that may be lost where orders are compared by how many
     heads can go."""
@@ -252,6 +258,10 @@ class Pruning(Checked, section="pruning"):
     repair: Natural = 0
     """Examples of `importance.split`, chosen in the same way, on which each row's output projection
     is fitted anew by least squares, without labels, for another curve; 0: no such curve."""
+    rescale: Natural = 0
+    """Examples of `importance.split`, chosen in the same way, on which a scale of every head that
+    is left and each row's bias are fitted by least squares, without labels, for another curve; 0:
+    no such curve."""
     retrain_steps: Natural = 0
     """Steps of training after each step of pruning, heads fixed, on `train.split` in the batches of
     `train`, for another curve; 0: no such curve."""

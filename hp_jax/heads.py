@@ -210,6 +210,25 @@ def by_group(score_AH: Array, mask_AH: Array, sizes: Sequence[int]) -> np.ndarra
     return summed_AH
 
 
+def sum_groups(x_AH: Array, sizes: Sequence[int]) -> np.ndarray:
+    """Numbers `[..., A, H]` of heads, added up in each group `[..., A, G]`; see `groups_off`."""
+    x_AH, most = np.asarray(x_AH), -(-np.shape(x_AH)[-1] // min(sizes))
+    found_AG = np.zeros((*x_AH.shape[:-1], most), x_AH.dtype)
+    for row, size in enumerate(sizes):
+        summed_G = np.add.reduceat(x_AH[..., row, :], range(0, x_AH.shape[-1], size), axis=-1)
+        found_AG[..., row, : summed_G.shape[-1]] = summed_G
+    return found_AG
+
+
+def spread_groups(x_AG: Array, sizes: Sequence[int], heads: int) -> np.ndarray:
+    """To each of so many heads what its group has `[..., A, H]`, from `[..., A, G]`."""
+    rows = [
+        np.repeat(np.asarray(x_AG)[..., row, :], size, axis=-1)[..., :heads]
+        for row, size in enumerate(sizes)
+    ]
+    return np.stack(rows, -2)
+
+
 def _groups(mask_AH: Array, sizes: Sequence[int]) -> np.ndarray:
     """Which heads are of each group that has a living one, `[M, A, H]`."""
     living, (rows, heads) = _living(mask_AH), np.shape(mask_AH)

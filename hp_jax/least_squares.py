@@ -6,7 +6,9 @@ its living heads, and 1 for the bias, in the model that is pruned and, below the
 What is missing, M, is the full model's residual stream after the row (what the row's output is
 added to, and that output) minus the pruned model's.  The weights change by
 `(X'X + lambda I)^-1 X'M`, over all real query positions: K-prune (Park et al. 2024) with a ridge
-towards the weights as they were.
+towards the weights as they were.  Or the weights are kept, but for a scale of each head: the same
+least squares of what the heads write, `Y_h = X_h W_h`, in place of X (mask tuning, Kwon et al.
+2022), a few numbers in place of many.
 
 The same sums of the full model say what such a repair cannot restore, head by head: scores by the
 optimal brain surgeon (Hassibi and Stork 1993), in blocks of a head as in ZipLM (Kurtic et al.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +34,10 @@ from hp_jax.sharding import agreed, device_mesh, fetch, place_batch, place_param
 from hp_jax.task import Array, Batch, ModelTask, Params, State, check_task
 
 RIDGE = 0.1
-"""lambda, as a multiple of the mean square of a row's inputs."""
+"""lambda, as a multiple of the mean square of a row's inputs, or of what its heads write."""
+Fit = Literal["weights", "scales", "scales_alone", "bias"]
+"""What is fitted: the output projection and its bias; a scale of each head, and the bias; these
+scales without it; the bias alone."""
 
 
 class Repaired(NamedTuple):
@@ -78,17 +83,18 @@ def repair(
     batches: Sequence[Batch],
     mask_AH: Array,
     *,
+    fit: Fit = "weights",
     ridge: float = RIDGE,
-    weights: bool = True,
     mesh: Mesh | None = None,
 ) -> Repaired:
     """The model without the heads that `mask_AH` has off, repaired on `batches`; labels are not
     looked at.
 
-    ridge: lambda divided by the mean square of the row's inputs; the bias has none.  weights: False
-    repairs the biases alone, so that a removed head is filled, in effect, by its mean.  ValueError
-    for a ridge that is not positive, a mask that does not fit, numbers that are not finite, or a
-    model that normalises what a row gives before it is added (Gemma 2, 3).
+    fit: what of each row is fitted; of `bias`, a removed head is filled, in effect, by its mean.  A
+    row that has no bias gets none.  ridge: lambda divided by the mean square of the row's inputs,
+    or of what its heads write; the bias has none.  ValueError for a ridge that is not positive, a
+    mask that does not fit, numbers that are not finite, or a model that normalises what a row gives
+    before it is added (Gemma 2, 3).
     """
     _check(task, ridge)
     on_AH, batches = check_mask(mask_AH, task.present_AH), weighted(batches, task)
@@ -103,7 +109,13 @@ def repair(
             parts.append(fetch(row_sums(task, row, full, pruned, batch, state, other, on_AH)))
         sums = add_up(parts, task.rows[row])
         living_h = on_AH[row][task.present_AH[row]]
-        change_PD = agreed(_fitted(sums, _free(module, living_h, weights), ridge))
+        free_P = _free(module, living_h, fit)
+        if fit in ("scales", "scales_alone"):
+            weights_PD = np.asarray(output_weights(params, module), np.float64)
+            change_PD = _scaled(sums, weights_PD, free_P, module.head_width, ridge)
+        else:
+            change_PD = _fitted(sums, free_P, ridge)
+        change_PD = agreed(change_PD)
         before.append(float(sums.missing) / sums.variance)
         after.append(_left(sums, change_PD) / sums.variance)
         params = _changed(params, module, living_h, change_PD)
@@ -147,7 +159,7 @@ def obs_scores(
         for batch, state in zip(placed, states, strict=True):
             parts.append(fetch(row_sums(task, row, full, full, batch, state, state, present_AH)))
         sums, count = add_up(parts, task.rows[row]), int(present_AH[row].sum())
-        free_P = _free(module, np.ones(count, bool), True)
+        free_P = _free(module, np.ones(count, bool), "weights")
         inputs_PP = np.asarray(sums.inputs_PP)
         left_PP = (inputs_PP + np.diag(penalty(inputs_PP, ridge)))[np.ix_(free_P, free_P)]
         weights_PD = np.asarray(output_weights(params, module), np.float64)[free_P]
@@ -263,9 +275,10 @@ def _check(task: ModelTask, ridge: float) -> None:
         raise ValueError(f"the ridge is {ridge}, but a positive number was expected")
 
 
-def _free(module: AttentionModule, living_h: np.ndarray, weights: bool) -> np.ndarray:
-    """Which of the inputs `[P]` have weights that are fitted."""
-    return np.append(np.repeat(living_h & weights, module.head_width), "out" in module.biases)
+def _free(module: AttentionModule, living_h: np.ndarray, fit: Fit) -> np.ndarray:
+    """Which of the inputs `[P]` have weights that are fitted, or scaled."""
+    bias = "out" in module.biases and fit != "scales_alone"
+    return np.append(np.repeat(living_h & (fit != "bias"), module.head_width), bias)
 
 
 def penalty(inputs_PP: Array, ridge: float) -> np.ndarray:
@@ -282,6 +295,31 @@ def _fitted(sums: RowSums, free_P: np.ndarray, ridge: float) -> np.ndarray:
     left_PP = sums.inputs_PP + np.diag(penalty(sums.inputs_PP, ridge))
     change_PD[free_P] = np.linalg.solve(left_PP[np.ix_(free_P, free_P)], sums.missing_PD[free_P])
     return change_PD
+
+
+def _scaled(
+    sums: RowSums, weights_PD: np.ndarray, free_P: np.ndarray, width: int, ridge: float
+) -> np.ndarray:
+    """The change of the row's weights `[P, D]` that is one of each head's scale, and of the bias.
+
+    What heads write, `Y_h = X_h W_h`, has the products `<Y_h, Y_k> = sum of (X'X) * (WW')` over the
+    inputs of h and k, and `<Y_h, M> = sum of W * (X'M)` over those of h; where there is a bias,
+    both are taken around the means.
+    """
+    own_PD, bias = weights_PD[:-1] * free_P[:-1, None], bool(free_P[-1])
+    one_PH = np.repeat(np.eye(len(own_PD) // width), width, axis=0)
+    written_HH = one_PH.T @ (sums.inputs_PP[:-1, :-1] * (own_PD @ own_PD.T)) @ one_PH
+    wanted_H = one_PH.T @ (own_PD * sums.missing_PD[:-1]).sum(1)
+    living_H = np.diag(written_HH) > 0
+    left_HH = written_HH + np.diag(penalty(np.pad(written_HH, (0, 1)), ridge)[:-1])
+    total_HD = one_PH.T @ (sums.inputs_PP[:-1, -1:] * own_PD)
+    if bias:
+        left_HH -= total_HD @ total_HD.T / sums.positions
+        wanted_H -= total_HD @ sums.missing_PD[-1] / sums.positions
+    scale_H = np.zeros(len(living_H))
+    scale_H[living_H] = np.linalg.solve(left_HH[np.ix_(living_H, living_H)], wanted_H[living_H])
+    bias_D = bias * (sums.missing_PD[-1] - scale_H @ total_HD) / sums.positions
+    return np.concatenate([(one_PH @ scale_H)[:, None] * own_PD, bias_D[None]])
 
 
 def brain_surgeon(

@@ -19,9 +19,19 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hp_jax.batches import numbered
-from hp_jax.heads import as_mask_row, check_gates, gates
+from hp_jax.heads import as_mask_row, check_gates, gates, sum_groups
 from hp_jax.sharding import device_mesh, fetch, place_batch, place_params
-from hp_jax.task import Array, Batch, Classifier, Gates, Params, Task, check_task, loss_of_each
+from hp_jax.task import (
+    Array,
+    Batch,
+    Classifier,
+    Gates,
+    OfTokens,
+    Params,
+    Task,
+    check_task,
+    loss_of_each,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +47,9 @@ class LinearMap:
     gate_AH: np.ndarray
     label_N: np.ndarray | None = None
     """The classes that are right; None: outputs are losses."""
+    drawn_NKAH: np.ndarray | None = None
+    """The derivatives of each example's loss where the model has drawn every label itself, K times,
+    float32; None: nothing was drawn."""
 
     def outputs(self, masks_MAH: Array) -> np.ndarray:
         """The outputs predicted under each mask, or other gates, `[M, N, O]`."""
@@ -78,6 +91,23 @@ class LinearMap:
             )
             largest_N = np.maximum(largest_N, share_NC.max(1))
         return largest_N
+
+    def by_group(self, sizes: Sequence[int]) -> LinearMap:
+        """The map of groups of query heads in place of heads, `[A, G]` of each `[A, H]`: of a
+        factor of all gates of a group that are on, 1 here and 0 without them.
+
+        sizes: as in `heads.groups_off`; 1 for each row: heads as they are.
+        """
+
+        def summed(slope_AH: np.ndarray) -> np.ndarray:
+            return sum_groups(self.gate_AH * slope_AH, sizes)
+
+        return dataclasses.replace(
+            self,
+            slope_NOAH=summed(self.slope_NOAH),
+            gate_AH=(sum_groups(self.gate_AH != 0, sizes)).astype(np.float32),
+            drawn_NKAH=None if self.drawn_NKAH is None else summed(self.drawn_NKAH),
+        )
 
     def probabilities(self) -> np.ndarray:
         """A classifier's probability of each class `[N, C]` at the gates `gate_AH`."""
@@ -136,22 +166,33 @@ def linear_map(
     batches: Sequence[Batch],
     gate_AH: Array,
     *,
+    draws: int = 0,
+    seed: int = 0,
     mesh: Mesh | None = None,
 ) -> LinearMap:
     """The linear map of all examples, in the order of `index_B`, at the gates `gate_AH`, such as a
     mask; each batch is split over the mesh's devices.
 
     A task with `log_odds` (`hp_jax.task.Classifier`) is mapped by these, any other by its loss.
-    ValueError for gates and batches that do not fit, and for derivatives that are not finite.
+    draws: how often the model draws labels besides, of a task of tokens (`hp_jax.task.OfTokens`);
+    each takes one backward pass more.  The seed, the example's place and the token's decide which.
+    ValueError for gates and batches that do not fit, for draws of another task, and for derivatives
+    that are not finite.
     """
     check_task(task)
+    if draws and not is_of_tokens(task):
+        raise ValueError(
+            f"draws is {draws}, but {type(task).__name__} has no drawn_losses: expected a task "
+            "whose loss is over tokens (of a classifier every label is known, and none is drawn)"
+        )
     gate_AH, batches = check_gates(gate_AH, task.present_AH), numbered(batches, task)
     mesh = mesh or device_mesh()
     params = place_params(params, mesh)
     count = int(sum(np.sum(batch["weight_B"]) for batch in batches))
     whole: dict[str, np.ndarray] = {}
     for batch in batches:
-        found = fetch(map_batch(task, params, place_batch(batch, mesh), gate_AH))
+        placed = place_batch(batch, mesh)
+        found = fetch(map_batch(task, params, placed, gate_AH, seed, draws=draws))
         found |= {"label": np.asarray(batch["label_B"])} if is_classifier(task) else {}
         real = np.flatnonzero(batch["weight_B"])
         index = np.asarray(batch["index_B"])[real]
@@ -166,7 +207,8 @@ def linear_map(
                 f"the {name} of example {wrong[0]} is not finite: the model's loss or its "
                 "derivative in a gate overflows"
             )
-    return LinearMap(whole["output"], whole["slope"], gate_AH, whole.get("label"))
+    own = whole["output"], whole["slope"], gate_AH, whole.get("label")
+    return LinearMap(*own, whole.get("drawn"))
 
 
 def stored_map(arrays: Mapping[str, np.ndarray], present_AH: Array) -> LinearMap:
@@ -181,9 +223,17 @@ def is_classifier(task: Task) -> TypeGuard[Classifier]:
     return hasattr(task, "log_odds")
 
 
-@functools.partial(jax.jit, static_argnames="task")
-def map_batch(task: Task, params: Params, batch: Batch, gate_AH: Array) -> dict[str, jax.Array]:
-    """`output` `[B, O]` and `slope` `[B, O, A, H]` of one batch, float32."""
+def is_of_tokens(task: Task) -> TypeGuard[OfTokens]:
+    """Whether the task can draw the tokens that its loss is over."""
+    return hasattr(task, "drawn_losses")
+
+
+@functools.partial(jax.jit, static_argnames=("task", "draws"))
+def map_batch(
+    task: Task, params: Params, batch: Batch, gate_AH: Array, seed: int = 0, *, draws: int = 0
+) -> dict[str, jax.Array]:
+    """`output` `[B, O]` and `slope` `[B, O, A, H]` of one batch, and where labels are drawn `drawn`
+    `[B, K, A, H]`, float32."""
     examples = len(batch["weight_B"])
     at = tuple(
         jnp.broadcast_to(gate_H, (examples, 1, len(gate_H)))
@@ -193,6 +243,8 @@ def map_batch(task: Task, params: Params, batch: Batch, gate_AH: Array) -> dict[
     def outputs(at: Gates) -> jax.Array:
         if is_classifier(task):
             return task.log_odds(params, batch, at)
+        if draws and is_of_tokens(task):
+            return task.drawn_losses(params, batch, at, keys_of(batch, seed, draws))
         return loss_of_each(task, params, batch, at)[:, None]
 
     output_BO, backward = jax.vjp(outputs, at)
@@ -203,5 +255,14 @@ def map_batch(task: Task, params: Params, batch: Batch, gate_AH: Array) -> dict[
         return jnp.stack([as_mask_row(row_B1H[:, 0], present_H) for row_B1H, present_H in rows], 1)
 
     directions = jnp.eye(output_BO.shape[1], dtype=output_BO.dtype)
-    slope_OBAH = jax.lax.map(slopes, directions)
-    return {"output": output_BO, "slope": slope_OBAH.swapaxes(0, 1)}
+    slope_BOAH = jax.lax.map(slopes, directions).swapaxes(0, 1)
+    count = output_BO.shape[1] - draws
+    found = {"output": output_BO[:, :count], "slope": slope_BOAH[:, :count]}
+    return found | ({"drawn": slope_BOAH[:, count:]} if draws else {})
+
+
+def keys_of(batch: Batch, seed: Array | int, draws: int) -> jax.Array:
+    """A key for each example's place in the data set and each draw, `[B, K]`."""
+    fold_in = jax.vmap(jax.random.fold_in, (None, 0))
+    key_B = fold_in(jax.random.key(seed), jnp.asarray(batch["index_B"]))
+    return jax.vmap(fold_in, (0, None))(key_B, jnp.arange(draws))

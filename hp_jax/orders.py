@@ -17,5 +17,3 @@ Order = Literal[
 """As they are shown."""
 OF_IMPORTANCE: tuple[Order, ...] = ("one_shot", "re_estimated")
 """The paper's orders by importance, with which others are compared."""
-BY_GROUP: tuple[Order, ...] = ("one_shot", "re_estimated", "oracle", "shapley")
-"""Those in which groups of query heads can go as one."""

@@ -121,6 +121,7 @@ def _epochs(setup: Setup) -> None:
         per=(),
         calibrate=0,
         repair=0,
+        rescale=0,
         retrain_steps=0,
     )
     for epoch, folder in _chosen_epochs(setup).items():

@@ -58,27 +58,45 @@ def fisher(found: LinearMap) -> Quadratic:
     gradients (for head masks Kwon et al. 2022, who leave the mean gradient out and go row by
     row)."""
     gradient_NAH = found.gradients().astype(np.float64)
-    matrix_AHAH = np.tensordot(gradient_NAH, gradient_NAH, (0, 0)) / len(gradient_NAH)
-    return Quadratic(gradient_NAH.mean(0), matrix_AHAH, found.gate_AH)
+    return Quadratic(gradient_NAH.mean(0), _mean_product(gradient_NAH), found.gate_AH)
 
 
 def gauss_newton(found: LinearMap) -> Quadratic:
-    """With the Gauss-Newton matrix of a classifier, `mean_n J_n' (diag p_n - p_n p_n') J_n`: the
-    second derivative of the linear map's loss, and the true Fisher matrix (Martens 2020, section
-    9); labels count only in the gradient.
+    """With the Gauss-Newton matrix, which is the true Fisher matrix (Martens 2020, section 9);
+    right labels count only in the gradient.
 
-    ValueError for a map of losses.
+    Of a classifier it is exact, `mean_n J_n' (diag p_n - p_n p_n') J_n`: the second derivative of
+    the linear map's loss.  Of a task of tokens it is the mean outer product of the gradients of
+    labels that the model has drawn (`linear_map(..., draws=K)`): in expectation the same, summed
+    over the tokens of an example, each after the right ones.  ValueError for a map of losses for
+    which no labels were drawn.
     """
-    if found.label_N is None:
+    if found.label_N is not None:
+        matrix_AHAH = _of_all_labels(found)
+    elif found.drawn_NKAH is not None:
+        matrix_AHAH = _mean_product(found.drawn_NKAH.reshape(-1, *found.gate_AH.shape))
+    else:
         raise ValueError(
-            "the Gauss-Newton matrix is that of a classifier's log-odds, but this is a map of "
-            "losses: the Fisher matrix is there for every task"
+            "the Gauss-Newton matrix is that of a classifier's log-odds, or of labels that the "
+            "model draws (linear_map(..., draws=K)), but this is a map of losses for which none "
+            "were drawn: the Fisher matrix is there for every task"
         )
+    gradient_NAH = found.gradients().astype(np.float64)
+    return Quadratic(gradient_NAH.mean(0), matrix_AHAH, found.gate_AH)
+
+
+def _mean_product(gradient_NAH: np.ndarray) -> np.ndarray:
+    """The mean outer product."""
+    gradient_NAH = gradient_NAH.astype(np.float64)
+    total_AHAH: np.ndarray = np.tensordot(gradient_NAH, gradient_NAH, (0, 0))
+    return total_AHAH / len(gradient_NAH)
+
+
+def _of_all_labels(found: LinearMap) -> np.ndarray:
+    """A classifier's Gauss-Newton matrix."""
     share_NO = found.probabilities()[:, 1:].astype(np.float64)
     slope_NOAH = found.slope_NOAH.astype(np.float64)
     weighted_NOAH = share_NO[:, :, None, None] * slope_NOAH
     mean_NAH = weighted_NOAH.sum(1)
-    square_AHAH = np.tensordot(weighted_NOAH, slope_NOAH, ((0, 1), (0, 1)))
-    matrix_AHAH = (square_AHAH - np.tensordot(mean_NAH, mean_NAH, (0, 0))) / len(share_NO)
-    gradient_NAH = found.gradients().astype(np.float64)
-    return Quadratic(gradient_NAH.mean(0), matrix_AHAH, found.gate_AH)
+    square_AHAH: np.ndarray = np.tensordot(weighted_NOAH, slope_NOAH, ((0, 1), (0, 1)))
+    return (square_AHAH - np.tensordot(mean_NAH, mean_NAH, (0, 0))) / len(share_NO)

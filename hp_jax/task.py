@@ -58,6 +58,17 @@ class Classifier(Task, Protocol):
         differentiable in the gates; dropout off."""
 
 
+class OfTokens(Task, Protocol):
+    """A task whose loss is over tokens, and which can draw others in place of the right ones."""
+
+    def drawn_losses(
+        self, params: Params, batch: Batch, gates: Gates, keys_BK: jax.Array
+    ) -> jax.Array:
+        """The loss of each example, and with each of K keys what it would be if the model had drawn
+        every token that it is of by itself, after the right ones: `[B, 1 + K]`, float32,
+        differentiable in the gates, through which nothing is drawn; dropout off."""
+
+
 class Evaluated(Task, Protocol):
     """A task of which a grid keeps more than the loss, one mask at a time."""
 

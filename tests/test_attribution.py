@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params
 
-from hp_jax import heads
+from hp_jax import heads, stats
 from hp_jax.attribution import (
     Values,
     banzhaf,
@@ -126,6 +126,53 @@ def test_intervals_are_students():
     low, high = mean_of(draws).interval(0.9)
     assert 0.88 < np.mean((low < 2) & (high > 2)) < 0.92
     assert isinstance(mean_of(draws), Values)
+
+
+def test_who_draws_until_values_are_near_stops_and_they_are(loss_M):
+    """Of 200 who draw so, at most 5 % of each head's values are further off than they say."""
+    exact_AH, within = exact_shapley(loss_M), 0.1 * (loss_M[0] - loss_M[-1])
+    wrong, taken = [], []
+    for seed in range(200):
+        masks_RMAH = shapley_masks(FULL, 150, seed=seed)
+        draw_RAH = shapley(looked_up(loss_M, masks_RMAH), masks_RMAH)
+        draws = next(n for n in range(1, 151) if mean_of(draw_RAH[:n]).reach() <= within)
+        found = mean_of(draw_RAH[:draws])
+        assert found.error_AH.max() * stats.normal_reach(draws) == pytest.approx(found.reach())
+        wrong.append(np.abs(found.value_AH - exact_AH) > stats.normal_reach(draws) * found.error_AH)
+        taken.append(draws)
+    assert 5 <= min(taken) < max(taken)
+    assert np.mean(wrong, 0).max() <= 0.05
+    assert mean_of(draw_RAH[:4]).reach() == np.inf
+
+
+def test_both_values_are_those_of_shapiq(loss_M):
+    """Exactly, of all subsets; and our draws, with their reverses, come as near as its own orders
+    do, of as many masks."""
+    shapiq = pytest.importorskip("shapiq", reason="shapiq, another library of such values")
+
+    class Loss(shapiq.Game):
+        def __init__(self):
+            super().__init__(n_players=8, normalize=False)
+
+        def value_function(self, coalitions):
+            return -looked_up(loss_M, coalitions.reshape(-1, 2, 4))
+
+    def of_heads(values):
+        return values.get_n_order_values(1).reshape(2, 4)
+
+    exact = shapiq.ExactComputer(game=Loss(), n_players=8)
+    exact_AH = of_heads(exact("SV"))
+    np.testing.assert_allclose(exact_AH, exact_shapley(loss_M), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(of_heads(exact("BV")), exact_banzhaf(loss_M), rtol=1e-6, atol=1e-9)
+    squares = {"ours": 0.0, "theirs": 0.0}
+    for seed in range(100):
+        masks_RMAH = shapley_masks(FULL, 10, seed=seed)
+        own_AH = mean_of(shapley(looked_up(loss_M, masks_RMAH), masks_RMAH)).value_AH
+        sampler = shapiq.PermutationSamplingSV(n=8, random_state=seed)
+        their_AH = of_heads(sampler.approximate(budget=160, game=Loss()))
+        squares["ours"] += np.square(own_AH - exact_AH).sum()
+        squares["theirs"] += np.square(their_AH - exact_AH).sum()
+    assert squares["ours"] < squares["theirs"]
 
 
 def test_integrated_gradients_of_a_row_sum_to_its_measured_effect(loss_M):

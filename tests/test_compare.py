@@ -25,6 +25,7 @@ from translation_files import write_parallel
 
 from hp_jax import experiment, heads
 from hp_jax.architecture import Decoding, Seq2SeqConfig
+from hp_jax.attribution import shapley, shapley_masks
 from hp_jax.cli import main
 from hp_jax.config import (
     FINE_TUNING,
@@ -40,10 +41,12 @@ from hp_jax.config import (
 )
 from hp_jax.data.splits import rows_of
 from hp_jax.experiment import Curve, scorers
+from hp_jax.experiment.scorers import half_scorer
 from hp_jax.grid import Grid, evaluate_grid
 from hp_jax.importance import PAPER, head_importance, importance_sums, normalize_rows
 from hp_jax.linear import linear_map, map_batch
 from hp_jax.pruning import greedy_scores
+from hp_jax.quadratic import gauss_newton
 from hp_jax.report import curves as report_curves
 from hp_jax.report.results import stores_below
 from hp_jax.report.sections import models, pruning
@@ -209,7 +212,31 @@ def test_the_halves_say_that_they_are_halves(out):
     }
     assert found[1].manifest["fingerprint"]["data"] != found[2].manifest["fingerprint"]["data"]
     known = {row["order"] for row in table(out, "orders") if row["spearman"] != "nan"}
-    assert known == set(ORDERS) - {"shapley"}
+    assert known == set(ORDERS)
+
+
+def test_halves_of_shapley_values_share_neither_examples_nor_masks(out, config):
+    """As if each had been drawn by itself."""
+    setup = experiment.load(config)
+    data = setup.examples(SELECT)
+    masks_RMAH = shapley_masks(setup.present_AH, 2, seed=config.seed)
+    found = []
+    for half in (0, 1):
+        some = setup.batches_of(rows_of(data, np.arange(half, len(data), 2)))
+        loss_MN = evaluate_grid(setup.task, setup.params, some, masks_RMAH[half])["loss"]
+        expected_AH = shapley(loss_MN.mean(1)[None], masks_RMAH[half : half + 1])[0]
+        store = open_store(f"{out}/halves/{half + 1}/pruning/shapley/ranking")
+        assert store.manifest["splits"] == {"select": f"{SELECT}, part {half + 1} of 2"}
+        np.testing.assert_allclose(store.read("score")[0], expected_AH, rtol=1e-4, atol=1e-6)
+        found.append(expected_AH.ravel())
+    (row,) = (row for row in table(out, "orders") if row["order"] == "shapley")
+    assert float(row["spearman"]) == pytest.approx(scipy.stats.spearmanr(*found).statistic)
+
+
+def test_of_one_draw_there_are_no_halves(config, tmp_path):
+    setup = experiment.load(config)
+    settings = dataclasses.replace(config.pruning, permutations=1)
+    assert half_scorer(setup.having(out=str(tmp_path), pruning=settings), 0) is None
 
 
 # --- costs ---------------------------------------------------------------------------------------
@@ -460,10 +487,38 @@ def test_curves_of_other_seeds_are_not_compared(translated):
     assert not one.comparable(swapped)
 
 
+def test_of_a_translation_model_gauss_newton_goes_by_labels_that_it_draws(
+    translation, translated, tmp_path
+):
+    """And says what that costs; other draws are another order."""
+    settings = dataclasses.replace(translation.pruning, heads=(1, 4), label_draws=3)
+    own = {"model": str(translated / "model"), "out": str(tmp_path), "seed": 7}
+    setup = experiment.load(dataclasses.replace(translation, pruning=settings, **own))
+    curve = Curve(setup, "gauss_newton")
+    masks_MAH = curve.rank(curve.folder, curve.scorer)
+    left_AH, expected = setup.present_AH, [setup.present_AH]
+    for count in (1, 3):
+        given = setup.task, setup.params, setup.batches("train[:32]"), left_AH
+        found = gauss_newton(linear_map(*given, draws=3, seed=7))
+        for _ in range(count):
+            some_MAH = heads.one_off(left_AH)
+            left_AH = some_MAH[np.argmin(found.predict(some_MAH))]
+        expected.append(left_AH)
+    np.testing.assert_array_equal(masks_MAH, expected)
+    ranking = open_store(tmp_path / "pruning/gauss_newton/ranking")
+    assert ranking.manifest["passes"] == {
+        "forward": 2 * 32,
+        "backward": 2 * 32 * (1 + 3),
+        "translated": 0,
+    }
+    other = Curve(setup.having(pruning=dataclasses.replace(settings, label_draws=2)), curve.order)
+    with pytest.raises(ValueError, match="different settings"):
+        other.rank(curve.folder, other.scorer)
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--orders", "gauss_newton"], "the order gauss_newton is for classifiers alone"),
         (["--orders", "linear", "--pruning.linear", "divergence"], "this is no classifier"),
     ],
 )
@@ -492,7 +547,7 @@ def test_by_default_those_that_it_can_have():
         task = Translator()
         config = TranslationExperiment()
 
-    assert [order for order in ORDERS if scorers.lacks(Setup, order)] == ["gauss_newton"]
+    assert not [order for order in ORDERS if scorers.lacks(Setup, order)]
 
 
 def test_more_orders_than_three_are_compared_with_the_papers_in_words(out):

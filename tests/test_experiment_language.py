@@ -24,9 +24,12 @@ from hp_jax.config import (
     Pruning,
 )
 from hp_jax.data import documents
-from hp_jax.experiment import ablate, load, prune_orders
+from hp_jax.experiment import Curve, ablate, load, prune_orders
 from hp_jax.formats.model import load_model
+from hp_jax.grid import evaluate_grid
+from hp_jax.linear import linear_map
 from hp_jax.metrics import MetricName, metric_of, scores
+from hp_jax.quadratic import fisher, gauss_newton
 from hp_jax.report import interactions
 from hp_jax.report.comparison import compare
 from hp_jax.report.page import write_report
@@ -98,7 +101,7 @@ def test_what_is_for_other_models_is_refused(config, tmp_path, capsys):
 
 
 def test_groups_go_as_one(config, tmp_path, capsys):
-    """In every order that knows groups, and out of the model: the heads of a group, or none."""
+    """In the orders of scores, and out of the model: the heads of a group, or none."""
     out = str(tmp_path / "out")
     settings = dataclasses.replace(
         config.pruning, unit="group", orders=("one_shot", "oracle"), shares=(0, 0.5, 1)
@@ -135,9 +138,40 @@ def test_groups_go_as_one(config, tmp_path, capsys):
         uneven = dataclasses.replace(own, pruning=dataclasses.replace(settings, **changes))
         with pytest.raises(ValueError, match=said):
             prune_orders(load(uneven))
-    linear = dataclasses.replace(own, pruning=dataclasses.replace(settings, orders=("linear",)))
-    with pytest.raises(ValueError, match="the order linear goes by heads"):
-        prune_orders(load(linear))
+
+
+@pytest.mark.parametrize("order", ["linear", "fisher", "gauss_newton", "verified"])
+def test_greedy_orders_go_by_groups_that_are_tried_whole(order, config, tmp_path):
+    """By hand: under the mask of each group's going the map, the quadratic or, of the two best, the
+    grid says which goes."""
+    settings = dataclasses.replace(
+        config.pruning, unit="group", heads=(2, 6), proposals=2, label_draws=2
+    )
+    setup = load(dataclasses.replace(config, out=str(tmp_path), pruning=settings))
+    curve, (task, params) = Curve(setup, order), (setup.task, setup.params)
+    masks_MAH = curve.rank(curve.folder, curve.scorer)
+    batches = setup.batches(config.importance.split)
+    left_AH, expected = np.ones((3, 4), bool), [np.ones((3, 4), bool)]
+    for count in (1, 2):
+        draws = 2 if order == "gauss_newton" else 0
+        found = linear_map(task, params, batches, left_AH, draws=draws, seed=config.seed)
+        for _ in range(count):
+            some_MAH = heads.groups_off(left_AH, [2, 2, 2])
+            if order in ("fisher", "gauss_newton"):
+                quadratic = fisher(found) if order == "fisher" else gauss_newton(found)
+                loss_M = quadratic.predict(some_MAH)
+            else:
+                loss_M = found.values(some_MAH)["loss"].mean(1, dtype=np.float64)
+            if order == "verified":
+                some_MAH = some_MAH[np.argsort(loss_M, kind="stable")[:2]]
+                some = setup.batches(settings.select)
+                loss_M = evaluate_grid(task, params, some, some_MAH)["loss"].mean(1)
+            left_AH = some_MAH[np.argmin(loss_M)]
+        expected.append(left_AH)
+    np.testing.assert_array_equal(masks_MAH, expected)
+    passes = open_store(tmp_path / f"pruning/{order}/ranking").manifest["passes"]
+    measured = 3 * 2 * len(setup.examples(settings.select)) if order == "verified" else 0
+    assert passes["forward"] == 2 * len(setup.examples(config.importance.split)) + measured
 
 
 # --- documents -----------------------------------------------------------------------------------

@@ -178,3 +178,20 @@ def test_heads_imports_without_models_data_or_training():
         ).stdout.strip()
         == "[]"
     )
+
+
+@given(st.data())
+def test_sums_of_groups_are_those_of_loops(data):
+    """And what is spread is what each head's group has; rows may have groups of different sizes."""
+    rows, count = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 7))
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=rows, max_size=rows))
+    x_NAH = np.random.default_rng(0).integers(0, 9, (2, rows, count))
+    summed_NAG = heads.sum_groups(x_NAH, sizes)
+    spread_NAH = heads.spread_groups(summed_NAG, sizes, count)
+    for number, row, head in np.ndindex(2, rows, count):
+        group = head // sizes[row]
+        own = x_NAH[number, row, group * sizes[row] : (group + 1) * sizes[row]].sum()
+        assert summed_NAG[number, row, group] == spread_NAH[number, row, head] == own
+    assert summed_NAG.sum() == x_NAH.sum()
+    assert heads.sum_groups(x_NAH > 4, sizes).dtype == bool
+    np.testing.assert_array_equal(heads.sum_groups(x_NAH, [1] * rows), x_NAH)

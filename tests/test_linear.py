@@ -122,3 +122,25 @@ def test_what_is_not_finite_is_an_error():
     params = jax.tree.map(lambda leaf: leaf * 1e30, PARAMS)
     with pytest.raises(ValueError, match="of example 0 is not finite"):
         linear_map(TASK, params, batched(DATA), FULL)
+
+
+def test_a_map_of_groups_predicts_what_the_heads_map_does_of_whole_groups():
+    """At gates of any kind: a group's heads that are off stay off, and those at 1/2 come along."""
+    random, sizes = np.random.default_rng(0), [2, 3]
+    gate_AH = np.array([[1, 0.5, 1, 1, 0, 0], [1, 1, 0, 1, 1, 1]], np.float32)
+    slope = random.normal(size=(7, 2, 2, 6)), random.normal(size=(7, 3, 2, 6))
+    label_N = random.integers(0, 3, 7)
+    found = LinearMap(random.normal(size=(7, 2)), slope[0], gate_AH, label_N, slope[1])
+    grouped = found.by_group(sizes)
+    np.testing.assert_array_equal(grouped.gate_AH, [[1, 1, 0], [1, 1, 0]])
+    masks_MAG = random.integers(0, 2, (9, 2, 3))
+    masks_MAH = heads.spread_groups(masks_MAG, sizes, 6) * gate_AH
+    for name, value_MN in found.values(masks_MAH).items():
+        np.testing.assert_allclose(
+            grouped.values(masks_MAG * grouped.gate_AH)[name], value_MN, rtol=1e-5
+        )
+    step_AH = masks_MAH[0] - gate_AH
+    step_AG = masks_MAG[0] * grouped.gate_AH - grouped.gate_AH
+    np.testing.assert_allclose(
+        np.tensordot(grouped.drawn_NKAH, step_AG, 2), np.tensordot(slope[1], step_AH, 2), rtol=1e-5
+    )

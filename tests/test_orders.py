@@ -9,11 +9,14 @@ import pytest
 from tiny import write_hf_folder, write_sst2
 
 from hp_jax import experiment, heads
+from hp_jax.attribution import mean_of
 from hp_jax.config import Ablation, ClassificationExperiment, Data, Importance, Pruning
+from hp_jax.experiment import shapley
 from hp_jax.experiment.scorers import Schedule
 from hp_jax.grid import evaluate_grid
 from hp_jax.linear import linear_map
 from hp_jax.quadratic import fisher, gauss_newton
+from hp_jax.report.page import write_report
 from hp_jax.report.results import stores_below
 from hp_jax.report.sections.pruning import how_far, read_curves
 from hp_jax.storage.store import open_store
@@ -98,10 +101,56 @@ def test_shapley_values_are_kept_draw_by_draw_and_add_up(finished, config):
     ends_MAH = np.stack([heads.all_on(2, 4), ~heads.all_on(2, 4)])
     loss_MN = evaluate_grid(setup.task, setup.params, setup.batches(SELECT), ends_MAH)["loss"]
     rise = np.subtract(*loss_MN.mean(1)[::-1])
-    np.testing.assert_allclose(store.read("value").sum((1, 2)), [rise, rise], rtol=1e-4)
+    value_RAH = store.read("value").sum(1)
+    np.testing.assert_allclose(value_RAH.sum((1, 2)), [rise, rise], rtol=1e-4)
     ranking = open_store(f"{finished}/pruning/shapley/ranking")
-    np.testing.assert_array_equal(ranking.read("score")[0], store.read("value").mean(0))
+    np.testing.assert_array_equal(ranking.read("score")[0], value_RAH.mean(0))
     assert ranking.manifest["splits"] == {"select": SELECT}
+    assert ranking.manifest["draws"] == 2
+    assert "within" not in ranking.manifest
+
+
+def drawing(config, out, **changes):
+    """What is drawn with other settings, and what the ranking says of it."""
+    pruning = dataclasses.replace(config.pruning, orders=("shapley",), **changes)
+    other = dataclasses.replace(config, out=str(out), pruning=pruning)
+    experiment.prune_orders(experiment.load(other))
+    store = open_store(f"{out}/pruning/shapley/values")
+    return store, open_store(f"{out}/pruning/shapley/ranking").manifest
+
+
+def test_shapley_values_are_drawn_until_they_are_near_enough(config, tmp_path, caplog, monkeypatch):
+    """The first draws that are; a kill in the middle gives the same; too few are said to be."""
+    whole, all_of_them = drawing(config, tmp_path / "all", permutations=12)
+    value_RAH = whole.read("value").sum(1)
+    reach_R = [mean_of(value_RAH[:draws]).reach() for draws in range(1, 13)]
+    assert all_of_them["draws"] == 12
+    assert all_of_them["within"] == reach_R[-1]
+    precision = reach_R[7]
+    wanted = 1 + next(place for place, reach in enumerate(reach_R) if reach <= precision)
+    calls, loss = [], shapley.shapley
+
+    def interrupted(*given):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return loss(*given)
+
+    monkeypatch.setattr(shapley, "shapley", interrupted)
+    settings = {"permutations": 12, "precision": precision}
+    with pytest.raises(KeyboardInterrupt):
+        drawing(config, tmp_path / "some", **settings)
+    store, found = drawing(config, tmp_path / "some", **settings)
+    assert len(calls) == wanted + 1
+    assert found["draws"] == store.done().sum() == wanted
+    assert found["passes"]["forward"] == wanted * 16 * 12
+    np.testing.assert_array_equal(store.read("value")[:wanted].sum(1), value_RAH[:wanted])
+    page = write_report(tmp_path / "some").read_text()
+    assert f"Shapley values are of {wanted} random orders" in page
+    drawing(config, tmp_path / "few", permutations=3, precision=precision)
+    assert "after 3 of at most 3 draws each value is within inf nats" in caplog.text
+    with pytest.raises(ValueError, match=r"different settings"):
+        drawing(config, tmp_path / "few", permutations=3)
 
 
 def test_heads_out_of_scope_and_below_the_floor_stay(finished, config, tmp_path):

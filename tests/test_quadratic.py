@@ -1,10 +1,13 @@
 """The loss as a quadratic function of the gates, against sums that are written out."""
 
+import functools
 import itertools
 
 import jax
 import numpy as np
 import pytest
+import tiny_language
+import tiny_translation
 from tiny import FULL, ONE_DEVICE, TASK, batched, examples, random_params
 
 from hp_jax import heads
@@ -12,6 +15,9 @@ from hp_jax.function_task import as_task
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import SignedCurvature, example_gradients, head_importance
 from hp_jax.linear import LinearMap, linear_map
+from hp_jax.models import language
+from hp_jax.models.language import LanguageModel
+from hp_jax.models.seq2seq import Seq2Seq
 from hp_jax.pruning import greedy_scores, prune, verified
 from hp_jax.quadratic import Quadratic, fisher, gauss_newton
 
@@ -60,6 +66,95 @@ def test_the_fisher_matrix_with_labels_of_the_model_is_the_gauss_newton_matrix(m
     np.testing.assert_allclose(gauss_newton(mapped).curvature_AHAH, total_AHAH / 13, atol=1e-6)
 
 
+# --- labels that the model draws -----------------------------------------------------------------
+
+
+def translation_pairs(width=8):
+    source, target = (
+        tiny_translation.sentences(5, 20, eos=2, first=3, longest=7, seed=seed) for seed in (0, 1)
+    )
+    return tiny_translation.make_batch(source, target, pad=1, width=width)
+
+
+def language_windows(width=12):
+    (batch,) = tiny_language.batched(tiny_language.windows(5), size=5, buckets=(width,))
+    return batch
+
+
+DRAWING = {
+    "translation": (tiny_translation.TASK, translation_pairs),
+    "language model": (tiny_language.of_kind("multi-query"), language_windows),
+}
+
+
+@functools.partial(jax.jit, static_argnames="task")
+def log_shares(task, params, batch, gate_AH):
+    """Of every token that is predicted, the log-probability of all that might be `[B, T, V]`, and
+    which are predicted `[B, T]`."""
+    at = heads.gates(gate_AH, task.present_AH)
+    if isinstance(task, LanguageModel):
+        tokens_BT = batch["tokens_BT"][:, :-1]
+        next_1T = np.arange(1, tokens_BT.shape[1] + 1)[None]
+        real_BT = next_1T >= batch["given_B"][:, None]
+        real_BT &= next_1T < batch["length_B"][:, None]
+        return jax.nn.log_softmax(task.logits(params, tokens_BT, at)), real_BT
+    real_BT = np.arange(batch["target_BT"].shape[1])[None] < batch["target_length_B"][:, None]
+    named = dict(zip(task.rows, at, strict=True))
+    inputs = batch["source_BS"], batch["source_length_B"], batch["target_BT"], named
+    return jax.nn.log_softmax(Seq2Seq(task.config).apply({"params": params}, *inputs)), real_BT
+
+
+@pytest.mark.parametrize("kind", DRAWING)
+def test_labels_of_the_model_give_the_fisher_matrix_of_all_labels(kind, monkeypatch):
+    """In expectation: every label of every token, weighted by what the model thinks of it."""
+    monkeypatch.setattr(language, "BLOCK", 4)  # so that there are several
+    task, data = DRAWING[kind]
+    params, batch, mask_AH = random_params(task, scale=0.3), data(), task.present_AH.copy()
+    mask_AH[0, 1] = False
+    gate_AH = mask_AH.astype(np.float32)
+    log_BTV, real_BT = log_shares(task, params, batch, gate_AH)
+    slope_BTVAH = np.asarray(
+        jax.jacobian(lambda gate_AH: log_shares(task, params, batch, gate_AH)[0])(gate_AH)
+    )
+    share_BTV = np.exp(np.asarray(log_BTV, np.float64)) * np.asarray(real_BT)[..., None]
+    expected_AHAH = np.einsum(
+        "btv,btvah,btvck->ahck", share_BTV, slope_BTVAH, slope_BTVAH, optimize=True
+    ) / len(share_BTV)
+    found = linear_map(task, params, [batch], mask_AH, draws=250, seed=3, mesh=ONE_DEVICE)
+    each_KAHAH = np.einsum(
+        "nkah,nkcd->kahcd", found.drawn_NKAH, found.drawn_NKAH, dtype=np.float64
+    ) / len(found.drawn_NKAH)
+    error_AHAH = each_KAHAH.std(0, ddof=1) / np.sqrt(250)
+    matrix_AHAH = gauss_newton(found).curvature_AHAH
+    np.testing.assert_allclose(matrix_AHAH, each_KAHAH.mean(0), rtol=1e-6, atol=1e-9)
+    there = error_AHAH > 0
+    assert there.any()
+    assert np.abs(matrix_AHAH - expected_AHAH)[there].max() < 0.15 * np.abs(expected_AHAH).max()
+    assert (np.abs(matrix_AHAH - expected_AHAH)[there] < 4.5 * error_AHAH[there]).all()
+    trace, other, of_right_labels = (
+        np.einsum("ahah->", m) for m in (expected_AHAH, matrix_AHAH, fisher(found).curvature_AHAH)
+    )
+    assert other == pytest.approx(trace, rel=0.05)
+    assert of_right_labels != pytest.approx(trace, rel=0.1)
+    plain = linear_map(task, params, [batch], mask_AH, mesh=ONE_DEVICE)
+    np.testing.assert_allclose(found.slope_NOAH, plain.slope_NOAH, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.output_NO, plain.output_NO, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", DRAWING)
+def test_what_is_drawn_does_not_depend_on_the_batch(kind):
+    task, data = DRAWING[kind]
+    params, whole, wide = random_params(task, scale=0.3), data(), data(16)
+    parts = [{name: array[some] for name, array in wide.items()} for some in ([3, 0], [4, 1], [2])]
+    found, other, another = (
+        linear_map(task, params, batches, task.present_AH, draws=3, seed=seed, mesh=ONE_DEVICE)
+        for batches, seed in (([whole], 0), (parts, 0), ([whole], 1))
+    )
+    np.testing.assert_allclose(found.drawn_NKAH, other.drawn_NKAH, rtol=1e-4, atol=1e-5)
+    assert (np.abs(found.drawn_NKAH - another.drawn_NKAH) > 1e-3).any((1, 2, 3)).all()
+    assert (np.ptp(found.drawn_NKAH, axis=1) > 1e-3).any((1, 2)).all()  # draws differ
+
+
 def test_predictions_are_the_formula_of_every_set():
     random = np.random.default_rng(0)
     root_GG = random.normal(size=(6, 6))
@@ -80,10 +175,12 @@ def test_predictions_are_the_formula_of_every_set():
         np.testing.assert_allclose(found.without(left_AH), without_AH)
 
 
-def test_the_gauss_newton_matrix_needs_a_classifier():
+def test_the_gauss_newton_matrix_needs_labels_of_the_model():
     of_losses = LinearMap(np.zeros((3, 1)), np.zeros((3, 1, 1, 2)), np.ones((1, 2)))
-    with pytest.raises(ValueError, match="that of a classifier's log-odds, but this is a map of"):
+    with pytest.raises(ValueError, match="but this is a map of losses for which none were drawn"):
         gauss_newton(of_losses)
+    with pytest.raises(ValueError, match="draws is 2, but Classification has no drawn_losses"):
+        linear_map(TASK, PARAMS, BATCHES, FULL, draws=2)
     with pytest.raises(ValueError, match="only a classifier, a task with log_odds"):
         of_losses.without(np.ones((1, 2)), np.ones((3, 2)))
 

@@ -143,6 +143,7 @@ def config(tmp_path_factory):
             shares=(0.0, 0.3, 0.6),
             calibrate=20,
             repair=20,
+            rescale=20,
             retrain_steps=5,
             retrain_rate=1e-2,
         ),
@@ -158,7 +159,8 @@ def finished(config):
 def test_every_curve_starts_with_the_whole_model_and_keeps_its_models(finished, config):
     for order in ("one_shot", "re_estimated"):
         plain = open_store(finished / order / "test")
-        learned = {"calibrate": "train[:32]", "repair": "train[:32]", "retrain": "train"}
+        learned = {"calibrate": "train[:32]", "repair": "train[:32]", "rescale": "train[:32]"}
+        learned["retrain"] = "train"
         for kind, split in learned.items():
             store = open_store(finished / order / kind / "test")
             assert store.manifest["splits"] == {
@@ -205,20 +207,22 @@ def test_calibration_changes_output_projections_alone(finished, config):
     np.testing.assert_allclose(new, old * scale_h[:, None, None], rtol=1e-5)
 
 
-def test_repair_is_that_of_the_library_on_the_first_batches(finished, config):
+@pytest.mark.parametrize(("method", "fit"), [("repair", "weights"), ("rescale", "scales")])
+def test_repair_is_that_of_the_library_on_the_first_batches(finished, config, method, fit):
     """Three batches of eight have the twenty examples that are asked for, and a few more."""
     setup = experiment.load(config)
     mask_AH = open_store(finished / "one_shot/test").read("masks")[1]
     some = list(setup.training_batches(setup.examples("train[:32]", training=False), 0))[:3]
-    fitted = repair(setup.task, setup.params, some, mask_AH)
+    fitted = repair(setup.task, setup.params, some, mask_AH, fit=fit)
     _, expected = remove_heads(setup.model.config, fitted.params, mask_AH)
-    kept = load_setup(config, str(finished / "one_shot/repair/models/02"))
+    kept = load_setup(config, str(finished / f"one_shot/{method}/models/02"))
     jax.tree.map(
         lambda new, old: np.testing.assert_allclose(new, old, rtol=1e-5, atol=1e-6),
         kept.params,
         expected,
     )
-    told = json.loads((finished / "one_shot/repair/models/02/config.json").read_text())["recovery"]
+    told = json.loads((finished / f"one_shot/{method}/models/02/config.json").read_text())
+    told = told["recovery"]
     assert list(told["missing before"]) == ["enc.0", "enc.1"]
     for row in ("enc.0", "enc.1"):
         assert told["missing after"][row] <= told["missing before"][row]
@@ -260,7 +264,9 @@ def test_an_interrupted_recovery_gives_the_same_models_bit_for_bit(
     other = dataclasses.replace(
         config,
         out=str(tmp_path / "out"),
-        pruning=dataclasses.replace(config.pruning, orders=("one_shot",), calibrate=0, repair=0),
+        pruning=dataclasses.replace(
+            config.pruning, orders=("one_shot",), calibrate=0, repair=0, rescale=0
+        ),
     )
     calls, place = [], hp_jax.train.place_batch
 
@@ -371,6 +377,7 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
             select="test",
             calibrate=16,
             repair=16,
+            rescale=16,
             retrain_steps=3,
         ),
     )
@@ -379,10 +386,10 @@ def test_translation_by_type_of_attention(tmp_path, monkeypatch):
     folder = tmp_path / "out/pruning/one_shot.cross"
     losses = {
         name: open_store(folder / name / "test").read("loss").mean(1)
-        for name in (".", "calibrate", "repair", "retrain")
+        for name in (".", "calibrate", "repair", "rescale", "retrain")
     }
     assert losses["retrain"][1] < losses["."][1]
-    assert len({values[1] for values in losses.values()}) == 4
+    assert len({values[1] for values in losses.values()}) == 5
     np.testing.assert_allclose([values[0] for values in losses.values()], losses["."][0], rtol=1e-6)
     kept = load_setup(config, str(folder / "retrain/models/02"))
     assert kept.task.config.heads_per_row == {"enc.0": 2, "dec.0": 2, "cross.0": 2}
@@ -398,7 +405,7 @@ def test_the_report_shows_each_recovery_beside_the_curve_without(tmp_path, monke
     everything(tmp_path)
     before = write_report(tmp_path).read_text()
     assert "Recovery" not in before
-    for kind, seed in (("calibrate", 1), ("repair", 3), ("retrain", 2)):
+    for kind, seed in (("calibrate", 1), ("repair", 3), ("rescale", 4), ("retrain", 2)):
         grid(
             tmp_path / f"pruning/one_shot/{kind}/test",
             CURVE_MAH,
@@ -409,9 +416,9 @@ def test_the_report_shows_each_recovery_beside_the_curve_without(tmp_path, monke
     assert text.count("<svg ") == before.count("<svg ") + 1
     assert "In the retrained one_shot order" in text
     table = (tmp_path / "report/recovery_one_shot.csv").read_text().splitlines()
-    assert table[0].startswith("removed,share,no recovery,calibrated,repaired,retrained,")
+    assert table[0].startswith("removed,share,no recovery,calibrated,repaired,rescaled,retrained,")
     assert len(table) == 1 + len(CURVE_MAH)
-    for kind, place in (("calibrate", 3), ("repair", 4), ("retrain", 5)):
+    for kind, place in (("calibrate", 3), ("repair", 4), ("rescale", 5), ("retrain", 6)):
         store = open_store(tmp_path / f"pruning/one_shot/{kind}/test")
         right_M = (store.read("prediction") == store.read("label")).mean(1)
         assert [float(line.split(",")[place]) for line in table[1:]] == pytest.approx(right_M)

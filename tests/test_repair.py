@@ -109,12 +109,12 @@ def test_the_chain_of_all_rows_is_the_model(kind):
     np.testing.assert_allclose(found_B[real_B], expected_B[real_B], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("weights", [True, False], ids=["weights", "bias alone"])
+@pytest.mark.parametrize("fit", ["weights", "bias"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_row_is_the_least_squares_of_what_is_missing(kind, weights):
-    task, ridge = FAMILIES[kind], 0.1
+def test_every_row_is_the_least_squares_of_what_is_missing(kind, fit):
+    task, ridge, weights = FAMILIES[kind], 0.1, fit == "weights"
     params, mask_AH, batches = random_params(task), some_off(task), data(task)
-    found = repair(task, params, batches, mask_AH, ridge=ridge, weights=weights)
+    found = repair(task, params, batches, mask_AH, ridge=ridge, fit=fit)
     current = params
     for row, name in enumerate(task.rows):
         x, pruned = explicit(task, current, row, mask_AH, batches)
@@ -144,6 +144,47 @@ def test_every_row_is_the_least_squares_of_what_is_missing(kind, weights):
         assert found.after_A[row] == pytest.approx(left / total, rel=1e-3, abs=1e-6)
         out = (*task.config.modules[name].path, "out")
         current = replace(current, out, lambda _, out=out: leaf_at(found.params, out))
+
+
+@pytest.mark.parametrize("fit", ["scales", "scales_alone"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scales_are_the_least_squares_of_what_heads_write(kind, fit):
+    """With every head's part of the output written out, an unknown for each, and one for each
+    number of the bias."""
+    task, ridge = FAMILIES[kind], 0.1
+    params, mask_AH, batches = random_params(task), some_off(task), data(task)
+    found = repair(task, params, batches, mask_AH, ridge=ridge, fit=fit)
+    current = params
+    for row, name in enumerate(task.rows):
+        x, pruned = explicit(task, current, row, mask_AH, batches)
+        _, full = explicit(task, params, row, task.present_AH, batches)
+        missing, own = full - pruned, out_of(task, params, row)
+        living = np.flatnonzero(mask_AH[row][task.present_AH[row]])
+        width, size = task.config.modules[name].head_width, missing.shape[1]
+        parts = [slice(head * width, (head + 1) * width) for head in living]
+        written = [(x[:, part] @ own[part]).ravel() for part in parts]
+        columns = np.stack(written, 1) if written else np.zeros((missing.size, 0))
+        more = np.eye(len(parts)) * np.sqrt(ridge * (columns**2).sum(0).mean() if written else 0)
+        if fit == "scales":
+            columns = np.concatenate([columns, np.tile(np.eye(size), (len(x), 1))], 1)
+            more = np.pad(more, ((0, 0), (0, size)))
+        fitted = np.linalg.lstsq(
+            np.concatenate([columns, more]),
+            np.concatenate([missing.ravel(), np.zeros(len(more))]),
+            rcond=None,
+        )[0]
+        expected = np.zeros_like(own)
+        for part, scale in zip(parts, fitted, strict=False):
+            expected[part] = own[part] * (1 + scale)
+        expected[-1] = own[-1] + (fitted[len(parts) :] if fit == "scales" else 0)
+        np.testing.assert_allclose(out_of(task, found.params, row), expected, rtol=2e-3, atol=2e-3)
+        total = ((full - full.mean(0)) ** 2).sum()
+        left = ((missing.ravel() - columns @ fitted) ** 2).sum()
+        assert found.after_A[row] == pytest.approx(left / total, rel=1e-3, abs=1e-6)
+        assert found.after_A[row] <= found.before_A[row] + 1e-6
+        out = (*task.config.modules[name].path, "out")
+        current = replace(current, out, lambda _, out=out: leaf_at(found.params, out))
+    assert (found.after_A < 0.99 * found.before_A).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -202,7 +243,7 @@ def test_of_one_row_the_bias_alone_is_the_fill_by_the_mean(kind):
     params, row = random_params(task), len(task.rows) - 1
     mask_AH = np.array(task.present_AH)
     mask_AH[row, :2] = False
-    found = repair(task, params, data(task), mask_AH, weights=False).params
+    found = repair(task, params, data(task), mask_AH, fit="bias").params
     x, _ = explicit(task, params, row, task.present_AH, data(task))
     off_P = np.append(
         np.repeat(

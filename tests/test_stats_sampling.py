@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 
 from hp_jax import metrics, stats
@@ -321,3 +322,43 @@ def test_what_does_not_fit_is_said():
         stats.estimated_mean(f_MN, y_MB + 3, sample, 1.0)
     with pytest.raises(ValueError, match="at most the 6 examples that there are, but found 4"):
         stats.riskiest(np.zeros(6), 4, 3)
+
+
+# --- draws without bounds ------------------------------------------------------------------------
+
+
+def bayes_factor(t, draws):
+    """Of a mean that is N(0, 1) standard deviations off, against none, by the noncentral t."""
+    found, _ = scipy.integrate.quad(
+        lambda off: (
+            scipy.stats.nct.pdf(t, draws - 1, off * np.sqrt(draws)) * scipy.stats.norm.pdf(off)
+        ),
+        *(-12, 12),
+        points=[t / np.sqrt(draws)],
+        limit=400,
+    )
+    return found / scipy.stats.t.pdf(t, draws - 1)
+
+
+@pytest.mark.parametrize("draws", [5, 8, 60])
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_the_reach_is_where_the_bayes_factor_is_large_enough(draws, alpha):
+    found = stats.normal_reach(draws, alpha=alpha)
+    assert bayes_factor(found, draws) == pytest.approx(1 / alpha, rel=1e-6)
+
+
+def test_the_reach_of_few_draws_is_infinite_and_then_falls():
+    assert [np.isfinite(stats.normal_reach(draws)) for draws in (0, 1, 4, 5)] == [0, 0, 0, 1]
+    assert stats.normal_reach(6) < stats.normal_reach(5)
+
+
+def test_the_reach_holds_at_all_times_together_where_students_does_not():
+    """Of 300 normal draws, looked at from the second on."""
+    draw_RN = np.random.default_rng(0).normal(size=(2000, 300))
+    count = np.arange(2, 301)
+    mean_RN = (draw_RN.cumsum(1) / np.arange(1, 301))[:, 1:]
+    square_RN = (draw_RN**2).cumsum(1)[:, 1:] - count * mean_RN**2
+    off_RN = np.abs(mean_RN) / np.sqrt(square_RN / (count - 1) / count)
+    reach_N = np.array([stats.normal_reach(int(draws)) for draws in count])
+    assert 0.01 < (off_RN > reach_N).any(1).mean() <= 0.05
+    assert (off_RN > scipy.stats.t.ppf(0.975, count - 1)).any(1).mean() > 0.3

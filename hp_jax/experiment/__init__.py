@@ -11,8 +11,8 @@
     out/estimates/SPLIT/SET/        the same of some examples, on request
     out/pruning/ORDER/ranking/      scores and masks of each step                (`prune_orders`)
     out/pruning/ORDER/test/         the curve's masks on every test example
-    out/pruning/ORDER/RECOVERY/     on request, for `calibrate`, `repair` and `retrain`: a test, and
-                                    a ranking if it is another one
+    out/pruning/ORDER/RECOVERY/     on request, for `calibrate`, `repair`, `rescale` and `retrain`:
+                                    a test, and a ranking if it is another one
     out/pruning/ORDER/RECOVERY/models/NN/   the recovered model without NN heads
     out/pruning/oracle/select/      the ablations behind the oracle order, if out/ablation has them
                                     on another split
@@ -22,7 +22,7 @@
     out/epochs/NN/pruning/          curves of the model of an epoch              (`hp_jax.paper`)
     out/seeds/N/                    the same experiment with another seed
     out/halves/N/                   the scores of each order's first step, from either half of the
-                                    examples                                     (`compare_orders`)
+                                    examples (and draws)                         (`compare_orders`)
     out/half/, out/speed/           the model without half of its heads, and how fast that is
 
 With pruning restricted to one type of attention, ORDER is the order's name and the type's, such as

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy.stats
@@ -20,6 +20,7 @@ from hp_jax.experiment.setup import Setup
 from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
 from hp_jax.storage.store import Store
+from hp_jax.task import Params
 
 log = logging.getLogger("hp_jax")
 
@@ -153,3 +154,18 @@ def warn_of_overlap(setup: Setup, splits: Mapping[str, str]) -> None:
                 split,
                 splits["test"],
             )
+
+
+def losses_of(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np.ndarray]:
+    """The loss of each of some examples of a model under each mask `[M, N]`, without translating
+    them."""
+    batches = setup.batches_of(examples)
+    task = setup.corpus.by_loss().task(setup.model.config)
+    chunk = setup.config.ablation.masks_at_once or None
+
+    def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
+        grid = setup.grid(batches, masks_MAH, label="masks of the order", task=task, params=params)
+        loss_MN: np.ndarray = grid.evaluate(chunk)["loss"]
+        return loss_MN
+
+    return losses

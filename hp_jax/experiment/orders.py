@@ -10,13 +10,13 @@ from typing import get_args
 
 from hp_jax.config import Experiment
 from hp_jax.experiment.pruning import Curve, prune_orders
-from hp_jax.experiment.scorers import lacks
+from hp_jax.experiment.scorers import half_scorer, lacks
 from hp_jax.experiment.seeds import check_seeds, prune_seeds
 from hp_jax.experiment.setup import Setup
 from hp_jax.experiment.training import train_if_needed
 from hp_jax.orders import OF_IMPORTANCE, Order
 
-HALVED: tuple[Order, ...] = ("one_shot", "linear", "fisher", "gauss_newton", "verified")
+HALVED: tuple[Order, ...] = ("one_shot", "linear", "fisher", "gauss_newton", "verified", "shapley")
 """The orders whose first scores are made again of either half of the examples.  Those of
 `re_estimated` are `one_shot`'s, and those of `oracle` are in its grid, example by example."""
 
@@ -50,7 +50,7 @@ def compare_orders(experiment: Experiment, orders: Sequence[Order] = ()) -> None
 
 def _score_halves(setup: Setup) -> None:
     """The scores of the first step of each order, from either half of the examples that it looks
-    at, every other one, into out/halves."""
+    at, every other one, into out/halves; Shapley values from either half of the draws too."""
     config = setup.config
     for half in (1, 2):
         own = dataclasses.replace(setup, part=(half, 2)).having(
@@ -64,4 +64,6 @@ def _score_halves(setup: Setup) -> None:
             first = next(count for count in counts if count)
             settings = dataclasses.replace(config.pruning, heads=(first,))
             curve = Curve(own.having(pruning=settings), order, rows)
-            curve.rank(curve.folder, curve.scorer)
+            scorer = half_scorer(setup, half - 1) if order == "shapley" else curve.scorer
+            if scorer:
+                curve.rank(curve.folder, scorer)

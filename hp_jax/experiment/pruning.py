@@ -52,6 +52,7 @@ def _methods(setup: Setup) -> list[Method]:
     amounts: dict[Method, int] = {
         "calibrate": settings.calibrate,
         "repair": settings.repair,
+        "rescale": settings.rescale,
         "retrain": settings.retrain_steps,
     }
     return [method for method in get_args(Method) if amounts[method]]
@@ -142,7 +143,7 @@ class Curve:
             )
         ]
         counts = counts if counts[0] == 0 else [0, *counts]
-        return Schedule(scope_AH, counts, settings.floor)
+        return Schedule(scope_AH, counts, settings.floor, size)
 
     def rank(
         self, folder: str, scorer: Scorer, more: Mapping[str, str] | None = None
@@ -152,7 +153,7 @@ class Curve:
 
         more: hashes of what the scores depend on besides the scorer's own.
         """
-        setup, (scope_AH, counts, floor) = self.setup, self.schedule
+        setup, (scope_AH, counts, floor, _) = self.setup, self.schedule
         steps = self.schedule.steps
         shape, axes = (steps, *setup.present_AH.shape), ("step", "row", "head")
         others_AH = setup.present_AH & ~scope_AH
@@ -169,7 +170,7 @@ class Curve:
             fixed={"removed": (("mask",), np.array(counts, np.int32))},
             items={"score": Items(axes, shape, "float64"), "mask": Items(axes, shape, "bool")},
             chunk=1,
-            about={"passes": scorer.passes._asdict()},
+            about={"passes": scorer.passes._asdict(), **scorer.about},
         )
         store = open_results(setup, results)
         numbers = iter(track(range(steps), folder, total=steps, unit="steps"))

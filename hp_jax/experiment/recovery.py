@@ -1,5 +1,5 @@
-"""Bringing pruned models back: scales on the heads that are left, least squares of what they write,
-or more training."""
+"""Bringing pruned models back: scales on the heads that are left, by the loss or by least squares,
+output projections by least squares, or more training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.results import check_same, provenance
 from hp_jax.experiment.setup import Setup
 from hp_jax.formats.model import load_model
-from hp_jax.least_squares import RIDGE, repair
+from hp_jax.least_squares import RIDGE, Fit, repair
 from hp_jax.removal import pad_heads, remove_heads
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -32,7 +32,9 @@ from hp_jax.task import Batch, Params
 from hp_jax.train import Run, train
 
 log = logging.getLogger("hp_jax")
-Method = Literal["calibrate", "repair", "retrain"]
+Method = Literal["calibrate", "repair", "rescale", "retrain"]
+FITS: Mapping[Method, Fit] = {"repair": "weights", "rescale": "scales"}
+"""What is fitted by least squares."""
 Learned = dict[str, Any]
 """What a recovery tells of itself, for config.json."""
 
@@ -43,8 +45,9 @@ class Recovery:
     out/`where`/models/NN, without NN heads.
 
     calibrate: each head that is left has its output scaled (`hp_jax.calibration`).  repair: output
-    projections are fitted anew by least squares (`hp_jax.least_squares`).  retrain: all parameters
-    are trained with the heads fixed, starting from the model of the step before.
+    projections are fitted anew by least squares (`hp_jax.least_squares`).  rescale: so are a
+    scale of each head that is left, and biases.  retrain: all parameters are trained with the heads
+    fixed, starting from the model of the step before.
     """
 
     method: Method
@@ -84,6 +87,7 @@ class Recovery:
         settings: dict[Method, list[Any]] = {
             "calibrate": [config.pruning.calibrate, PASSES, RATE],
             "repair": [config.pruning.repair, RIDGE],
+            "rescale": [config.pruning.rescale, RIDGE],
             "retrain": [config.pruning.retrain_steps, self.recipe],
         }
         how = [
@@ -124,7 +128,7 @@ class Recovery:
                 params = self._load(larger) if larger else self.setup.params
                 if self.method == "calibrate":
                     params, learned = self._calibrated(params, mask_AH)
-                elif self.method == "repair":
+                elif self.method in FITS:
                     params, learned = self._repaired(params, mask_AH)
                 else:
                     params, learned = self._retrained(params, mask_AH, removed, inputs)
@@ -177,9 +181,10 @@ class Recovery:
         return fold_scales(self.setup.model.config, params, fitted.scale_AH), learned
 
     def _repaired(self, params: Params, mask_AH: np.ndarray) -> tuple[Params, Learned]:
-        """Fits the output projections of the heads that are left."""
-        some = self._some(self.setup.config.pruning.repair)
-        fitted = repair(self.setup.task, params, some, mask_AH, mesh=self.setup.mesh)
+        """Fits the output projections of the heads that are left, or scales of these."""
+        settings, fit = self.setup.config.pruning, FITS[self.method]
+        some = self._some(settings.repair if fit == "weights" else settings.rescale)
+        fitted = repair(self.setup.task, params, some, mask_AH, fit=fit, mesh=self.setup.mesh)
         rows = self.setup.rows
         learned = {
             "missing before": dict(zip(rows, fitted.before_A.tolist(), strict=True)),

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hp_jax import heads
-from hp_jax.attribution import mean_of, shapley, shapley_masks
-from hp_jax.experiment.corpus import Encoded
-from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, mask_set
-from hp_jax.experiment.results import Results, open_results, write
+from hp_jax.experiment.grids import GridRequest, ablation_folder, fill, losses_of, mask_set
 from hp_jax.experiment.scoring import estimator_of, importance, importance_inputs
 from hp_jax.experiment.setup import Setup
+from hp_jax.experiment.shapley import half_of_values, shapley_values
 from hp_jax.importance import head_importance, normalize_rows
-from hp_jax.linear import is_classifier, linear_map
+from hp_jax.linear import is_classifier, is_of_tokens, linear_map
 from hp_jax.metrics import MeanLoss, scores, worth
-from hp_jax.orders import BY_GROUP, Order
-from hp_jax.progress import track
+from hp_jax.orders import Order
 from hp_jax.pruning import greedy_scores, oracle_scores, verified
 from hp_jax.quadratic import fisher, gauss_newton
-from hp_jax.sharding import agreed
 from hp_jax.storage import fingerprint
-from hp_jax.storage.zarr import Items
 from hp_jax.task import Params
 
 Model = Callable[[np.ndarray], Params]
@@ -40,6 +36,8 @@ class Schedule(NamedTuple):
     counts: list[int]
     floor: int
     """Heads that each row keeps at least."""
+    unit: int = 1
+    """Heads that go as one."""
 
     @property
     def steps(self) -> int:
@@ -76,23 +74,15 @@ class Scorer(NamedTuple):
     """Whether it asks the model at every mask, or has the same scores for all."""
     passes: Passes
     """What it costs, of all steps together."""
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What else its ranking says."""
 
 
 def lacks(setup: Setup, order: Order) -> str:
     """Why a task cannot have an order, in words; empty if it can."""
     settings = setup.config.pruning
-    if settings.unit == "group" and order not in BY_GROUP:
-        return (
-            f"the order {order} goes by heads: of groups (pruning.unit) expected are "
-            f"{', '.join(BY_GROUP)}"
-        )
     if is_classifier(setup.task):
         return ""
-    if order == "gauss_newton":
-        return (
-            "the order gauss_newton is for classifiers alone, and this is no classifier: fisher is "
-            "there for every task"
-        )
     if order == "linear" and settings.linear == "divergence":
         return (
             "pruning.linear is divergence, which is that of a classifier's labels, but this is no "
@@ -118,12 +108,11 @@ def scorer_of(
         split = setup.config.importance.split
         count = len(setup.examples(split))
         return _fixed(importance(setup, folder), {"score": split}, Passes(count, count))
-    if order in ("oracle", "shapley"):
-        split, living = setup.config.pruning.select, int(setup.present_AH.sum())
-        masks = 2 * living * setup.config.pruning.permutations if order == "shapley" else living + 1
-        count = masks * len(setup.examples(split))
-        if order == "shapley":
-            return _fixed(_shapley(setup), {"select": split}, Passes(count))
+    if order == "shapley":
+        return _shapley(setup)
+    if order == "oracle":
+        split = setup.config.pruning.select
+        count = (int(setup.present_AH.sum()) + 1) * len(setup.examples(split))
         translated = count if setup.metric.of_translations else 0
         return _fixed(_oracle(setup), {"select": split}, Passes(count, translated=translated))
     asked = model or (lambda mask_AH: setup.params)
@@ -160,28 +149,22 @@ def _oracle(setup: Setup) -> np.ndarray:
     return np.einsum("m,mah->ah", lost_M, gone_MAH)
 
 
-def _shapley(setup: Setup) -> np.ndarray:
-    """Shapley values of the loss on `config.pruning.select`; each draw's own are kept in
-    out/pruning/shapley/values."""
-    settings, present_AH = setup.config.pruning, setup.present_AH
-    examples, draws = setup.examples(settings.select), settings.permutations
-    masks_RMAH = shapley_masks(present_AH, draws, seed=setup.config.seed)
-    results = Results(
-        folder="pruning/shapley/values",
-        kind="shapley",
-        splits={"select": settings.select},
-        inputs={"data": examples.fingerprint(), "masks": fingerprint.of_arrays(masks_RMAH)},
-        fixed={},
-        items={"value": Items(("draw", "row", "head"), (draws, *present_AH.shape), "float64")},
-        chunk=1,
-    )
-    store, judge = open_results(setup, results), _judge(setup, examples)
-    todo = np.flatnonzero(~agreed(store.done())).tolist()
-    for draw in track(todo, results.folder, total=draws, done=draws - len(todo), unit="draws"):
-        some_RMAH = masks_RMAH[draw : draw + 1]
-        value_RAH = shapley(judge(setup.params, some_RMAH[0])[None], some_RMAH)
-        write(store, draw, {"value": value_RAH})
-    return mean_of(store.read("value")).value_AH
+def _shapley(setup: Setup) -> Scorer:
+    """By the Shapley values of the loss."""
+    split, found = setup.config.pruning.select, shapley_values(setup)
+    masks = 2 * int(setup.present_AH.sum()) * found.draws
+    scorer = _fixed(found.value_AH, {"select": split}, Passes(masks * len(setup.examples(split))))
+    within = {"within": found.reach()} if np.isfinite(found.reach()) else {}
+    return scorer._replace(about={"draws": found.draws} | within)
+
+
+def half_scorer(setup: Setup, half: int) -> Scorer | None:
+    """The Shapley order's, of half 0 or 1 of the examples and draws that are there; None if one of
+    them is empty."""
+    value_AH = half_of_values(setup, half)
+    if value_AH is None:
+        return None
+    return _fixed(value_AH, {"select": setup.config.pruning.select}, Passes())
 
 
 def _re_estimated(setup: Setup, schedule: Schedule, model: Model) -> Scorer:
@@ -204,71 +187,73 @@ def _re_estimated(setup: Setup, schedule: Schedule, model: Model) -> Scorer:
 
 
 def _greedy(setup: Setup, order: Order, schedule: Schedule, model: Model) -> Scorer:
-    """The orders in which the next head to go is the one without which a prediction of the loss is
-    least, given those that are gone; it is made of the linear map at the mask of each step."""
+    """The orders in which the next head, or group, to go is the one without which a prediction of
+    the loss is least, given those that are gone; it is made of the linear map at the mask of each
+    step.  All of it is about groups `[A, G]`, which may be of one head."""
     settings, split = setup.config.pruning, setup.config.importance.split
     examples = setup.examples(split)
-    batches, (scope_AH, _, floor) = setup.batches_of(examples), schedule
+    batches, (scope_AH, counts, floor, unit) = setup.batches_of(examples), schedule
+    sizes = setup.groups if settings.unit == "group" else [1] * len(scope_AH)
+    scope_AG, floor = heads.sum_groups(scope_AH, sizes), floor // unit
     splits, inputs = {"score": split}, {"data": examples.fingerprint()}
     target_NC, judge = None, None
     outputs = len(setup.corpus.labels) - 1 if is_classifier(setup.task) else 1
     maps, measured = schedule.steps, 0
+    draws = settings.label_draws if order == "gauss_newton" and is_of_tokens(setup.task) else 0
     if order == "linear":
         inputs["settings"] = fingerprint.of_json([settings.linear])
+    if draws:
+        inputs["settings"] = fingerprint.of_json([draws, setup.config.seed])
     if order == "linear" and settings.linear == "divergence":
         full = linear_map(setup.task, setup.params, batches, setup.present_AH, mesh=setup.mesh)
         target_NC, maps = full.probabilities(), maps + 1
     if order == "verified":
         chosen = setup.examples(settings.select)
-        splits["select"], judge = settings.select, _judge(setup, chosen)
+        splits["select"], judge = settings.select, losses_of(setup, chosen)
         inputs |= {"select": chosen.fingerprint()}
         inputs |= {"settings": fingerprint.of_json([settings.proposals])}
-        living = len(heads.living_heads(scope_AH))
-        masks = sum(min(settings.proposals, living - gone) for gone in range(schedule.counts[-1]))
+        living = int(scope_AG.sum())
+        masks = sum(min(settings.proposals, living - gone) for gone in range(counts[-1] // unit))
         measured = masks * len(chosen)
 
     def score(mask_AH: np.ndarray) -> np.ndarray:
         params, others_AH = model(mask_AH), mask_AH & ~scope_AH
-        found = linear_map(setup.task, params, batches, mask_AH, mesh=setup.mesh)
+        mask_AG = heads.sum_groups(mask_AH, sizes)
+        others_AG, may_AG = mask_AG & ~scope_AG, mask_AG & scope_AG
+        found = linear_map(
+            setup.task,
+            params,
+            batches,
+            mask_AH,
+            draws=draws,
+            seed=setup.config.seed,
+            mesh=setup.mesh,
+        ).by_group(sizes)
         predict: Without = (
             fisher(found).without
             if order == "fisher"
             else gauss_newton(found).without
             if order == "gauss_newton"
-            else lambda left_AH: found.without(left_AH, target_NC)
+            else lambda left_AG: found.without(left_AG, target_NC)
         )
 
-        def predicted(left_AH: np.ndarray) -> np.ndarray:
-            return predict(left_AH | others_AH)
+        def predicted(left_AG: np.ndarray) -> np.ndarray:
+            return predict(left_AG | others_AG)
 
-        if judge is None:
-            return greedy_scores(predicted, mask_AH & scope_AH, floor=floor)
-
-        def measure(masks_MAH: np.ndarray) -> np.ndarray:
-            return judge(params, masks_MAH | others_AH)
+        def measure(masks_MAG: np.ndarray) -> np.ndarray:
+            masks_MAH = mask_AH & heads.spread_groups(masks_MAG, sizes, mask_AH.shape[1])
+            assert judge is not None
+            return judge(params, masks_MAH | others_AH).mean(1, dtype=np.float64)
 
         checked = verified(predicted, measure, settings.proposals, floor=floor)
-        last = (mask_AH & scope_AH).sum() - schedule.next(mask_AH)
-        return greedy_scores(
-            lambda left_AH: (checked if left_AH.sum() > last else predicted)(left_AH),
-            mask_AH & scope_AH,
+        last = may_AG.sum() - schedule.next(mask_AH) // unit if judge else may_AG.sum()
+        score_AG = greedy_scores(
+            lambda left_AG: (checked if left_AG.sum() > last else predicted)(left_AG),
+            may_AG,
             floor=floor,
         )
+        return heads.spread_groups(score_AG, sizes, mask_AH.shape[1])
 
     mapped = maps * len(examples)
-    passes = Passes(mapped + measured, mapped * outputs)
+    passes = Passes(mapped + measured, mapped * (outputs + draws))
     return Scorer(score, splits, inputs, asks=True, passes=passes)
-
-
-def _judge(setup: Setup, examples: Encoded) -> Callable[[Params, np.ndarray], np.ndarray]:
-    """The mean loss of a model on some examples under each mask, without translating them."""
-    batches = setup.batches_of(examples)
-    task = setup.corpus.by_loss().task(setup.model.config)
-    chunk = setup.config.ablation.masks_at_once or None
-
-    def losses(params: Params, masks_MAH: np.ndarray) -> np.ndarray:
-        grid = setup.grid(batches, masks_MAH, label="masks of the order", task=task, params=params)
-        loss_M: np.ndarray = grid.evaluate(chunk)["loss"].mean(1, dtype=np.float64)
-        return loss_M
-
-    return losses

@@ -18,8 +18,8 @@ def of_tokens(
     readout: Callable[[jax.Array], jax.Array],
     each: Callable[[jax.Array, jax.Array], Any],
 ) -> Any:
-    """`each` (logits `[K, V]`, places `[K]` in the flat `[B * T]`) of the real tokens, put in their
-    places: `[B, T]`, 0 elsewhere.  No gradient goes through it.
+    """`each` (logits `[K, V]`, places `[K]` in the flat `[B * T]`) of the real tokens `[K, ...]`,
+    put in their places: `[B, T, ...]`, 0 elsewhere.  No gradient goes through it.
 
     `readout` makes logits of states `[1, K, D]`.  The output layer is most of a model with a large
     vocabulary, and much of a batch can be padding; so it sees real tokens alone, K at a time.
@@ -40,6 +40,39 @@ def of_tokens(
         )
 
     shapes = jax.eval_shape(values, jax.ShapeDtypeStruct((size,), order_N.dtype))
-    nothing = jax.tree.map(lambda new: jnp.zeros(total, new.dtype), shapes)
+    nothing = jax.tree.map(lambda new: jnp.zeros((total, *new.shape[1:]), new.dtype), shapes)
     found = jax.lax.fori_loop(0, -(-jnp.sum(real_BT) // size), block, nothing)
-    return jax.tree.map(lambda of_N: jnp.where(real_BT, of_N.reshape(real_BT.shape), 0), found)
+
+    def in_places(of_N: jax.Array) -> jax.Array:
+        real_BT_ = real_BT.reshape(*real_BT.shape, *(1,) * (of_N.ndim - 1))
+        return jnp.where(real_BT_, of_N.reshape(*real_BT.shape, *of_N.shape[1:]), 0)
+
+    return jax.tree.map(in_places, found)
+
+
+def drawn_tokens(
+    state_BTD: jax.Array,
+    real_BT: jax.Array,
+    readout: Callable[[jax.Array], jax.Array],
+    keys_BR: jax.Array,
+) -> jax.Array:
+    """Tokens that a model draws from what it predicts at each real position, one with each key of
+    an example: `[B, T, R]`.  No gradient goes through it.
+
+    A key and a position decide what is drawn, whatever else is in the batch.
+    """
+    data_BR, width = jax.random.key_data(keys_BR), state_BTD.shape[1]
+
+    def draw(data: jax.Array, position: jax.Array, logits_V: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.wrap_key_data(data), position)
+        return jax.random.categorical(key, logits_V)
+
+    def each(logits_KV: jax.Array, at_K: jax.Array) -> Any:
+        data_RK = jnp.swapaxes(data_BR[at_K // width], 0, 1)
+        token_RK = jax.lax.map(
+            lambda data_K: jax.vmap(draw)(data_K, at_K % width, logits_KV), data_RK
+        )
+        return token_RK.T
+
+    found: jax.Array = of_tokens(jax.lax.stop_gradient(state_BTD), real_BT, readout, each)
+    return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from hp_jax.architecture import DecoderConfig, present_mask
 from hp_jax.models.decoder import Decoder
-from hp_jax.models.forced import of_tokens
+from hp_jax.models.forced import drawn_tokens, of_tokens
 from hp_jax.task import Array, Batch, Gates, Params
 
 BLOCK = 64
@@ -53,7 +53,18 @@ class LanguageModel:
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each example, summed over the tokens that are predicted `[B]`, in
         nats."""
-        return self._summed(params, batch, gates, smoothing=0.0)
+        return self._summed(params, batch, self._hidden(params, batch, gates))[:, 0]
+
+    def drawn_losses(
+        self, params: Params, batch: Batch, gates: Gates, keys_BK: jax.Array
+    ) -> jax.Array:
+        """The loss, and what it would be with tokens that the model draws, each after the right
+        ones: `[B, 1 + K]`."""
+        state_BTD, real_BT = self._hidden(params, batch, gates), _predicted(batch)
+        drawn_BTK = drawn_tokens(
+            state_BTD, real_BT, lambda x: self._apply(params, "readout", x), keys_BK
+        )
+        return self._summed(params, batch, state_BTD, drawn_BTK)
 
     def training_loss(
         self,
@@ -67,12 +78,14 @@ class LanguageModel:
         """Summed cross-entropy with label smoothing `[B]` and the number of predicted tokens `[B]`;
         these models have no dropout."""
         count_B = jnp.asarray(batch["length_B"] - batch["given_B"])
-        return self._summed(params, batch, gates, smoothing), count_B
+        state_BTD = self._hidden(params, batch, gates)
+        return self._summed(params, batch, state_BTD, smoothing=smoothing)[:, 0], count_B
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One pass, for what it costs: the loss, without a loop, whose body the compiler's account
         has once."""
-        return self._summed(params, batch, gates, smoothing=0.0, unroll=True)
+        state_BTD = self._hidden(params, batch, gates)
+        return self._summed(params, batch, state_BTD, unroll=True)[:, 0]
 
     def batch_shapes(
         self, examples: int, length: int, target: int | None = None
@@ -158,18 +171,25 @@ class LanguageModel:
     def _apply(self, params: Params, method: str, *args: Any) -> Any:
         return Decoder(self.config).apply({"params": params}, *args, method=method)
 
+    def _hidden(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """The last states of all tokens but the last `[B, T, D]`."""
+        return self._apply(params, "hidden", jnp.asarray(batch["tokens_BT"])[:, :-1], gates)
+
     def _summed(
         self,
         params: Params,
         batch: Batch,
-        gates: Gates,
-        smoothing: float,
+        state_BTD: jax.Array,
+        others_BTK: jax.Array | None = None,
         *,
+        smoothing: float = 0.0,
         unroll: bool = False,
     ) -> jax.Array:
-        """The loss `[B]`, some positions at a time: logits of all would fill the memory."""
-        tokens_BT = jnp.asarray(batch["tokens_BT"])
-        state_BTD = self._apply(params, "hidden", tokens_BT[:, :-1], gates)
+        """The loss, and those of other tokens in place of the right ones `[B, 1 + K]`, some
+        positions at a time: logits of all would fill the memory."""
+        token_BTO = jnp.asarray(batch["tokens_BT"])[:, 1:, None]
+        if others_BTK is not None:
+            token_BTO = jnp.concatenate([token_BTO, others_BTK], -1)
         room = -state_BTD.shape[1] % min(BLOCK, state_BTD.shape[1])
 
         def in_blocks(x: jax.Array) -> jax.Array:
@@ -178,15 +198,17 @@ class LanguageModel:
 
         @jax.checkpoint
         def summed(of: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            state_BTD, gold_BT, real_BT = of
+            state_BTD, token_BTO, real_BT = of
             logits_BTV = self._apply(params, "readout", state_BTD)
-            gold_BT = jnp.take_along_axis(logits_BTV, gold_BT[..., None], -1)[..., 0]
-            wanted_BT = (1 - smoothing) * gold_BT + smoothing * logits_BTV.mean(-1)
-            return jnp.sum((jax.nn.logsumexp(logits_BTV, -1) - wanted_BT) * real_BT, 1)
+            own_BTO = jnp.take_along_axis(logits_BTV, token_BTO, -1)
+            mean_BT1 = logits_BTV.mean(-1, keepdims=True)
+            wanted_BTO = (1 - smoothing) * own_BTO + smoothing * mean_BT1
+            norm_BT1 = jax.nn.logsumexp(logits_BTV, -1, keepdims=True)
+            return jnp.sum((norm_BT1 - wanted_BTO) * real_BT[..., None], 1)
 
-        blocks = tuple(map(in_blocks, (state_BTD, tokens_BT[:, 1:], _predicted(batch))))
-        _, loss_NB = jax.lax.scan(lambda _, of: (None, summed(of)), None, blocks, unroll=unroll)
-        return loss_NB.sum(0)
+        blocks = tuple(map(in_blocks, (state_BTD, token_BTO, _predicted(batch))))
+        _, loss_NBO = jax.lax.scan(lambda _, of: (None, summed(of)), None, blocks, unroll=unroll)
+        return loss_NBO.sum(0)
 
 
 def _predicted(batch: Batch) -> jax.Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hp_jax.architecture import Decoding, Seq2SeqConfig, present_mask
 from hp_jax.models.decode import Hypotheses, allowed, beam_search, leads, longest
-from hp_jax.models.forced import of_tokens
+from hp_jax.models.forced import drawn_tokens, of_tokens
 from hp_jax.models.seq2seq import DecoderState, Memory, Seq2Seq
 from hp_jax.task import Array, Batch, Gates, Params
 
@@ -61,6 +61,25 @@ class Translation:
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each sentence, summed over its target tokens `[B]`, in nats."""
         return self._forced(params, batch, self._encode(params, batch, gates), gates)[0]
+
+    def drawn_losses(
+        self, params: Params, batch: Batch, gates: Gates, keys_BK: jax.Array
+    ) -> jax.Array:
+        """The loss, and what it would be with target tokens that the model draws, each after the
+        right ones: `[B, 1 + K]`."""
+        memory, target_BT = self._encode(params, batch, gates), jnp.asarray(batch["target_BT"])
+        state_BTD = self._apply(params, "hidden", target_BT, memory, self._named(gates))
+        real_BT = _real(target_BT, batch["target_length_B"])
+
+        def readout(state_BTD: jax.Array) -> jax.Array:
+            return cast(jax.Array, self._apply(params, "readout", state_BTD))
+
+        drawn_BTK = drawn_tokens(state_BTD, real_BT, readout, keys_BK)
+        logits_BTV = readout(state_BTD)
+        token_BTO = jnp.concatenate([target_BT[..., None], drawn_BTK], -1)
+        own_BTO = jnp.take_along_axis(logits_BTV, token_BTO, -1)
+        loss_BTO = jax.nn.logsumexp(logits_BTV, -1, keepdims=True) - own_BTO
+        return jnp.sum(loss_BTO * real_BT[..., None], 1)
 
     def training_loss(
         self,

@@ -236,6 +236,7 @@ def _alone(one: Measured) -> list[Item]:
 
 def _pruning(curves: pruning.Curves, finished: Mapping[str, Store]) -> list[Item]:
     items, reductions = pruning.section(curves), pruning.read_reductions(finished)
+    items += pruning.drawn(finished)
     items += pruning.reductions(reductions) if reductions else []
     for scopes in list(curves.values())[:1]:
         figure3: list[Exhibit] = ["figure3", "figure6"]

@@ -22,6 +22,7 @@ JOBS = {
     "select": "order chosen on",
     "calibrate": "scales fitted on",
     "repair": "repaired on",
+    "rescale": "rescaled on",
     "retrain": "trained again on",
     "test": "measured on",
 }

@@ -53,7 +53,7 @@ from hp_jax.stats.sampling import (
     riskiest,
 )
 from hp_jax.stats.seeds import over_seeds
-from hp_jax.stats.sequences import bounded_mean, net_changes
+from hp_jax.stats.sequences import bounded_mean, net_changes, normal_reach
 
 __all__ = [
     "Area",
@@ -87,6 +87,7 @@ __all__ = [
     "net_changes",
     "non_inferior",
     "non_inferior_right",
+    "normal_reach",
     "over_seeds",
     "paired_bootstrap",
     "paired_t",

@@ -4,7 +4,8 @@ moment at once, so that one may look after each example and stop for any reason.
 The population is finite and drawn without replacement, so that nothing is left to say once all of
 it is seen.  Both sequences are test martingales by Ville's inequality (Waudby-Smith and Ramdas
 2020, "Confidence sequences for sampling without replacement"): `net_changes` for values -1, 0, 1
-of which nearly all are 0, `bounded_mean` for real values within known bounds.
+of which nearly all are 0, `bounded_mean` for real values within known bounds.  Where draws are
+independent and have no bounds, `normal_reach` takes the place of Student's factor.
 """
 
 from __future__ import annotations
@@ -177,3 +178,23 @@ def _winnings(values_MN: np.ndarray, bets: np.ndarray) -> np.ndarray:
     return np.array(  # mask by mask, which stays in a processor's cache
         [[np.log((1 + bet * some).prod(0)).sum() for bet in bets] for some in padded]
     ).reshape(masks, len(bets))
+
+
+def normal_reach(draws: int, *, alpha: float = 0.05) -> float:
+    """How many standard errors the mean of independent draws may be off, at all numbers of draws
+    together; infinite for few (fewer than 5 where `alpha` is 0.05).
+
+    Exact for normal draws of unknown variance: with probability 1 - `alpha` no mean of two or more
+    draws is ever further off.  For others it is an approximation, which is good once their means
+    are nearly normal.  It is where the Bayes factor of a mean that is N(0, 1) standard deviations
+    off (a t-test with a unit-information prior) comes to 1 / `alpha`: under the right Haar prior of
+    the variance a test martingale (Lai 1976; Wang and Ramdas 2024, "Anytime-valid t-tests and
+    confidence sequences for Gaussian means with unknown variance").  1.6 to 1.8 times Student's
+    from 30 to 1,000 draws.
+    """
+    if draws < 2:
+        return float("inf")
+    ratio = ((draws + 1) / alpha**2) ** (1 / draws)
+    if ratio >= draws + 1:
+        return float("inf")
+    return float(np.sqrt((draws - 1) * (ratio - 1) / (1 - ratio / (draws + 1))))

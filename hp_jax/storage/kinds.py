@@ -42,6 +42,8 @@ class _Passes(TypedDict):
 
 class _Ranked(_Common):
     passes: NotRequired[_Passes]
+    draws: NotRequired[Natural]
+    within: NotRequired[Amount]
 
 
 class _Asked(TypedDict):

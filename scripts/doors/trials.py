@@ -234,6 +234,9 @@ NUMBERS = (
     "--pruning.heads",
     "--pruning.calibrate",
     "--pruning.repair",
+    "--pruning.rescale",
+    "--pruning.precision",
+    "--pruning.label-draws",
 )
 NAMES = ("--importance.split", "--data.task", "--data.path", "--data.label", "--model", "--out")
 WORDS = ("", "no such", "http://x/y", "a\\b", "\n", "/dev/null", "~x", "[", "train[5:1]", "\x07")

@@ -214,6 +214,23 @@ def section(curves: Curves) -> list[Item]:
     return items
 
 
+def drawn(finished: Mapping[str, Store]) -> list[Item]:
+    """Of how many draws Shapley values are, and how far these may be off."""
+    said: dict[Item, None] = {}
+    for name, store in finished.items():
+        draws, within = (store.manifest.get(key) for key in ("draws", "within"))
+        if draws and name.startswith("pruning/shapley"):
+            known = (
+                "how far they are from those of all orders cannot be said of so few"
+                if within is None
+                else f"each head's is within {within:.2g} nats of that of all orders on the same "
+                "examples (95 %, each by itself; as far as draws are normal it holds however one "
+                "chose to stop)"
+            )
+            said[f"Shapley values are of {draws} random orders and their reverses; {known}."] = None
+    return list(said)
+
+
 def reductions(curves: Mapping[str, Mapping[str, Comparison]]) -> list[Item]:
     """The curves of each order by token, example and batch, as a picture, and the areas between
     them."""

@@ -1,5 +1,5 @@
 """The section about recovery: pruned models as they are, with scales on the heads that are left,
-with output projections fitted anew, and trained again."""
+with output projections or scales fitted anew, and trained again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from hp_jax.report.sections import pruning
 from hp_jax.report.tables import listing
 from hp_jax.storage.store import Store
 
-RECOVERIES = {"calibrate": "calibrated", "repair": "repaired", "retrain": "retrained"}
+RECOVERIES = {
+    "calibrate": "calibrated",
+    "repair": "repaired",
+    "rescale": "rescaled",
+    "retrain": "retrained",
+}
 """What a recovered model is called, by the recovery's folder, sorted as they are shown."""
 NONE = "no recovery"
 
@@ -65,8 +70,8 @@ def section(recovered: Recovered) -> list[Item]:
     caption = (
         f"{first.scale.name} of the pruned model as it is, with a fitted scale on every head that "
         f"is left (calibrated), with every output projection fitted to the full model's by least "
-        f"squares (repaired), and trained again after each step (retrained): those that there are. "
-        f"{pruning.BANDS}"
+        f"squares (repaired), with scales and biases fitted in the same way (rescaled), and "
+        f"trained again after each step (retrained): those that there are. {pruning.BANDS}"
     )
     items: list[Item] = [
         f"{_titled(*key)}, {name}: {results.jobs(comparison.manifest)}"
