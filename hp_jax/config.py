@@ -319,6 +319,11 @@ class Experiment(Checked):
         super().__post_init__()
         check_place(self.out)
 
+    @property
+    def patched(self) -> bool:
+        """Whether a head that is off has another context, and so is not gone."""
+        return False
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassificationExperiment(Experiment):
@@ -385,6 +390,11 @@ class MultipleChoiceExperiment(Experiment):
     or the mean loss of the right choice."""
     train: Train = FINE_TUNING
     """How the model is trained on."""
+
+    @property
+    def patched(self) -> bool:
+        """Whether its context is the counterfactual's."""
+        return self.data.removed == "counterfactual"
 
 
 KINDS_OF_EXPERIMENT = (

@@ -91,6 +91,10 @@ class ChoiceData(Checked, section="data"):
     normalize: Literal["none", "characters"] = "none"
     """What a choice's log-likelihood is divided by: nothing, or the number of its characters
     (`acc` and `acc_norm` of lm-evaluation-harness)."""
+    removed: Literal["zero", "counterfactual"] = "zero"
+    """What a head that is off has for a context: nothing, or what the full model's head has there
+    where it reads the item's `counterfactual` in place of its `context`, of as many tokens
+    (activation patching; importance is then attribution patching)."""
     choices: Natural = 0
     """The most choices of an item; 0: as many as an item has of the first split of the
     ablations."""
@@ -106,6 +110,14 @@ class ChoiceData(Checked, section="data"):
     batch_tokens: Natural = 0
     """Tokens of a choice in a batch, padding included, whenever nothing is trained, in place of a
     number of items; 0: `batch` counts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.removed == "counterfactual" and self.layout != "own":
+            raise ValueError(
+                f"data.removed is {self.removed!r}, which needs items with a counterfactual, but "
+                f"those of data.layout {self.layout!r} have none: expected the layout 'own'"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

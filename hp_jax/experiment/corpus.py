@@ -22,6 +22,7 @@ from hp_jax.metrics import TextMetric, metric_of
 from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.classification import Classification
 from hp_jax.models.language import LanguageModel
+from hp_jax.models.patched import Patched
 from hp_jax.models.translation import Translation
 from hp_jax.storage.zarr import Axes, Items
 from hp_jax.task import Batch
@@ -274,17 +275,21 @@ class ChoiceCorpus:
         """The numbers of the choices."""
         return tuple(map(str, range(self.choices)))
 
-    def task(self, config: DecoderConfig) -> MultipleChoice:
-        """Cross-entropy of the right choice, and the choice that is made."""
-        return MultipleChoice(config, self.choices)
+    def task(self, config: DecoderConfig) -> MultipleChoice | Patched:
+        """Cross-entropy of the right choice, and the choice that is made; with heads removed, or
+        patched."""
+        task = MultipleChoice(config, self.choices)
+        return Patched(task) if self.data.removed == "counterfactual" else task
 
     def by_loss(self) -> ChoiceCorpus:
         """The same: the loss is there anyway."""
         return self
 
     def about(self) -> dict[str, Any]:
-        """The layout, its metric and the numbers of the choices."""
+        """The layout, its metric, what is there of a head that is off, and the numbers of the
+        choices."""
         named = {"task": self.data.layout, "metric": self.metric, "example": "item"}
+        named |= {"removed": self.data.removed}
         return named | {"labels": list(self.labels), "positive": 1}
 
     def read(self, split: str) -> ChoiceItems:

@@ -203,6 +203,17 @@ def load(config: Experiment) -> Setup:
     return load_setup(config, model)
 
 
+def check_removes(config: Experiment) -> None:
+    """ValueError where a head that is off is not gone from the model."""
+    if config.patched:
+        raise ValueError(
+            "data.removed is 'counterfactual', so a head that is off still has a context, and no "
+            "smaller or trained model is like that: train and prune with data.removed 'zero'; "
+            "hp-jax importance, ablate and linear work with this (--ablation.sets prefixes takes "
+            "more and more heads of an order off)"
+        )
+
+
 def model_of(config: Experiment) -> str:
     """The model that was trained in the experiment, or `config.model`; FileNotFoundError for
     neither."""

@@ -53,7 +53,11 @@ class LanguageModel:
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each example, summed over the tokens that are predicted `[B]`, in
         nats."""
-        return self._summed(params, batch, gates, smoothing=0.0)
+        return self.loss_of(params, batch, self._last(params, batch, gates))
+
+    def loss_of(self, params: Params, batch: Batch, last_BTD: jax.Array) -> jax.Array:
+        """The loss `[B]` of the states after the last row, differentiable in them."""
+        return self._summed(params, batch, last_BTD, smoothing=0.0)
 
     def training_loss(
         self,
@@ -67,12 +71,14 @@ class LanguageModel:
         """Summed cross-entropy with label smoothing `[B]` and the number of predicted tokens `[B]`;
         these models have no dropout."""
         count_B = jnp.asarray(batch["length_B"] - batch["given_B"])
-        return self._summed(params, batch, gates, smoothing), count_B
+        last_BTD = self._last(params, batch, gates)
+        return self._summed(params, batch, last_BTD, smoothing), count_B
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One pass, for what it costs: the loss, without a loop, whose body the compiler's account
         has once."""
-        return self._summed(params, batch, gates, smoothing=0.0, unroll=True)
+        last_BTD = self._last(params, batch, gates)
+        return self._summed(params, batch, last_BTD, smoothing=0.0, unroll=True)
 
     def batch_shapes(
         self, examples: int, length: int, target: int | None = None
@@ -119,6 +125,23 @@ class LanguageModel:
     ) -> dict[str, jax.Array]:
         """`loss` and `correct` (predicted tokens that are the likeliest) of each example under each
         mask `[M, B]`."""
+
+        def read(of: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+            state, gate_GH = of
+            context = self.context(params, self.stages, batch, state)
+
+            def under(gate_H: jax.Array) -> dict[str, jax.Array]:
+                last_BTD = self.apply_row(params, self.stages, batch, state, context, gate_H)
+                return self.values_of(params, batch, last_BTD)
+
+            return jax.lax.map(under, gate_GH)
+
+        last_UGH = jnp.reshape(gates[-1], (len(states), -1, gates[-1].shape[-1]))
+        values = jax.lax.map(read, (states, last_UGH))
+        return {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
+
+    def values_of(self, params: Params, batch: Batch, last_BTD: jax.Array) -> dict[str, jax.Array]:
+        """What `evaluate` gives, `[B]`, of the states after the last row."""
         gold_BT, real_BT = jnp.asarray(batch["tokens_BT"][:, 1:]), _predicted(batch)
 
         def score(logits_KV: jax.Array, at_K: jax.Array) -> dict[str, jax.Array]:
@@ -128,22 +151,8 @@ class LanguageModel:
             loss_K = jax.nn.logsumexp(logits_KV, -1) - own_K
             return {"loss": loss_K, "correct": right_K.astype(jnp.int32)}
 
-        def read(of: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-            state, gate_GH = of
-            context = self.context(params, self.stages, batch, state)
-
-            def under(gate_H: jax.Array) -> dict[str, jax.Array]:
-                last_BTD = self.apply_row(params, self.stages, batch, state, context, gate_H)
-                found = of_tokens(
-                    last_BTD, real_BT, lambda x: self._apply(params, "readout", x), score
-                )
-                return {name: value_BT.sum(1) for name, value_BT in found.items()}
-
-            return jax.lax.map(under, gate_GH)
-
-        last_UGH = jnp.reshape(gates[-1], (len(states), -1, gates[-1].shape[-1]))
-        values = jax.lax.map(read, (states, last_UGH))
-        return {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
+        found = of_tokens(last_BTD, real_BT, lambda x: self._apply(params, "readout", x), score)
+        return {name: value_BT.sum(1) for name, value_BT in found.items()}
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """Real query positions `[B, T]`, the same in each row: the last token asks nothing."""
@@ -158,18 +167,23 @@ class LanguageModel:
     def _apply(self, params: Params, method: str, *args: Any) -> Any:
         return Decoder(self.config).apply({"params": params}, *args, method=method)
 
+    def _last(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """The states after the last row `[B, T, D]`."""
+        last_BTD = self._apply(params, "hidden", batch["tokens_BT"][:, :-1], gates)
+        return cast(jax.Array, last_BTD)
+
     def _summed(
         self,
         params: Params,
         batch: Batch,
-        gates: Gates,
+        state_BTD: jax.Array,
         smoothing: float,
         *,
         unroll: bool = False,
     ) -> jax.Array:
-        """The loss `[B]`, some positions at a time: logits of all would fill the memory."""
+        """The loss `[B]` of the last states, some positions at a time: logits of all would fill the
+        memory."""
         tokens_BT = jnp.asarray(batch["tokens_BT"])
-        state_BTD = self._apply(params, "hidden", tokens_BT[:, :-1], gates)
         room = -state_BTD.shape[1] % min(BLOCK, state_BTD.shape[1])
 
         def in_blocks(x: jax.Array) -> jax.Array:
