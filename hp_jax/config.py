@@ -385,9 +385,10 @@ class MultipleChoiceExperiment(Experiment):
     about: ClassVar = "multiple choice"
     data: ChoiceData = ChoiceData()
     """Where items come from and how they are batched."""
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Literal["accuracy", "loss", "logit_difference"] = "accuracy"
     """What masks are compared by: the share of items of which the right choice is the likeliest,
-    or the mean loss of the right choice."""
+    the mean loss of the right choice, or by how many nats its log-likelihood is above that of the
+    best other choice, on average."""
     train: Train = FINE_TUNING
     """How the model is trained on."""
 

@@ -24,6 +24,7 @@ MetricName = Literal[
     "f1",
     "matthews",
     "loss",
+    "logit_difference",
     "token_accuracy",
     "token_loss",
     "perplexity",
@@ -131,6 +132,25 @@ class MeanLoss:
 
 
 @dataclasses.dataclass(frozen=True)
+class LogitDifference:
+    """Mean over items of the right choice's log-likelihood less the best other choice's, in nats,
+    of the value of this name."""
+
+    name: ClassVar = "logit_difference"
+    larger_is_better: ClassVar = True
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """The difference in nats, and 1, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values[self.name], 1.0), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """Nats an item; below 0 where the right choice is not the likeliest."""
+        return _ratio(sums)
+
+
+@dataclasses.dataclass(frozen=True)
 class LossRate:
     """Loss by tokens, words or bytes, both summed over examples, of the value `loss` and that of
     their number: perplexity and its kin."""
@@ -179,6 +199,7 @@ class CorpusMetric:
 _PLAIN: tuple[Metric, ...] = (
     TokenAccuracy(),
     MeanLoss(),
+    LogitDifference(),
     LossRate("token_loss", "tokens", "nats"),
     LossRate("perplexity", "tokens", "perplexity"),
     LossRate("word_perplexity", "words", "perplexity"),

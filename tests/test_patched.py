@@ -116,6 +116,10 @@ def test_a_grid_is_real_patching():
             np.testing.assert_allclose(values["loss"][m, n], loss(mask_AH, n), rtol=1e-4, atol=1e-5)
             odds = scipy.special.softmax(expected).max()
             np.testing.assert_allclose(values["confidence"][m, n], odds, rtol=1e-4)
+            others = np.delete(expected, DATA.label_N[n])
+            difference = expected[DATA.label_N[n]] - others.max()
+            found = values["logit_difference"][m, n]
+            np.testing.assert_allclose(found, difference, rtol=1e-4, atol=1e-5)
 
 
 def test_with_all_heads_on_it_is_the_model_and_otherwise_not_the_one_without_heads():
@@ -261,6 +265,7 @@ def config(tmp_path_factory):
         model=str(folder / "model"),
         out=str(folder / "out"),
         data=ChoiceData(path=str(folder / "items.jsonl"), **COUNTERFACTUAL),
+        metric="logit_difference",
         importance=Importance(split="validation", per="example", measure="signed", norm=0),
         ablation=Ablation(sets=("one_off", "one_on", "prefixes")),
     )
@@ -275,7 +280,7 @@ def test_from_items_to_report(config, tmp_path, capsys):
     assert main(["evaluate", path, "--without", "dec.0.1", "--quiet"]) == 0
     page = (tmp_path / config.out / "report/index.html").read_text()
     assert "A head that is off is patched, not removed" in page
-    assert "be patched: accuracy is" in page
+    assert "be patched: logit difference is" in page
     for words in ("can go", "shown to do no harm", "can be removed", "What the paper claims"):
         assert words not in page
     assert isinstance(load(config).task, Patched)

@@ -313,8 +313,10 @@ class ChoiceCorpus:
         return dataclasses.replace(encoded, choices=self.choices)
 
     def kept(self, examples: EncodedItems, masks: int) -> tuple[Fixed, dict[str, Items]]:
-        """Labels; loss, predicted choice and the confidence in it under each mask."""
-        return _of_labels(examples, masks)
+        """Labels; loss, predicted choice, the confidence in it and the logit difference under each
+        mask."""
+        fixed, items = _of_labels(examples, masks)
+        return fixed, items | {"logit_difference": items["loss"]}
 
     def postprocess(self, examples: EncodedItems) -> Postprocess:
         """Everything is kept as it is."""

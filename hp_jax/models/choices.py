@@ -145,7 +145,8 @@ class MultipleChoice:
     def evaluate(
         self, params: Params, batch: Batch, states: jax.Array, gates: Gates
     ) -> dict[str, jax.Array]:
-        """`loss`, `prediction` and the `confidence` in it of each item under each mask `[M, B]`."""
+        """`loss`, `prediction` and the `confidence` in it of each item under each mask `[M, B]`,
+        and `logit_difference`, by how much the right choice's logit is above the best other's."""
         together = states.reshape(len(states), -1, *states.shape[3:])
         loss_MR = self._model.evaluate(params, self._each(batch), together, gates)["loss"]
         return jax.vmap(lambda loss_R: self._values(batch, loss_R))(loss_MR)
@@ -193,7 +194,10 @@ class MultipleChoice:
 
     def _values(self, batch: Batch, loss_R: jax.Array) -> dict[str, jax.Array]:
         logits_BC = self._logits(batch, loss_R)
+        right_BC = jax.nn.one_hot(batch["label_B"], self.choices, dtype=bool)
+        right_B = jnp.sum(logits_BC, 1, where=right_BC)
         return {
+            "logit_difference": right_B - jnp.max(jnp.where(right_BC, -jnp.inf, logits_BC), 1),
             "loss": loss_of(logits_BC, batch),
             "prediction": jnp.argmax(logits_BC, -1).astype(jnp.int32),
             "confidence": jnp.max(jax.nn.softmax(logits_BC), -1),

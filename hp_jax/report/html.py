@@ -67,6 +67,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "word_perplexity": ("perplexity by word", "#.4g"),
     "token_loss": ("mean loss of a token (nats)", ".4f"),
     "bits_per_byte": ("bits a byte", ".4f"),
+    "logit_difference": ("logit difference (nats)", ".3f"),
     "pearson": ("Pearson r", "+.3f"),
     "p_pearson": ("p, Pearson", ".3f"),
     "pearson_low": ("95 % from", "+.3f"),

@@ -38,6 +38,7 @@ SCALES = {
     "bleu": Scale("BLEU", margin=0.2),
     "chrf": Scale("chrF", margin=0.2),
     "loss": Scale("mean loss", unit="nats", decimals=3, margin=0.01),
+    "logit_difference": Scale("logit difference", unit="nats", decimals=3, margin=0.01),
     "perplexity": Scale("perplexity", margin=0.05),
     "token_loss": Scale("mean loss of a token", unit="nats", decimals=4, margin=0.01),
     "word_perplexity": Scale("perplexity by word", margin=0.1),
