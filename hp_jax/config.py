@@ -302,7 +302,7 @@ class Experiment(Checked):
     margin: Amount = 0.0
     """How much worse the metric may be and still count as no harm when the report says how many
     heads can go, in the unit in which it writes changes; 0: 0.5 points of accuracy, F1, Matthews
-    correlation or token accuracy, 0.2 of BLEU or chrF, 0.01 nats, or 0.05 of perplexity."""
+    correlation, token accuracy or exact, 0.2 of BLEU or chrF, 0.01 nats, or 0.05 of perplexity."""
     train: Train
     """How the model is trained."""
     importance: Importance = Importance()
@@ -369,13 +369,28 @@ class LanguageModelExperiment(Experiment):
     data: DocumentData = DocumentData()
     """Where documents come from and how they are batched."""
     metric: Literal[
-        "perplexity", "token_loss", "bits_per_byte", "word_perplexity", "token_accuracy"
+        "perplexity",
+        "token_loss",
+        "bits_per_byte",
+        "word_perplexity",
+        "token_accuracy",
+        "exact",
+        "target_perplexity",
     ] = "perplexity"
     """What masks are compared by: perplexity by token, its logarithm (the mean loss of a token),
     bits a byte or perplexity by word, which compare models with other vocabularies, or the share of
-    tokens predicted right after the right ones."""
+    tokens predicted right after the right ones; the share of documents of which all are; or with
+    the layout of LAMBADA the perplexity of the last word, whatever its tokens."""
     train: Train = FINE_TUNING
     """How the model is trained on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric == "target_perplexity" and self.data.layout != "lambada":
+            raise ValueError(
+                "metric is 'target_perplexity', the exponential of a whole target's loss, but "
+                f"data.layout is {self.data.layout!r}: expected the layout 'lambada'"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,9 @@ class DocumentData(Checked, section="data"):
     documents: Literal["line", "paragraph", "file"] = "line"
     """What a document is in a file of text alone: a line, what stands between empty lines, or the
     whole file."""
+    layout: Literal["documents", "lambada"] = "documents"
+    """What is predicted: every token of a document but its first; or, as lm-evaluation-harness
+    does in LAMBADA, its last word, with the space before it, given all before that."""
     max_length: Count = 256
     """Most tokens of a window in which the model reads; longer documents are read in several."""
     stride: Natural = 0
@@ -74,6 +77,14 @@ class DocumentData(Checked, section="data"):
     batch_tokens: Natural = 0
     """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
     windows; 0: `batch` counts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride and self.layout == "lambada":
+            raise ValueError(
+                f"data.stride is {self.stride}, but with data.layout 'lambada' each document has "
+                "one window: expected 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

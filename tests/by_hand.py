@@ -1,5 +1,6 @@
 """A Llama of a few lines of NumPy, of which any head's context can be replaced."""
 
+import jax
 import numpy as np
 import scipy.special
 
@@ -22,15 +23,12 @@ def run(config, params, ids, gate_AH, other=None):
 
     A head's context is `gate * its own + (1 - gate) * other`, by default of nothing.
     """
-    p = params
-    x_TD, contexts = np.float64(p["word"]["embedding"])[ids], []
+    p = jax.tree.map(np.float64, params)
+    x_TD, contexts = p["word"]["embedding"][ids], []
     causal_TT = np.tril(np.ones((len(ids), len(ids)), bool))
     for row, gate_H in enumerate(gate_AH):
         layer = p[f"layer_{row}"]
-        kernels = {
-            name: np.float64(layer["attention"][name]["kernel"])
-            for name in ("query", "key", "value", "out")
-        }
+        kernels = {name: part["kernel"] for name, part in layer["attention"].items()}
         seen_TD = norm(x_TD, layer["attention_norm"]["scale"], config.epsilon)
         q, k, v = (
             np.einsum("td,dhk->thk", seen_TD, kernels[name]) for name in ("query", "key", "value")
@@ -48,14 +46,10 @@ def run(config, params, ids, gate_AH, other=None):
             mixed_THK = mixed_THK + other[row] * (1 - gate_H[:, None])
         x_TD = x_TD + np.einsum("thk,hkd->td", mixed_THK, kernels["out"])
         seen_TD = norm(x_TD, layer["ffn_norm"]["scale"], config.epsilon)
-        inner, gate, outer = (
-            np.float64(layer["ffn"][name]["kernel"]) for name in ("inner", "gate", "outer")
-        )
+        inner, gate, outer = (layer["ffn"][name]["kernel"] for name in ("inner", "gate", "outer"))
         hidden_TF = seen_TD @ gate
         x_TD = x_TD + (hidden_TF * scipy.special.expit(hidden_TF) * (seen_TD @ inner)) @ outer
-    logits_TV = (
-        norm(x_TD, p["norm"]["scale"], config.epsilon) @ np.float64(p["word"]["embedding"]).T
-    )
+    logits_TV = norm(x_TD, p["norm"]["scale"], config.epsilon) @ p["word"]["embedding"].T
     return scipy.special.log_softmax(logits_TV, -1), contexts
 
 

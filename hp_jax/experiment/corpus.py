@@ -30,7 +30,7 @@ from hp_jax.text.choices import EncodedItems, encode_items
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs
 from hp_jax.text.tokenizer import Examples, encode
-from hp_jax.text.windows import Windows, encode_documents
+from hp_jax.text.windows import Windows, encode_documents, encode_last_words
 
 Text = Labelled | Parallel | Documents | ChoiceItems
 Encoded = Examples | Pairs | Windows | EncodedItems
@@ -239,6 +239,8 @@ class DocumentCorpus:
 
     def encode(self, text: Documents, *, training: bool = False) -> Windows:
         """Token ids, in windows."""
+        if self.data.layout == "lambada":
+            return encode_last_words(self.tokenizer, text, self.data.max_length)
         return encode_documents(self.tokenizer, text, self.data.max_length, self.data.stride)
 
     def kept(self, examples: Windows, masks: int) -> tuple[Fixed, dict[str, Items]]:

@@ -67,6 +67,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "word_perplexity": ("perplexity by word", "#.4g"),
     "token_loss": ("mean loss of a token (nats)", ".4f"),
     "bits_per_byte": ("bits a byte", ".4f"),
+    "exact": ("predicted exactly", "#.4g"),
+    "target_perplexity": ("perplexity of the target", "#.4g"),
     "logit_difference": ("logit difference (nats)", ".3f"),
     "pearson": ("Pearson r", "+.3f"),
     "p_pearson": ("p, Pearson", ".3f"),

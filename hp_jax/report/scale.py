@@ -42,6 +42,8 @@ SCALES = {
     "perplexity": Scale("perplexity", margin=0.05),
     "token_loss": Scale("mean loss of a token", unit="nats", decimals=4, margin=0.01),
     "word_perplexity": Scale("perplexity by word", margin=0.1),
+    "exact": Scale("documents predicted exactly", 100),
+    "target_perplexity": Scale("perplexity of the target", margin=0.05),
     "bits_per_byte": Scale("bits a byte", unit="bits", decimals=4, margin=0.005),
 }
 """By the metric's name in a config."""
