@@ -65,6 +65,12 @@ class DocumentData(Checked, section="data"):
     layout: Literal["documents", "lambada"] = "documents"
     """What is predicted: every token of a document but its first; or, as lm-evaluation-harness
     does in LAMBADA, its last word, with the space before it, given all before that."""
+    packed: bool = False
+    """Whether documents are packed: one after the other, with the model's end-of-text token between
+    them, in full windows, as models are trained; statistics are then of windows."""
+    separator: str = ""
+    """The special token between packed documents, such as <|endoftext|>; empty: the first of those
+    with which the model's texts end."""
     max_length: Count = 256
     """Most tokens of a window in which the model reads; longer documents are read in several."""
     stride: Natural = 0
@@ -84,6 +90,16 @@ class DocumentData(Checked, section="data"):
             raise ValueError(
                 f"data.stride is {self.stride}, but with data.layout 'lambada' each document has "
                 "one window: expected 0"
+            )
+        if self.packed and self.layout == "lambada":
+            raise ValueError(
+                "data.packed is True, but with data.layout 'lambada' documents are read one by "
+                "one: expected one of the two"
+            )
+        if self.separator and not self.packed:
+            raise ValueError(
+                f"data.separator is {self.separator!r}, which stands between packed documents, but "
+                "data.packed is False"
             )
 
 

@@ -30,7 +30,7 @@ from hp_jax.text.choices import EncodedItems, encode_items
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs
 from hp_jax.text.tokenizer import Examples, encode
-from hp_jax.text.windows import Windows, encode_documents, encode_last_words
+from hp_jax.text.windows import Windows, encode_documents, encode_last_words, pack_documents
 
 Text = Labelled | Parallel | Documents | ChoiceItems
 Encoded = Examples | Pairs | Windows | EncodedItems
@@ -51,6 +51,11 @@ class Corpus(Protocol):
     @property
     def leaves_out(self) -> bool:
         """Whether examples that are too long are left out for training."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether each example is encoded for itself, so that those of a part of a split are among
+        those of the whole."""
 
     def task(self, config: Any) -> Any:
         """A model of that config with its loss, and how it is evaluated."""
@@ -87,6 +92,7 @@ class LabelledCorpus:
     types: int
     """Token types that the model has."""
     leaves_out: ClassVar = False
+    apart: ClassVar = True
 
     def task(self, config: BertConfig) -> Classification:
         """Cross-entropy with gold labels, and predicted labels."""
@@ -140,6 +146,7 @@ class ParallelCorpus:
     """How translations are made, if the metric needs them."""
     labels: ClassVar = ()
     leaves_out: ClassVar = True
+    apart: ClassVar = True
 
     def task(self, config: Seq2SeqConfig) -> Translation:
         """Cross-entropy under teacher forcing, and translations."""
@@ -218,8 +225,15 @@ class DocumentCorpus:
     data: DocumentData
     tokenizer: Tokenizer
     metric: str
+    separator: int | None = None
+    """The token between documents that are packed; None: they are not."""
     labels: ClassVar = ()
     leaves_out: ClassVar = False
+
+    @property
+    def apart(self) -> bool:
+        """Unless documents are packed."""
+        return self.separator is None
 
     def task(self, config: DecoderConfig) -> LanguageModel:
         """Cross-entropy of each token given those before it."""
@@ -231,7 +245,8 @@ class DocumentCorpus:
 
     def about(self) -> dict[str, Any]:
         """The metric, and what an example is."""
-        return {"task": "language modelling", "metric": self.metric, "example": "document"}
+        example = "document" if self.apart else "window"
+        return {"task": "language modelling", "metric": self.metric, "example": example}
 
     def read(self, split: str) -> Documents:
         """The documents of a whole split."""
@@ -241,7 +256,10 @@ class DocumentCorpus:
         """Token ids, in windows."""
         if self.data.layout == "lambada":
             return encode_last_words(self.tokenizer, text, self.data.max_length)
-        return encode_documents(self.tokenizer, text, self.data.max_length, self.data.stride)
+        room = self.data.max_length, self.data.stride
+        if self.separator is not None:
+            return pack_documents(self.tokenizer, text, *room, separator=self.separator)
+        return encode_documents(self.tokenizer, text, *room)
 
     def kept(self, examples: Windows, masks: int) -> tuple[Fixed, dict[str, Items]]:
         """Numbers of tokens, words and bytes that are predicted, and the place of the document;
@@ -271,6 +289,7 @@ class ChoiceCorpus:
     choices: int
     """C, the most that an item has."""
     leaves_out: ClassVar = False
+    apart: ClassVar = True
 
     @property
     def labels(self) -> tuple[str, ...]:

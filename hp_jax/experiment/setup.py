@@ -7,12 +7,13 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from hp_jax.architecture import DecoderConfig
 from hp_jax.config import (
     ClassificationExperiment,
     Experiment,
@@ -154,7 +155,7 @@ class Setup:
     def _all_examples(self, split: str, training: bool) -> Encoded:
         text, training = self.text(split), training and self.corpus.leaves_out
         encoded, whole = self._encoded, (text.split, training)
-        if whole in encoded:
+        if whole in encoded and self.corpus.apart:
             kept = np.isin(encoded[whole].origin_N, text.origin_N)
             return encoded[whole] if kept.all() else rows_of(encoded[whole], np.flatnonzero(kept))
         key = whole if len(text) == len(self.text(text.split)) else (split, training)
@@ -345,7 +346,23 @@ def _new_translator(config: TranslationExperiment) -> Model:
 
 def _language_model(config: LanguageModelExperiment, name: str, fresh: bool) -> Setup:
     model = load_model(name, options_of(config), family=family_named("language model"))
-    return Setup(config, model, DocumentCorpus(config.data, model.text, config.metric))
+    separator = _separator(config, model) if config.data.packed else None
+    corpus = DocumentCorpus(config.data, model.text, config.metric, separator)
+    return Setup(config, model, corpus)
+
+
+def _separator(config: LanguageModelExperiment, model: Model) -> int:
+    """The token between packed documents; ValueError if there is none."""
+    own, name = cast(DecoderConfig, model.config).eos, config.data.separator
+    if not name and not own:
+        raise ValueError(
+            "data.packed puts the model's end-of-text token between documents, but the model names "
+            "none: name one with --data.separator, such as '<|endoftext|>'"
+        )
+    found = model.text.token_to_id(name) if name else own[0]
+    if found is None:
+        raise ValueError(f"data.separator is {name!r}, but the model has no such token")
+    return int(found)
 
 
 def _chooser(config: MultipleChoiceExperiment, name: str, fresh: bool) -> Setup:

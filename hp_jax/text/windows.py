@@ -34,7 +34,8 @@ class Windows:
     bytes_N: np.ndarray
     """UTF-8 bytes of what is predicted; int32."""
     origin_N: np.ndarray
-    """0-based place of each window's document in its whole split, ascending; int64."""
+    """0-based place of each window's document in its whole split, ascending; of packed documents,
+    the window's number; int64."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -73,17 +74,43 @@ def encode_documents(
 
     ValueError for a length without room, and if no document has two tokens.
     """
-    if max_length < 2 or stride >= max_length:
-        raise ValueError(
-            f"max_length is {max_length} and stride is {stride}: expected room for a token that is "
-            "given and for those that are predicted"
-        )
+    _check_room(max_length, stride)
     windows: list[_Window] = []
     for place, text in zip(documents.origin_N, documents.text, strict=True):
         windows += _windows(_counted(tokenizer, text), max_length, stride, int(place))
     if not windows:
         raise ValueError(f"{documents.file}: expected a document of two tokens, but there is none")
     return _as_windows(documents.split, windows)
+
+
+def pack_documents(
+    tokenizer: Tokenizer,
+    documents: Documents,
+    max_length: int,
+    stride: int = 0,
+    *,
+    separator: int,
+) -> Windows:
+    """All documents as one, with a special token between them, in windows as of one document: all
+    are full, and may have the end of a document and the beginning of others, which then see what is
+    before.
+
+    Each window has a place of its own: `origin_N` are their numbers.  ValueError as in
+    `encode_documents`.
+    """
+    _check_room(max_length, stride)
+    between, parts = np.array([[separator], [0], [0]]), list[np.ndarray]()
+    for text in documents.text:
+        ids_T, *before = _counted(tokenizer, text)
+        own = (np.diff(count_T, prepend=0) for count_T in before)
+        parts += [np.stack([ids_T, *own]), between]
+    ids_T, words_T, bytes_T = np.concatenate(parts[:-1], 1)
+    whole = _Counted(ids_T.astype(np.int32), words_T.cumsum(), bytes_T.cumsum())
+    windows = list(_windows(whole, max_length, stride, 0))
+    if not windows:
+        raise ValueError(f"{documents.file}: expected two tokens, but there is one")
+    made = _as_windows(documents.split, windows)
+    return dataclasses.replace(made, origin_N=np.arange(len(made)))
 
 
 def encode_last_words(tokenizer: Tokenizer, documents: Documents, max_length: int) -> Windows:
@@ -115,6 +142,14 @@ def encode_last_words(tokenizer: Tokenizer, documents: Documents, max_length: in
     if cut:
         log.warning("%s: documents whose first tokens are left out: %d", documents.file, cut)
     return _as_windows(documents.split, windows)
+
+
+def _check_room(max_length: int, stride: int) -> None:
+    if max_length < 2 or stride >= max_length:
+        raise ValueError(
+            f"max_length is {max_length} and stride is {stride}: expected room for a token that is "
+            "given and for those that are predicted"
+        )
 
 
 _Window = tuple[np.ndarray, int, int, int, int]
