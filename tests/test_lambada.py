@@ -67,6 +67,7 @@ def test_long_ones_lose_their_first_tokens(caplog):
         ("the", "x:2: expected a text, a space and its last word, but found 'the'"),
         ("the an ", "x:2: expected a text, a space and its last word, but found 'the an '"),
         (" the", "x:2: expected a text, a space and its last word, but found ' the'"),
+        ("the \n", r"x:2: expected a text, a space and its last word, but found 'the \\n'"),
         ("the atatat", "x:2: the last word 'atatat' has 7 tokens, but max_length is 4"),
     ],
 )

@@ -124,7 +124,7 @@ def encode_last_words(tokenizer: Tokenizer, documents: Documents, max_length: in
     windows, cut = list[_Window](), 0
     for n, text in enumerate(documents.text):
         before, _, word = text.rpartition(" ")
-        if not before.strip() or not word:
+        if not before.strip() or not word.strip():
             raise ValueError(
                 f"{documents.where(n)}: expected a text, a space and its last word, but found "
                 f"{text!r:.60}"
