@@ -312,7 +312,7 @@ class Experiment(Checked):
     margin: Amount = 0.0
     """How much worse the metric may be and still count as no harm when the report says how many
     heads can go, in the unit in which it writes changes; 0: 0.5 points of accuracy, F1, Matthews
-    correlation or token accuracy, 0.2 of BLEU or chrF, 0.01 nats, or 0.05 of perplexity."""
+    correlation, token accuracy or exact, 0.2 of BLEU or chrF, 0.01 nats, or 0.05 of perplexity."""
     train: Train
     """How the model is trained."""
     importance: Importance = Importance()
@@ -328,6 +328,11 @@ class Experiment(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_place(self.out)
+
+    @property
+    def patched(self) -> bool:
+        """Whether a head that is off has another context, and so is not gone."""
+        return False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -374,13 +379,28 @@ class LanguageModelExperiment(Experiment):
     data: DocumentData = DocumentData()
     """Where documents come from and how they are batched."""
     metric: Literal[
-        "perplexity", "token_loss", "bits_per_byte", "word_perplexity", "token_accuracy"
+        "perplexity",
+        "token_loss",
+        "bits_per_byte",
+        "word_perplexity",
+        "token_accuracy",
+        "exact",
+        "target_perplexity",
     ] = "perplexity"
     """What masks are compared by: perplexity by token, its logarithm (the mean loss of a token),
     bits a byte or perplexity by word, which compare models with other vocabularies, or the share of
-    tokens predicted right after the right ones."""
+    tokens predicted right after the right ones; the share of documents of which all are; or with
+    the layout of LAMBADA the perplexity of the last word, whatever its tokens."""
     train: Train = FINE_TUNING
     """How the model is trained on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric == "target_perplexity" and self.data.layout != "lambada":
+            raise ValueError(
+                "metric is 'target_perplexity', the exponential of a whole target's loss, but "
+                f"data.layout is {self.data.layout!r}: expected the layout 'lambada'"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -390,11 +410,17 @@ class MultipleChoiceExperiment(Experiment):
     about: ClassVar = "multiple choice"
     data: ChoiceData = ChoiceData()
     """Where items come from and how they are batched."""
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Literal["accuracy", "loss", "logit_difference"] = "accuracy"
     """What masks are compared by: the share of items of which the right choice is the likeliest,
-    or the mean loss of the right choice."""
+    the mean loss of the right choice, or by how many nats its log-likelihood is above that of the
+    best other choice, on average."""
     train: Train = FINE_TUNING
     """How the model is trained on."""
+
+    @property
+    def patched(self) -> bool:
+        """Whether its context is the counterfactual's."""
+        return self.data.removed == "counterfactual"
 
 
 KINDS_OF_EXPERIMENT = (

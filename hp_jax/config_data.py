@@ -62,6 +62,15 @@ class DocumentData(Checked, section="data"):
     documents: Literal["line", "paragraph", "file"] = "line"
     """What a document is in a file of text alone: a line, what stands between empty lines, or the
     whole file."""
+    layout: Literal["documents", "lambada"] = "documents"
+    """What is predicted: every token of a document but its first; or, as lm-evaluation-harness
+    does in LAMBADA, its last word, with the space before it, given all before that."""
+    packed: bool = False
+    """Whether documents are packed: one after the other, with the model's end-of-text token between
+    them, in full windows, as models are trained; statistics are then of windows."""
+    separator: str = ""
+    """The special token between packed documents, such as <|endoftext|>; empty: the first of those
+    with which the model's texts end."""
     max_length: Count = 256
     """Most tokens of a window in which the model reads; longer documents are read in several."""
     stride: Natural = 0
@@ -74,6 +83,24 @@ class DocumentData(Checked, section="data"):
     batch_tokens: Natural = 0
     """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
     windows; 0: `batch` counts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stride and self.layout == "lambada":
+            raise ValueError(
+                f"data.stride is {self.stride}, but with data.layout 'lambada' each document has "
+                "one window: expected 0"
+            )
+        if self.packed and self.layout == "lambada":
+            raise ValueError(
+                "data.packed is True, but with data.layout 'lambada' documents are read one by "
+                "one: expected one of the two"
+            )
+        if self.separator and not self.packed:
+            raise ValueError(
+                f"data.separator is {self.separator!r}, which stands between packed documents, but "
+                "data.packed is False"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +118,10 @@ class ChoiceData(Checked, section="data"):
     normalize: Literal["none", "characters"] = "none"
     """What a choice's log-likelihood is divided by: nothing, or the number of its characters
     (`acc` and `acc_norm` of lm-evaluation-harness)."""
+    removed: Literal["zero", "counterfactual"] = "zero"
+    """What a head that is off has for a context: nothing, or what the full model's head has there
+    where it reads the item's `counterfactual` in place of its `context`, of as many tokens
+    (activation patching; importance is then attribution patching)."""
     choices: Natural = 0
     """The most choices of an item; 0: as many as an item has of the first split of the
     ablations."""
@@ -106,6 +137,14 @@ class ChoiceData(Checked, section="data"):
     batch_tokens: Natural = 0
     """Tokens of a choice in a batch, padding included, whenever nothing is trained, in place of a
     number of items; 0: `batch` counts."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.removed == "counterfactual" and self.layout != "own":
+            raise ValueError(
+                f"data.removed is {self.removed!r}, which needs items with a counterfactual, but "
+                f"those of data.layout {self.layout!r} have none: expected the layout 'own'"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

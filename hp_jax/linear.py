@@ -62,14 +62,18 @@ class LinearMap:
 
     def values(self, masks_MAH: Array) -> dict[str, np.ndarray]:
         """What a grid would keep of each example under each mask `[M, N]`: `loss`, and of a
-        classifier `prediction` and `confidence`."""
+        classifier `prediction`, `confidence` and `logit_difference`, of the right class's logit
+        from the best other's."""
         output_MNO = self.outputs(masks_MAH)
         if self.label_N is None:
             return {"loss": output_MNO[..., 0]}
         log_MNC = _log_softmax(output_MNO)
-        label_1N1 = self.label_N[None, :, None]
+        label_1N1, right_1NC = self.label_N[None, :, None], self._right_NC[None] == 1
+        other_MN = np.where(right_1NC, -np.inf, log_MNC).max(-1)
+        right_MN = np.take_along_axis(log_MNC, label_1N1, -1)[..., 0]
         return {
-            "loss": -np.take_along_axis(log_MNC, label_1N1, -1)[..., 0],
+            "logit_difference": right_MN - other_MN,
+            "loss": -right_MN,
             "prediction": log_MNC.argmax(-1).astype(np.int32),
             "confidence": np.exp(log_MNC.max(-1)),
         }

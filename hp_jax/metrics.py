@@ -24,11 +24,14 @@ MetricName = Literal[
     "f1",
     "matthews",
     "loss",
+    "logit_difference",
     "token_accuracy",
     "token_loss",
     "perplexity",
     "word_perplexity",
     "bits_per_byte",
+    "exact",
+    "target_perplexity",
     "bleu",
     "chrf",
 ]
@@ -107,10 +110,12 @@ class TokenAccuracy:
 
 @dataclasses.dataclass(frozen=True)
 class MeanLoss:
-    """Mean loss of an example in nats, of the value `loss`; of a document in several windows, their
-    sum."""
+    """Mean loss of an example in nats, of the value `loss`, or its exponential; of a document in
+    several windows, their sum."""
 
-    name: ClassVar = "loss"
+    name: str = "loss"
+    unit: Literal["nats", "perplexity"] = "nats"
+    """Perplexity is the exponential of nats."""
     larger_is_better: ClassVar = False
     sums: ClassVar = np.float64
     of_translations: ClassVar = False
@@ -126,7 +131,53 @@ class MeanLoss:
         return np.stack(np.broadcast_arrays(loss_MN, 1 / count[of_N]), -1)
 
     def score(self, sums: np.ndarray) -> np.ndarray:
-        """Nats an example."""
+        """Nats an example; perplexity 1, or more."""
+        return np.exp(_ratio(sums)) if self.unit == "perplexity" else _ratio(sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class Exact:
+    """Share of documents of which every predicted token is the likeliest given those before it, of
+    values `correct` and `tokens`."""
+
+    name: ClassVar = "exact"
+    larger_is_better: ClassVar = True
+    sums: ClassVar = np.int64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """Whether the document is right, and 1, both 0 in its windows after the first,
+        `[M, N, 2]`."""
+        wrong_MN = values["tokens"] - values["correct"]
+        _, first_N = np.unique(
+            values.get("origin", np.arange(wrong_MN.shape[-1])), return_index=True
+        )
+        statistics_MNS = np.zeros((*wrong_MN.shape, 2), np.int64)
+        statistics_MNS[:, first_N, 0] = np.add.reduceat(wrong_MN, first_N, axis=1) == 0
+        statistics_MNS[:, first_N, 1] = 1
+        return statistics_MNS
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """0 to 1."""
+        return _ratio(sums)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitDifference:
+    """Mean over items of the right choice's log-likelihood less the best other choice's, in nats,
+    of the value of this name."""
+
+    name: ClassVar = "logit_difference"
+    larger_is_better: ClassVar = True
+    sums: ClassVar = np.float64
+    of_translations: ClassVar = False
+
+    def statistics(self, values: Values) -> np.ndarray:
+        """The difference in nats, and 1, `[M, N, 2]`."""
+        return np.stack(np.broadcast_arrays(values[self.name], 1.0), -1)
+
+    def score(self, sums: np.ndarray) -> np.ndarray:
+        """Nats an item; below 0 where the right choice is not the likeliest."""
         return _ratio(sums)
 
 
@@ -179,6 +230,9 @@ class CorpusMetric:
 _PLAIN: tuple[Metric, ...] = (
     TokenAccuracy(),
     MeanLoss(),
+    MeanLoss("target_perplexity", "perplexity"),
+    Exact(),
+    LogitDifference(),
     LossRate("token_loss", "tokens", "nats"),
     LossRate("perplexity", "tokens", "perplexity"),
     LossRate("word_perplexity", "words", "perplexity"),

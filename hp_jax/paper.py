@@ -19,7 +19,7 @@ from hp_jax.config import Experiment, MaskSet
 from hp_jax.exhibits import Exhibit
 from hp_jax.experiment import Setup, ablate, importance, prune_orders, train_if_needed
 from hp_jax.experiment.seeds import check_seeds, prune_seeds
-from hp_jax.experiment.setup import model_of
+from hp_jax.experiment.setup import check_removes, model_of
 from hp_jax.experiment.training import as_saved, kept_epochs
 from hp_jax.shrink import speed
 from hp_jax.shrink.remove import Budget, remove
@@ -45,6 +45,7 @@ def reproduce(experiment: Experiment, only: Sequence[Exhibit] = ()) -> None:
     What an experiment lacks is said and left out, but is a ValueError for those of `only`, before
     anything but the training is done; so is a split that is not there.
     """
+    check_removes(experiment)
     setup = train_if_needed(experiment)
     config = setup.config
     check_seeds(config)

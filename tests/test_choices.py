@@ -30,8 +30,10 @@ from hp_jax.grid import evaluate_grid
 from hp_jax.importance import head_importance
 from hp_jax.least_squares import repair
 from hp_jax.linear import linear_map
+from hp_jax.metrics import metric_of, scores, statistics_of
 from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.language import LanguageModel
+from hp_jax.report.scale import SCALES
 from hp_jax.storage.store import open_store
 from hp_jax.text.choices import EncodedItems, encode_items
 
@@ -94,6 +96,24 @@ def test_a_grid_gives_what_each_choice_has_alone():
         np.testing.assert_allclose(confidence_N, odds_NC.max(1), rtol=1e-4)
 
 
+def test_the_logit_difference_is_from_the_best_other_choice():
+    """In the grid, and in the metric of all items and of each."""
+    values = evaluate_grid(TASK, PARAMS, batched(), np.stack([FULL, SOME]))
+    metric = metric_of({"metric": "logit_difference"})
+    assert metric.larger_is_better
+    for m, mask_AH in enumerate((FULL, SOME)):
+        expected = []
+        for logits_C, label in zip(by_hand(mask_AH), DATA.label_N, strict=True):
+            others = [logit for c, logit in enumerate(logits_C) if c != label]
+            expected.append(logits_C[label] - max(others))
+        found_N = values["logit_difference"][m]
+        np.testing.assert_allclose(found_N, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(found_N > 0, values["prediction"][m] == DATA.label_N)
+        np.testing.assert_allclose(scores(metric, values)[m], np.mean(expected), rtol=1e-4)
+        statistics_NS = statistics_of(metric, values)[m]
+        np.testing.assert_allclose(statistics_NS[:, 0] / statistics_NS[:, 1], found_N)
+
+
 def test_importance_and_the_linear_map_are_those_of_the_loss():
     """Of each token, whatever the batches; and the map's log-odds at its own gates are the
     model's."""
@@ -108,6 +128,10 @@ def test_importance_and_the_linear_map_are_those_of_the_loss():
     odds_NO = logits_NC[:, 1:] - logits_NC[:, :1]
     np.testing.assert_allclose(found.output_NO[real], odds_NO[real], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.output_NO[:, 0], odds_NO[:, 0], rtol=1e-4, atol=1e-4)
+    here, values = found.values(SOME[None]), evaluate_grid(TASK, PARAMS, batched(), SOME[None])
+    assert set(here) == set(values)
+    for name, array in here.items():
+        np.testing.assert_allclose(array, values[name], rtol=1e-4, atol=1e-4)
 
 
 def test_a_repair_leaves_less_missing():
@@ -360,6 +384,34 @@ def test_a_run_from_items_to_report(tmp_path, capsys):
     assert main(["report", str(tmp_path / "some"), "--quiet"]) == 0
     page = (tmp_path / "some" / "report" / "index.html").read_text()
     assert "on all 12 items, of which" in page
+
+
+@pytest.mark.parametrize("metric", ["loss", "logit_difference"])
+def test_other_metrics_are_reported(tmp_path, capsys, metric):
+    """In grids, curves, the linear map's forecasts and one evaluation."""
+    write_language_model(tmp_path / "model")
+    for split in ("train", "validation"):
+        write_items(tmp_path / f"{split}.jsonl", 12)
+    config = MultipleChoiceExperiment(
+        model=str(tmp_path / "model"),
+        out=str(tmp_path / "out"),
+        data=ChoiceData(path=str(tmp_path), buckets=(16,), max_length=32),
+        metric=metric,
+        importance=Importance(split="train"),
+        ablation=Ablation(sets=("one_off",)),
+        pruning=Pruning(orders=("one_shot",), shares=(0, 0.5), select="train", test="validation"),
+    )
+    path = str(config_file(tmp_path, config))
+    assert main(["run", path, "--quiet"]) == 0
+    assert main(["linear", path, "--quiet"]) == 0
+    name = SCALES[metric].name
+    page = (tmp_path / "out/report/index.html").read_text()
+    for words in (f"Change of {name} in nats", f"r over masks, {name}", f"{name} is "):
+        assert words in page
+    store = open_store(f"{config.out}/ablation/validation/one_off")
+    capsys.readouterr()
+    assert main(["evaluate", path, "--quiet"]) == 0
+    assert f"{metric} {store.read(metric)[0].mean():.4g} (95 %" in capsys.readouterr().out
 
 
 def test_training_goes_on_from_a_model(tmp_path):

@@ -20,7 +20,13 @@ import sys
 import jax
 import pytest
 from tiny import write_hf_folder, write_sst2
-from tiny_language import write_documents, write_items, write_language_model
+from tiny_language import (
+    write_documents,
+    write_items,
+    write_language_model,
+    write_last_words,
+    write_patching,
+)
 from tiny_marian import VARIANTS, make_tensors, make_vocabulary, write_npz
 from translation_files import write_parallel
 
@@ -156,6 +162,8 @@ def write_material(folder):
     write_language_model(folder / "LM_FOLDER")
     write_documents(folder / "path/to/text", train=200, validation=200)
     write_items(folder / "path/to/items.jsonl", 12)
+    write_last_words(folder / "path/to/lambada.jsonl", 12)
+    write_patching(folder / "path/to/patching.jsonl", 12)
     write_parallel(folder / "pairs", test=10)
     for where, names in {
         "path/to/tatoeba": ("tatoeba.por-eng.por", "tatoeba.por-eng.eng"),

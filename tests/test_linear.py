@@ -52,9 +52,11 @@ def test_at_its_own_gates_it_gives_what_a_grid_gives():
     for mask_AH in (FULL, PARTIAL):
         found = linear_map(TASK, PARAMS, batched(DATA), mask_AH).values(mask_AH[None])
         measured = evaluate_grid(TASK, PARAMS, batched(DATA), mask_AH[None])
-        assert set(found) == set(measured)
-        for name, value_MN in found.items():
-            np.testing.assert_allclose(value_MN, measured[name], rtol=1e-5, atol=1e-6)
+        assert set(found) == {*measured, "logit_difference"}
+        for name, value_MN in measured.items():
+            np.testing.assert_allclose(found[name], value_MN, rtol=1e-5, atol=1e-6)
+        right_MN = measured["prediction"] == DATA.label_N
+        np.testing.assert_array_equal(found["logit_difference"] > 0, right_MN)
 
 
 def test_a_model_that_is_linear_in_its_gates_is_predicted_exactly():

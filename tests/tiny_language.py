@@ -104,6 +104,32 @@ def write_documents(folder, **counts):
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
 
 
+def write_last_words(path, count):
+    """Texts of a few words that end with one of two."""
+    random = np.random.default_rng(0)
+    texts = [
+        " ".join([*random.choice(WORDS, random.integers(1, 6)), "an" if n % 6 == 5 else "the"])
+        for n in range(count)
+    ]
+    path.write_text("\n".join(json.dumps({"text": text, "domain": None}) for text in texts) + "\n")
+
+
+def write_patching(path, count):
+    """Items of two choices; contexts and counterfactuals are the same words in any order."""
+    random = np.random.default_rng(0)
+    words = ["an", "at", "to"]
+    items = [
+        {
+            "context": " ".join(random.permutation(words)),
+            "counterfactual": " ".join(random.permutation(words)),
+            "choices": ["the", "at"],
+            "label": int(random.integers(2)),
+        }
+        for _ in range(count)
+    ]
+    path.write_text("\n".join(map(json.dumps, items)) + "\n")
+
+
 def write_items(path, count):
     """Items of two or three choices, of which one item has three."""
     random = np.random.default_rng(0)

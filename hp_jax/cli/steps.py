@@ -34,6 +34,7 @@ def take_steps(
     """
     from hp_jax.experiment import (
         ablate,
+        check_removes,
         importance,
         load,
         prune_orders,
@@ -46,6 +47,8 @@ def take_steps(
         "ablate": ablate,
         "prune": prune_orders,
     }
+    if "prune" in names:
+        check_removes(experiment)
     setup = None
     for name in names:
         if len(names) > 1:
@@ -95,12 +98,13 @@ def found_by(out: str, name: StepName) -> list[str]:
     return summary.curves({store.path.removeprefix(f"{out}/"): store for store in stores})
 
 
-def next_command(config: str, out: str, name: StepName) -> str:
+def next_command(config: str, experiment: Experiment, name: StepName) -> str:
     """What one would type after a step: the next one, or the report."""
-    after = {"train": "importance", "importance": "prune"}.get(name)
+    heads = "ablate" if experiment.patched else "prune"
+    after = {"train": "importance", "importance": heads}.get(name)
     if after:
         return f"{shlex.join(['hp-jax', after, config])}, with the same flags"
-    return shlex.join(["hp-jax", "report", out])
+    return shlex.join(["hp-jax", "report", experiment.out])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ class Step(ConfiguredCommand, Answer):
             self.answer(results_of(experiment.out, names), "")
             return
         lines = found_by(experiment.out, names[-1])
-        say("\n".join([*lines, f"next: {next_command(self.config, experiment.out, names[-1])}"]))
+        say("\n".join([*lines, f"next: {next_command(self.config, experiment, names[-1])}"]))
 
 
 def is_first() -> bool:

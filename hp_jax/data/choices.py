@@ -26,6 +26,8 @@ class Items(FromSplit):
     """N items."""
 
     choices: tuple[Choices, ...]
+    counterfactuals: tuple[Choices, ...] | None = None
+    """The same choices, each after the item's counterfactual; None: nothing asks for them."""
     label_N: np.ndarray
     """The place of the right choice; int32."""
 
@@ -46,11 +48,13 @@ def read_whole(data: ChoiceData, name: str) -> Items:
     files = split_files(data.path, data.files, name, ("jsonl", "parquet"), "items")
     path = files[0]
     records = read_records(files) if path.suffix == ".parquet" else read_objects(path)
-    made, lines = [], []
+    made, others, lines = [], [], []
     for line, record in records:
         where = f"{path}:{line}"
         try:
             choices, label = LAYOUTS[data.layout](record)
+            if data.removed == "counterfactual":
+                others.append(_own(record | {"context": _text(record, "counterfactual")})[0])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             found = f"{type(error).__name__}: {error}"
             raise ValueError(
@@ -70,6 +74,7 @@ def read_whole(data: ChoiceData, name: str) -> Items:
         raise ValueError(f"{path}: expected items, but there are none")
     return Items(
         choices=tuple(choices for choices, _ in made),
+        counterfactuals=tuple(others) if data.removed == "counterfactual" else None,
         label_N=np.array([label for _, label in made], np.int32),
         files={name: str(path)},
         line_N=np.array(lines, np.int64),

@@ -37,7 +37,7 @@ from hp_jax.experiment.mapping import map_splits
 from hp_jax.experiment.orders import compare_orders
 from hp_jax.experiment.pruning import Curve, prune_orders
 from hp_jax.experiment.scoring import importance
-from hp_jax.experiment.setup import Setup, load
+from hp_jax.experiment.setup import Setup, check_removes, load
 from hp_jax.experiment.training import train_if_needed, train_model
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Setup",
     "ablate",
     "ablation",
+    "check_removes",
     "compare_orders",
     "importance",
     "load",

@@ -22,6 +22,7 @@ from hp_jax.metrics import TextMetric, metric_of
 from hp_jax.models.choices import MultipleChoice
 from hp_jax.models.classification import Classification
 from hp_jax.models.language import LanguageModel
+from hp_jax.models.patched import Patched
 from hp_jax.models.translation import Translation
 from hp_jax.storage.zarr import Axes, Items
 from hp_jax.task import Batch
@@ -29,7 +30,7 @@ from hp_jax.text.choices import EncodedItems, encode_items
 from hp_jax.text.codec import Codec
 from hp_jax.text.pairs import Pairs, encode_pairs
 from hp_jax.text.tokenizer import Examples, encode
-from hp_jax.text.windows import Windows, encode_documents
+from hp_jax.text.windows import Windows, encode_documents, encode_last_words, pack_documents
 
 Text = Labelled | Parallel | Documents | ChoiceItems
 Encoded = Examples | Pairs | Windows | EncodedItems
@@ -50,6 +51,11 @@ class Corpus(Protocol):
     @property
     def leaves_out(self) -> bool:
         """Whether examples that are too long are left out for training."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether each example is encoded for itself, so that those of a part of a split are among
+        those of the whole."""
 
     def task(self, config: Any) -> Any:
         """A model of that config with its loss, and how it is evaluated."""
@@ -86,6 +92,7 @@ class LabelledCorpus:
     types: int
     """Token types that the model has."""
     leaves_out: ClassVar = False
+    apart: ClassVar = True
 
     def task(self, config: BertConfig) -> Classification:
         """Cross-entropy with gold labels, and predicted labels."""
@@ -139,6 +146,7 @@ class ParallelCorpus:
     """How translations are made, if the metric needs them."""
     labels: ClassVar = ()
     leaves_out: ClassVar = True
+    apart: ClassVar = True
 
     def task(self, config: Seq2SeqConfig) -> Translation:
         """Cross-entropy under teacher forcing, and translations."""
@@ -217,8 +225,15 @@ class DocumentCorpus:
     data: DocumentData
     tokenizer: Tokenizer
     metric: str
+    separator: int | None = None
+    """The token between documents that are packed; None: they are not."""
     labels: ClassVar = ()
     leaves_out: ClassVar = False
+
+    @property
+    def apart(self) -> bool:
+        """Unless documents are packed."""
+        return self.separator is None
 
     def task(self, config: DecoderConfig) -> LanguageModel:
         """Cross-entropy of each token given those before it."""
@@ -230,7 +245,8 @@ class DocumentCorpus:
 
     def about(self) -> dict[str, Any]:
         """The metric, and what an example is."""
-        return {"task": "language modelling", "metric": self.metric, "example": "document"}
+        example = "document" if self.apart else "window"
+        return {"task": "language modelling", "metric": self.metric, "example": example}
 
     def read(self, split: str) -> Documents:
         """The documents of a whole split."""
@@ -238,7 +254,12 @@ class DocumentCorpus:
 
     def encode(self, text: Documents, *, training: bool = False) -> Windows:
         """Token ids, in windows."""
-        return encode_documents(self.tokenizer, text, self.data.max_length, self.data.stride)
+        if self.data.layout == "lambada":
+            return encode_last_words(self.tokenizer, text, self.data.max_length)
+        room = self.data.max_length, self.data.stride
+        if self.separator is not None:
+            return pack_documents(self.tokenizer, text, *room, separator=self.separator)
+        return encode_documents(self.tokenizer, text, *room)
 
     def kept(self, examples: Windows, masks: int) -> tuple[Fixed, dict[str, Items]]:
         """Numbers of tokens, words and bytes that are predicted, and the place of the document;
@@ -268,23 +289,28 @@ class ChoiceCorpus:
     choices: int
     """C, the most that an item has."""
     leaves_out: ClassVar = False
+    apart: ClassVar = True
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The numbers of the choices."""
         return tuple(map(str, range(self.choices)))
 
-    def task(self, config: DecoderConfig) -> MultipleChoice:
-        """Cross-entropy of the right choice, and the choice that is made."""
-        return MultipleChoice(config, self.choices)
+    def task(self, config: DecoderConfig) -> MultipleChoice | Patched:
+        """Cross-entropy of the right choice, and the choice that is made; with heads removed, or
+        patched."""
+        task = MultipleChoice(config, self.choices)
+        return Patched(task) if self.data.removed == "counterfactual" else task
 
     def by_loss(self) -> ChoiceCorpus:
         """The same: the loss is there anyway."""
         return self
 
     def about(self) -> dict[str, Any]:
-        """The layout, its metric and the numbers of the choices."""
+        """The layout, its metric, what is there of a head that is off, and the numbers of the
+        choices."""
         named = {"task": self.data.layout, "metric": self.metric, "example": "item"}
+        named |= {"removed": self.data.removed}
         return named | {"labels": list(self.labels), "positive": 1}
 
     def read(self, split: str) -> ChoiceItems:
@@ -308,8 +334,10 @@ class ChoiceCorpus:
         return dataclasses.replace(encoded, choices=self.choices)
 
     def kept(self, examples: EncodedItems, masks: int) -> tuple[Fixed, dict[str, Items]]:
-        """Labels; loss, predicted choice and the confidence in it under each mask."""
-        return _of_labels(examples, masks)
+        """Labels; loss, predicted choice, the confidence in it and the logit difference under each
+        mask."""
+        fixed, items = _of_labels(examples, masks)
+        return fixed, items | {"logit_difference": items["loss"]}
 
     def postprocess(self, examples: EncodedItems) -> Postprocess:
         """Everything is kept as it is."""

@@ -12,7 +12,7 @@ from hp_jax.config import Experiment
 from hp_jax.experiment.pruning import Curve, prune_orders
 from hp_jax.experiment.scorers import half_scorer, lacks
 from hp_jax.experiment.seeds import check_seeds, prune_seeds
-from hp_jax.experiment.setup import Setup
+from hp_jax.experiment.setup import Setup, check_removes
 from hp_jax.experiment.training import train_if_needed
 from hp_jax.orders import OF_IMPORTANCE, Order
 
@@ -29,6 +29,7 @@ def compare_orders(experiment: Experiment, orders: Sequence[Order] = ()) -> None
     ValueError, before anything but the training is done, for an order that the task cannot have,
     or if curves have one point.
     """
+    check_removes(experiment)
     setup = train_if_needed(experiment)
     check_seeds(setup.config)
     can = [order for order in get_args(Order) if not lacks(setup, order)]

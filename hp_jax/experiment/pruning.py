@@ -15,7 +15,7 @@ from hp_jax.experiment.grids import GridRequest, fill, scope_of, warn_of_overlap
 from hp_jax.experiment.recovery import Method, Recovery
 from hp_jax.experiment.results import Results, open_results, write
 from hp_jax.experiment.scorers import Schedule, Scorer, lacks, scorer_of
-from hp_jax.experiment.setup import Setup
+from hp_jax.experiment.setup import Setup, check_removes
 from hp_jax.orders import OF_IMPORTANCE, Order
 from hp_jax.progress import track
 from hp_jax.pruning import prune
@@ -62,6 +62,7 @@ def _check(setup: Setup) -> None:
     """Before anything is computed: whether the task can have the orders, a place for recovered
     models, and a word about splits that share examples."""
     config, methods = setup.config, _methods(setup)
+    check_removes(config)
     _unit(setup)
     for order in config.pruning.orders:
         if words := lacks(setup, order):

@@ -7,12 +7,13 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from hp_jax.architecture import DecoderConfig
 from hp_jax.config import (
     ClassificationExperiment,
     Experiment,
@@ -154,7 +155,7 @@ class Setup:
     def _all_examples(self, split: str, training: bool) -> Encoded:
         text, training = self.text(split), training and self.corpus.leaves_out
         encoded, whole = self._encoded, (text.split, training)
-        if whole in encoded:
+        if whole in encoded and self.corpus.apart:
             kept = np.isin(encoded[whole].origin_N, text.origin_N)
             return encoded[whole] if kept.all() else rows_of(encoded[whole], np.flatnonzero(kept))
         key = whole if len(text) == len(self.text(text.split)) else (split, training)
@@ -201,6 +202,17 @@ def load(config: Experiment) -> Setup:
     model = model_of(config)
     log.info("the model is %s", model)
     return load_setup(config, model)
+
+
+def check_removes(config: Experiment) -> None:
+    """ValueError where a head that is off is not gone from the model."""
+    if config.patched:
+        raise ValueError(
+            "data.removed is 'counterfactual', so a head that is off still has a context, and no "
+            "smaller or trained model is like that: train and prune with data.removed 'zero'; "
+            "hp-jax importance, ablate and linear work with this (--ablation.sets prefixes takes "
+            "more and more heads of an order off)"
+        )
 
 
 def model_of(config: Experiment) -> str:
@@ -336,7 +348,23 @@ def _new_translator(config: TranslationExperiment) -> Model:
 
 def _language_model(config: LanguageModelExperiment, name: str, fresh: bool) -> Setup:
     model = load_model(name, options_of(config), family=family_named("language model"))
-    return Setup(config, model, DocumentCorpus(config.data, model.text, config.metric))
+    separator = _separator(config, model) if config.data.packed else None
+    corpus = DocumentCorpus(config.data, model.text, config.metric, separator)
+    return Setup(config, model, corpus)
+
+
+def _separator(config: LanguageModelExperiment, model: Model) -> int:
+    """The token between packed documents; ValueError if there is none."""
+    own, name = cast(DecoderConfig, model.config).eos, config.data.separator
+    if not name and not own:
+        raise ValueError(
+            "data.packed puts the model's end-of-text token between documents, but the model names "
+            "none: name one with --data.separator, such as '<|endoftext|>'"
+        )
+    found = model.text.token_to_id(name) if name else own[0]
+    if found is None:
+        raise ValueError(f"data.separator is {name!r}, but the model has no such token")
+    return int(found)
 
 
 def _chooser(config: MultipleChoiceExperiment, name: str, fresh: bool) -> Setup:

@@ -14,7 +14,7 @@ from hp_jax.config import Experiment
 from hp_jax.experiment.corpus import Encoded
 from hp_jax.experiment.evaluation import measured
 from hp_jax.experiment.results import check_same, provenance
-from hp_jax.experiment.setup import Setup, check_named, load_setup, trained_from
+from hp_jax.experiment.setup import Setup, check_named, check_removes, load_setup, trained_from
 from hp_jax.metrics import MeanLoss, scores, worth
 from hp_jax.sharding import device_mesh
 from hp_jax.storage import fingerprint
@@ -45,6 +45,7 @@ def train_model(config: Experiment, setup: Setup | None = None) -> Setup:
 
     setup: the experiment as `load_setup` gives it, if it is loaded already.
     """
+    check_removes(config)
     out, recipe = local_folder(config.out), config.train
     check_named(config)
     setup = setup or load_setup(config, trained_from(config), fresh=True)

@@ -57,16 +57,18 @@ class MultipleChoice:
         loss_R = self._model.loss(params, self._each(batch), self._gates(batch, gates))
         return self._logits(batch, loss_R)
 
+    def logits_of(self, params: Params, batch: Batch, last: jax.Array) -> jax.Array:
+        """The logits `[B, C]` of the states after the last row `[B, C, T, D]`, differentiable in
+        them."""
+        return self._logits(batch, self._model.loss_of(params, self._each(batch), _together(last)))
+
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each item `[B]`, in nats."""
-        return optax.softmax_cross_entropy_with_integer_labels(
-            self.logits(params, batch, gates), batch["label_B"]
-        )
+        return loss_of(self.logits(params, batch, gates), batch)
 
     def log_odds(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """The logits of the choices from 1 on, less that of choice 0: `[B, C - 1]`."""
-        logits_BC = self.logits(params, batch, gates)
-        return logits_BC[:, 1:] - logits_BC[:, :1]
+        return log_odds_of(self.logits(params, batch, gates))
 
     def training_loss(
         self,
@@ -143,16 +145,16 @@ class MultipleChoice:
     def evaluate(
         self, params: Params, batch: Batch, states: jax.Array, gates: Gates
     ) -> dict[str, jax.Array]:
-        """`loss`, `prediction` and the `confidence` in it of each item under each mask `[M, B]`."""
+        """`loss`, `prediction` and the `confidence` in it of each item under each mask `[M, B]`,
+        and `logit_difference`, by how much the right choice's logit is above the best other's."""
         together = states.reshape(len(states), -1, *states.shape[3:])
         loss_MR = self._model.evaluate(params, self._each(batch), together, gates)["loss"]
-        logits_MBC = jax.vmap(lambda loss_R: self._logits(batch, loss_R))(loss_MR)
-        label_MB = jnp.broadcast_to(batch["label_B"], logits_MBC.shape[:2])
-        return {
-            "loss": optax.softmax_cross_entropy_with_integer_labels(logits_MBC, label_MB),
-            "prediction": jnp.argmax(logits_MBC, -1).astype(jnp.int32),
-            "confidence": jnp.max(jax.nn.softmax(logits_MBC), -1),
-        }
+        return jax.vmap(lambda loss_R: self._values(batch, loss_R))(loss_MR)
+
+    def values_of(self, params: Params, batch: Batch, last: jax.Array) -> dict[str, jax.Array]:
+        """What `evaluate` gives, `[B]`, of the states after the last row `[B, C, T, D]`."""
+        loss_R = self._model.values_of(params, self._each(batch), _together(last))["loss"]
+        return self._values(batch, loss_R)
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """Real query positions, choices one after the other `[B, C * T]`, the same in each row."""
@@ -189,6 +191,27 @@ class MultipleChoice:
         size_BC = jnp.asarray(batch["size_BC"])
         logits_BC = -self._apart(loss_R) / jnp.maximum(size_BC, 1e-9)
         return jnp.where(size_BC > 0, logits_BC, jnp.finfo(jnp.float32).min / 4)
+
+    def _values(self, batch: Batch, loss_R: jax.Array) -> dict[str, jax.Array]:
+        logits_BC = self._logits(batch, loss_R)
+        right_BC = jax.nn.one_hot(batch["label_B"], self.choices, dtype=bool)
+        right_B = jnp.sum(logits_BC, 1, where=right_BC)
+        return {
+            "logit_difference": right_B - jnp.max(jnp.where(right_BC, -jnp.inf, logits_BC), 1),
+            "loss": loss_of(logits_BC, batch),
+            "prediction": jnp.argmax(logits_BC, -1).astype(jnp.int32),
+            "confidence": jnp.max(jax.nn.softmax(logits_BC), -1),
+        }
+
+
+def loss_of(logits_BC: jax.Array, batch: Batch) -> jax.Array:
+    """Cross-entropy of the right choice `[B]`, in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits_BC, batch["label_B"])
+
+
+def log_odds_of(logits_BC: jax.Array) -> jax.Array:
+    """The logits of the choices from 1 on, less that of choice 0: `[B, C - 1]`."""
+    return logits_BC[:, 1:] - logits_BC[:, :1]
 
 
 def _together(x: jax.Array) -> jax.Array:

@@ -53,18 +53,22 @@ class LanguageModel:
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each example, summed over the tokens that are predicted `[B]`, in
         nats."""
-        return self._summed(params, batch, self._hidden(params, batch, gates))[:, 0]
+        return self.loss_of(params, batch, self._last(params, batch, gates))
+
+    def loss_of(self, params: Params, batch: Batch, last_BTD: jax.Array) -> jax.Array:
+        """The loss `[B]` of the states after the last row, differentiable in them."""
+        return self._summed(params, batch, last_BTD)[:, 0]
 
     def drawn_losses(
         self, params: Params, batch: Batch, gates: Gates, keys_BK: jax.Array
     ) -> jax.Array:
         """The loss, and what it would be with tokens that the model draws, each after the right
         ones: `[B, 1 + K]`."""
-        state_BTD, real_BT = self._hidden(params, batch, gates), _predicted(batch)
+        last_BTD, real_BT = self._last(params, batch, gates), _predicted(batch)
         drawn_BTK = drawn_tokens(
-            state_BTD, real_BT, lambda x: self._apply(params, "readout", x), keys_BK
+            last_BTD, real_BT, lambda x: self._apply(params, "readout", x), keys_BK
         )
-        return self._summed(params, batch, state_BTD, drawn_BTK)
+        return self._summed(params, batch, last_BTD, drawn_BTK)
 
     def training_loss(
         self,
@@ -78,14 +82,14 @@ class LanguageModel:
         """Summed cross-entropy with label smoothing `[B]` and the number of predicted tokens `[B]`;
         these models have no dropout."""
         count_B = jnp.asarray(batch["length_B"] - batch["given_B"])
-        state_BTD = self._hidden(params, batch, gates)
-        return self._summed(params, batch, state_BTD, smoothing=smoothing)[:, 0], count_B
+        last_BTD = self._last(params, batch, gates)
+        return self._summed(params, batch, last_BTD, smoothing=smoothing)[:, 0], count_B
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One pass, for what it costs: the loss, without a loop, whose body the compiler's account
         has once."""
-        state_BTD = self._hidden(params, batch, gates)
-        return self._summed(params, batch, state_BTD, unroll=True)[:, 0]
+        last_BTD = self._last(params, batch, gates)
+        return self._summed(params, batch, last_BTD, unroll=True)[:, 0]
 
     def batch_shapes(
         self, examples: int, length: int, target: int | None = None
@@ -132,6 +136,23 @@ class LanguageModel:
     ) -> dict[str, jax.Array]:
         """`loss` and `correct` (predicted tokens that are the likeliest) of each example under each
         mask `[M, B]`."""
+
+        def read(of: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
+            state, gate_GH = of
+            context = self.context(params, self.stages, batch, state)
+
+            def under(gate_H: jax.Array) -> dict[str, jax.Array]:
+                last_BTD = self.apply_row(params, self.stages, batch, state, context, gate_H)
+                return self.values_of(params, batch, last_BTD)
+
+            return jax.lax.map(under, gate_GH)
+
+        last_UGH = jnp.reshape(gates[-1], (len(states), -1, gates[-1].shape[-1]))
+        values = jax.lax.map(read, (states, last_UGH))
+        return {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
+
+    def values_of(self, params: Params, batch: Batch, last_BTD: jax.Array) -> dict[str, jax.Array]:
+        """What `evaluate` gives, `[B]`, of the states after the last row."""
         gold_BT, real_BT = jnp.asarray(batch["tokens_BT"][:, 1:]), _predicted(batch)
 
         def score(logits_KV: jax.Array, at_K: jax.Array) -> dict[str, jax.Array]:
@@ -141,22 +162,8 @@ class LanguageModel:
             loss_K = jax.nn.logsumexp(logits_KV, -1) - own_K
             return {"loss": loss_K, "correct": right_K.astype(jnp.int32)}
 
-        def read(of: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-            state, gate_GH = of
-            context = self.context(params, self.stages, batch, state)
-
-            def under(gate_H: jax.Array) -> dict[str, jax.Array]:
-                last_BTD = self.apply_row(params, self.stages, batch, state, context, gate_H)
-                found = of_tokens(
-                    last_BTD, real_BT, lambda x: self._apply(params, "readout", x), score
-                )
-                return {name: value_BT.sum(1) for name, value_BT in found.items()}
-
-            return jax.lax.map(under, gate_GH)
-
-        last_UGH = jnp.reshape(gates[-1], (len(states), -1, gates[-1].shape[-1]))
-        values = jax.lax.map(read, (states, last_UGH))
-        return {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
+        found = of_tokens(last_BTD, real_BT, lambda x: self._apply(params, "readout", x), score)
+        return {name: value_BT.sum(1) for name, value_BT in found.items()}
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """Real query positions `[B, T]`, the same in each row: the last token asks nothing."""
@@ -171,9 +178,10 @@ class LanguageModel:
     def _apply(self, params: Params, method: str, *args: Any) -> Any:
         return Decoder(self.config).apply({"params": params}, *args, method=method)
 
-    def _hidden(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
-        """The last states of all tokens but the last `[B, T, D]`."""
-        return self._apply(params, "hidden", jnp.asarray(batch["tokens_BT"])[:, :-1], gates)
+    def _last(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
+        """The states after the last row `[B, T, D]`."""
+        last_BTD = self._apply(params, "hidden", batch["tokens_BT"][:, :-1], gates)
+        return cast(jax.Array, last_BTD)
 
     def _summed(
         self,

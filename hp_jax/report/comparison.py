@@ -273,7 +273,8 @@ class Comparison:
     def measured(self) -> str:
         """On what, with which heads in scope, and by which variant of the metric, as sentences."""
         only = f", only heads of {self.scope}" if self.scope else ""
-        return " ".join(filter(None, [f"Measured {self.where}{only}.", self.signature]))
+        sentences = [f"Measured {self.where}{only}.", self.signature, patching(self.manifest)]
+        return " ".join(filter(None, sentences))
 
     @property
     def signature(self) -> str:
@@ -346,6 +347,18 @@ def signatures(manifest: Mapping[str, Any], names: Iterable[str]) -> str:
     known = manifest.get("signatures", {})
     found = [f"{SCALES[name].name} {known[name]}" for name in names if name in known]
     return f"sacreBLEU: {'; '.join(found)}." if found else ""
+
+
+def patching(manifest: Mapping[str, Any]) -> str:
+    """What it means that a head is off where its context comes from a counterfactual; a sentence,
+    or empty."""
+    if manifest.get("removed") != "counterfactual":
+        return ""
+    return (
+        "A head that is off is patched, not removed: it has the context that it has where the full "
+        "model reads the counterfactual. So a change says what the head carries of the difference "
+        "between the two texts, and nothing says that the model can do without it."
+    )
 
 
 # --- which heads ---------------------------------------------------------------------------------

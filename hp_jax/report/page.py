@@ -15,7 +15,7 @@ from msgspec import Meta
 from hp_jax.exhibits import Exhibit
 from hp_jax.report import results, tables
 from hp_jax.report.ablations import Measured, read_ablations
-from hp_jax.report.comparison import Comparison, present, signatures
+from hp_jax.report.comparison import Comparison, patching, present, signatures
 from hp_jax.report.html import (
     Code,
     Item,
@@ -278,7 +278,8 @@ def _summary(grids: Mapping[str, Sequence[Measured]], curves: pruning.Curves) ->
         f"{comparison.metric_M[comparison.full or 0]:#.4g} {comparison.where}."
     )
     sentences: list[Item] = [
-        " ".join(filter(None, [f"{heads_of_model}; {full}", comparison.signature]))
+        " ".join(filter(None, [f"{heads_of_model}; {full}", comparison.signature])),
+        *filter(None, [patching(comparison.manifest)]),
     ]
     for one in one_off:
         sentences += _without_one(one, f" ({one.where})" * (len(one_off) > 1))
@@ -292,7 +293,7 @@ def _without_one(comparison: Comparison, where: str) -> list[Item]:
         f"Removing one head{only} alone{where} changes {scale.name} by "
         f"{scale.signed(change.min())} to {scale.signed(change.max())} {scale.unit}. "
         f"{heads.count(comparison)}",
-        heads.no_harm(comparison)[0],
+        *heads.no_harm(comparison)[:1],
     ]
     if drops:
         named = ", ".join(

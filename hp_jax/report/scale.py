@@ -38,9 +38,12 @@ SCALES = {
     "bleu": Scale("BLEU", margin=0.2),
     "chrf": Scale("chrF", margin=0.2),
     "loss": Scale("mean loss", unit="nats", decimals=3, margin=0.01),
+    "logit_difference": Scale("logit difference", unit="nats", decimals=3, margin=0.01),
     "perplexity": Scale("perplexity", margin=0.05),
     "token_loss": Scale("mean loss of a token", unit="nats", decimals=4, margin=0.01),
     "word_perplexity": Scale("perplexity by word", margin=0.1),
+    "exact": Scale("documents predicted exactly", 100),
+    "target_perplexity": Scale("perplexity of the target", margin=0.05),
     "bits_per_byte": Scale("bits a byte", unit="bits", decimals=4, margin=0.005),
 }
 """By the metric's name in a config."""

@@ -38,6 +38,11 @@ def read_order(path: str, present_AH: np.ndarray, rows: Sequence[str], *, model:
         return [living_heads(before & ~after)[0] for before, after in itertools.pairwise(masks)]
     store = _store_of(path)
     check_kind(store)
+    if store.manifest.get("removed") == "counterfactual":
+        raise ValueError(
+            f"{store.path} is of heads whose contexts come from a counterfactual (data.removed), "
+            "which does not say which can be removed: expected results with data.removed 'zero'"
+        )
     own = store.manifest["fingerprint"]["model"]
     if own != model:
         raise ValueError(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import logging
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -32,6 +34,9 @@ class EncodedItems:
     """The place of the right choice; int32."""
     origin_N: np.ndarray
     """0-based place of each item in its whole split; int64."""
+    counterfactual: tuple[tuple[np.ndarray, ...], ...] | None = None
+    """As `tokens`, each choice with the counterfactual before it, of the same length; None: there
+    is none."""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -43,14 +48,14 @@ class EncodedItems:
 
     def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
         """The items at `index`: `tokens_BCT`, `length_BC`, `given_BC`, `size_BC`, `label_B`,
-        `weight_B` and `index_B`."""
-        empty = np.zeros(0, np.int32)
-        tokens = [
-            tokens
-            for n in index
-            for tokens in (*self.tokens[n], *[empty] * (self.choices - len(self.tokens[n])))
-        ]
-        shape = rows, self.choices
+        `weight_B` and `index_B`; with counterfactuals `counterfactual_BCT` too."""
+        empty, shape = np.zeros(0, np.int32), (rows, self.choices)
+
+        def texts(of: tuple[tuple[np.ndarray, ...], ...]) -> np.ndarray:
+            filled = [
+                tokens for n in index for tokens in (*of[n], *[empty] * (self.choices - len(of[n])))
+            ]
+            return padded(filled, rows * self.choices, length).reshape(*shape, length)
 
         def each(values: tuple[tuple[float, ...], ...], fill: float, kind: type) -> np.ndarray:
             filled_BC: np.ndarray = np.full(shape, fill, kind)
@@ -59,8 +64,10 @@ class EncodedItems:
             return filled_BC
 
         lengths = tuple(tuple(map(len, own)) for own in self.tokens)
+        other = self.counterfactual
         return {
-            "tokens_BCT": padded(tokens, rows * self.choices, length).reshape(*shape, length),
+            "tokens_BCT": texts(self.tokens),
+            **({} if other is None else {"counterfactual_BCT": texts(other)}),
             "length_BC": each(lengths, 1, np.int32),
             "given_BC": each(self.given, 1, np.int32),
             "size_BC": each(self.size, 0, np.float32),
@@ -69,13 +76,15 @@ class EncodedItems:
         }
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of all ids, sizes and labels, in order."""
+        """sha256 (hex) of all ids, sizes, labels and counterfactuals, in order."""
         digest = hashlib.sha256()
         for tokens, given, size in zip(self.tokens, self.given, self.size, strict=True):
             for array in (np.array([len(tokens), *map(len, tokens)]), *tokens, np.array(given)):
                 digest.update(array.astype("<i8").tobytes())
             digest.update(np.array(size, "<f8").tobytes())
         digest.update(self.label_N.astype("<i8").tobytes())
+        for ids in itertools.chain(*self.counterfactual or ()):
+            digest.update(ids.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -89,53 +98,91 @@ def encode_items(
     prefix: the special token that stands before a choice with nothing before it.
     by_length: log-likelihoods are divided by the number of characters of the choice.
 
-    ValueError for a choice with nothing before it without a prefix, a prefix that is no token, and
-    a choice that alone is too long.
+    ValueError for a choice with nothing before it without a prefix, a prefix that is no token, a
+    choice that alone is too long, and a counterfactual of another number of tokens.
     """
     start = tokenizer.token_to_id(prefix) if prefix else None
     if prefix and start is None:
         raise ValueError(f"data.prefix is {prefix!r}, but the model has no such token")
-    tokens, given, size, cut = [], [], [], 0
+    tokens, given, size, others, cut = [], [], [], [], 0
     for n, choices in enumerate(items.choices):
-        own, before = [], []
-        for context, choice in choices:
-            ids, count = _ids(tokenizer, context, choice)
-            if not count:
-                if start is None:
-                    raise ValueError(
-                        f"{items.where(n)}: nothing is before the choice {choice!r:.40}: name the "
-                        "special token that is to stand there with --data.prefix, such as "
-                        "'<|endoftext|>'"
-                    )
-                ids, count = [start, *ids], 1
-            gone = max(0, len(ids) - max_length)
-            if count - gone < 1:
-                raise ValueError(
-                    f"{items.where(n)}: the choice {choice!r:.40} has {len(ids) - count} tokens, "
-                    f"but max_length is {max_length}"
-                )
-            cut += gone > 0
-            own.append(np.array(ids[gone:], np.int32))
-            before.append(count - gone)
-        tokens.append(tuple(own))
-        given.append(tuple(before))
+        own = [_read(tokenizer, *choice, start, items.where(n)) for choice in choices]
+        gone = [_too_many(one, max_length, items.where(n)) for one in own]
+        cut += sum(map(bool, gone))
+        tokens.append(_without(own, gone))
+        given.append(tuple(one.before - left for one, left in zip(own, gone, strict=True)))
         lengths = [float(len(choice.removeprefix(" "))) for _, choice in choices]
         size.append(tuple(lengths) if by_length else (1.0,) * len(choices))
+        if items.counterfactuals is not None:
+            other = [
+                _read(tokenizer, *choice, start, items.where(n))
+                for choice in items.counterfactuals[n]
+            ]
+            _check_alike(own, other, items.where(n))
+            others.append(_without(other, gone))
     if cut:
         log.warning("%s: choices whose first tokens are left out: %d", items.file, cut)
-    most = max(map(len, tokens))
     return EncodedItems(
         items.split,
         tuple(tokens),
         tuple(given),
         tuple(size),
-        most,
+        max(map(len, tokens)),
         items.label_N,
         items.origin_N,
+        tuple(others) if items.counterfactuals is not None else None,
     )
 
 
-def _ids(tokenizer: Tokenizer, context: str, choice: str) -> tuple[list[int], int]:
+class _Read(NamedTuple):
+    """A choice with what is before it."""
+
+    choice: str
+    ids: list[int]
+    before: int
+    """How many of the ids are of what is before it."""
+
+
+def _read(tokenizer: Tokenizer, context: str, choice: str, start: int | None, where: str) -> _Read:
+    ids, count = context_ids(tokenizer, context, choice)
+    if count:
+        return _Read(choice, ids, count)
+    if start is None:
+        raise ValueError(
+            f"{where}: nothing is before the choice {choice!r:.40}: name the special token that is "
+            "to stand there with --data.prefix, such as '<|endoftext|>'"
+        )
+    return _Read(choice, [start, *ids], 1)
+
+
+def _too_many(one: _Read, max_length: int, where: str) -> int:
+    """How many of the first ids there is no room for."""
+    gone = max(0, len(one.ids) - max_length)
+    if one.before - gone < 1:
+        raise ValueError(
+            f"{where}: the choice {one.choice!r:.40} has {len(one.ids) - one.before} tokens, but "
+            f"max_length is {max_length}"
+        )
+    return gone
+
+
+def _without(read: list[_Read], gone: list[int]) -> tuple[np.ndarray, ...]:
+    """The ids without so many of the first."""
+    return tuple(np.array(one.ids[left:], np.int32) for one, left in zip(read, gone, strict=True))
+
+
+def _check_alike(own: list[_Read], other: list[_Read], where: str) -> None:
+    """ValueError for a counterfactual of another number of tokens than the context."""
+    for one, two in zip(own, other, strict=True):
+        if (one.before, len(one.ids)) != (two.before, len(two.ids)):
+            raise ValueError(
+                f"{where}: with the choice {one.choice!r:.40} the context has {one.before} tokens "
+                f"of {len(one.ids)}, but the counterfactual {two.before} of {len(two.ids)}: "
+                "expected as many, position by position"
+            )
+
+
+def context_ids(tokenizer: Tokenizer, context: str, choice: str) -> tuple[list[int], int]:
     """The ids of both, and how many are of the context; its last spaces are the choice's."""
     stripped = context.rstrip()
     choice, context = context[len(stripped) :] + choice, stripped

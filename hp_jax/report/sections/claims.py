@@ -10,7 +10,7 @@ import numpy as np
 
 from hp_jax.report import tables
 from hp_jax.report.ablations import Measured
-from hp_jax.report.comparison import Comparison
+from hp_jax.report.comparison import Comparison, patching
 from hp_jax.report.html import Listing
 from hp_jax.report.scale import ONE_SIDED, SIGNIFICANT
 from hp_jax.report.sections import paper, pruning, splits
@@ -44,7 +44,10 @@ def listing(
     epochs: Mapping[int, Comparison],
     speed: Mapping[str, Any],
 ) -> list[Listing]:
-    """A line for each claim that something was measured for."""
+    """A line for each claim that something was measured for; none of patched heads, of which the
+    paper claims nothing."""
+    if any(patching(one.comparison.manifest) for some in grids.values() for one in some):
+        return []
     one_shot = curves.get("one_shot", {})
     found = [
         *[_alone(one.comparison) for one in grids["one_off"][:1]],

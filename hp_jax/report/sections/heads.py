@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from hp_jax.report import interactions, results, tables
-from hp_jax.report.comparison import Comparison
+from hp_jax.report.comparison import Comparison, patching
 from hp_jax.report.html import Item, Listing, Picture
 from hp_jax.report.pictures import heatmaps, plots
 from hp_jax.report.pictures.style import picture
@@ -43,7 +43,7 @@ def importance(store: Store) -> list[Item]:
         values_AH / 10.0**power, manifest["rows"], label, centred=signed, colours="RdBu_r"
     )
     return [
-        results.jobs(manifest),
+        " ".join(filter(None, [results.jobs(manifest), patching(manifest)])),
         _reliability(store),
         picture("importance", figure, caption),
         Listing(
@@ -90,7 +90,9 @@ def count(comparison: Comparison) -> str:
 
 def no_harm(comparison: Comparison) -> list[str]:
     """How many single heads are shown to do no harm, how many to be free, and what the data could
-    have shown, as sentences."""
+    have shown, as sentences; of patched heads the last alone."""
+    if patching(comparison.manifest):
+        return _least(comparison)
     scale, margin = comparison.scale, f"{comparison.margin:g} {comparison.scale.unit}"
     (harmless, alone), (free, free_alone) = (
         [int((p_M[1:] <= ONE_SIDED).sum()) for p_M in (claim.adjusted, claim.p)]

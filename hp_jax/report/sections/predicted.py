@@ -101,8 +101,8 @@ def _row(mapped: LinearMap, name: str, one: Measured) -> dict[str, Any]:
     label = {"label": mapped.label_N}
     metric = comparison.metric
     change_M, foretold_M = (
-        scores(metric, {"prediction": prediction_MN, **label})
-        for prediction_MN in (measured["prediction"][others], forecast["prediction"])
+        scores(metric, {**values, **label})
+        for values in ({name: of[others] for name, of in measured.items()}, forecast)
     )
     right = forecast["prediction"] == measured["prediction"][others]
     changed = measured["prediction"][others] != base["prediction"]

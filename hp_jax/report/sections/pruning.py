@@ -12,7 +12,7 @@ from hp_jax.config import Reduction
 from hp_jax.metrics import worth
 from hp_jax.orders import Order
 from hp_jax.report import results, tables
-from hp_jax.report.comparison import Comparison, compare, scope_of
+from hp_jax.report.comparison import Comparison, compare, patching, scope_of
 from hp_jax.report.curves import Between, Curve, as_rows, between_all
 from hp_jax.report.html import CHANGES, Item, Listing, Picture, Rows, renamed
 from hp_jax.report.pictures import heatmaps, plots
@@ -113,11 +113,12 @@ def _how_far(order: str, comparison: Comparison) -> str:
     last, then = tables.removable(comparison)
     total, scale, some = len(comparison.heads), comparison.scale, last["removed"] > 0
     row = last if some or then is None else then
+    go = "be patched" if patching(comparison.manifest) else "go"
     change, low, high = (scale.signed(row[name]) for name in CHANGES)
     count = (
-        f"{last['removed']} of {total} heads ({last['share']:.0f} %) can go"
+        f"{last['removed']} of {total} heads ({last['share']:.0f} %) can {go}"
         if some
-        else "it is not shown that any heads can go"
+        else f"it is not shown that any heads can {go}"
     )
     fails = (
         f"the next step, {then['removed']} heads, is not"
