@@ -224,7 +224,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_overwritten(config, smaller, t
         ([config.model, new, *order], "expected both, but one is missing"),
         (
             [config.model, new, *order, "--keep", "layers", "3"],
-            "but heads, parameters, flops or latency and a number",
+            "but heads, parameters, flops, cache or latency and a number",
         ),
         (
             [config.model, new, *order, "--keep", "latency", "0.5"],
