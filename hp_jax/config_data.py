@@ -130,13 +130,14 @@ class ChoiceData(Checked, section="data"):
     max_length: Count = 256
     """Most tokens of a choice with what is before it; of longer ones the first tokens are left
     out."""
-    buckets: Counts = (16, 32, 64, 128, 256, 512, 1024)
-    """Lengths in tokens to which choices are padded, each item to the least that it fits."""
+    buckets: Counts = (16, 32, 64, 128, 256, 512, 1024, 2048)
+    """Lengths in tokens to which items are padded, each to the least that it fits: what its choices
+    share is read once, and then what each has of its own."""
     batch: Count = 8
     """Items in a batch whenever nothing is trained."""
     batch_tokens: Natural = 0
-    """Tokens of a choice in a batch, padding included, whenever nothing is trained, in place of a
-    number of items; 0: `batch` counts."""
+    """Tokens in a batch, padding included, whenever nothing is trained, in place of a number of
+    items; 0: `batch` counts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

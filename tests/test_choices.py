@@ -44,23 +44,24 @@ PARAMS = random_params(LanguageModel(CONFIG), scale=0.3)
 
 
 def encoded(count=6, seed=0):
-    """Random items of two or three choices."""
+    """Random items of two or three choices; those of every other item begin alike."""
     random = np.random.default_rng(seed)
     tokens, given, size = [], [], []
-    for _ in range(count):
-        own = random.integers(2, 4)
+    for n in range(count):
+        own, shared = random.integers(2, 4), random.integers(0, CONFIG.vocab, 3 * (n % 2))
         ids = [
-            random.integers(0, CONFIG.vocab, random.integers(3, 9)).astype(np.int32)
+            np.concatenate([shared, random.integers(0, CONFIG.vocab, random.integers(3, 6))])
             for _ in range(own)
         ]
-        tokens.append(tuple(ids))
-        given.append(tuple(int(random.integers(1, len(one))) for one in ids))
+        tokens.append(tuple(one.astype(np.int32) for one in ids))
+        given.append(tuple(int(random.integers(1 + len(shared), len(one))) for one in ids))
         size.append(tuple(random.uniform(1, 3, own)))
     label_N = np.array([random.integers(len(own)) for own in tokens], np.int32)
     return EncodedItems("x", tuple(tokens), tuple(given), tuple(size), 3, label_N, np.arange(count))
 
 
 DATA = encoded()
+LONGEST = 24
 
 
 def by_hand(mask_AH):
@@ -80,7 +81,27 @@ def by_hand(mask_AH):
 
 
 def batched(size=4):
-    return batches(DATA, size=size, buckets=(9,))
+    return batches(DATA, size=size, buckets=(LONGEST,))
+
+
+def test_what_choices_share_is_read_once():
+    """Each choice's tokens are at their positions, after those that it shares; each token of it
+    that is predicted is, once."""
+    (batch,) = batched(6)
+    for place, n in enumerate(batch["index_B"]):
+        tokens, given = DATA.tokens[n], DATA.given[n]
+        names = "tokens_BT", "choice_BT", "position_BT", "target_BT"
+        own_T, choice_T, position_T, target_T = (batch[name][place] for name in names)
+        shared = (choice_T == 0).sum()
+        assert shared >= 3 * (n % 2)
+        assert (choice_T >= 0).sum() == shared + sum(len(ids) - 1 - shared for ids in tokens)
+        for number, (ids, before) in enumerate(zip(tokens, given, strict=True), 1):
+            read_T = np.isin(choice_T, (0, number))
+            np.testing.assert_array_equal(own_T[read_T], ids[:-1])
+            np.testing.assert_array_equal(position_T[read_T], np.arange(len(ids) - 1))
+            told = target_T[choice_T == number]
+            np.testing.assert_array_equal(told[told >= 0], ids[before:])
+            assert (target_T[choice_T <= 0] == -1).all()
 
 
 def test_a_grid_gives_what_each_choice_has_alone():

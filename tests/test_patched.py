@@ -86,7 +86,7 @@ def loss(gate_AH, n):
 
 
 def batched(size=4):
-    return batches(DATA, size=size, buckets=(9,))
+    return batches(DATA, size=size, buckets=(24,))
 
 
 def gradient(of, row, head, step=1e-5):
@@ -131,7 +131,7 @@ def test_with_all_heads_on_it_is_the_model_and_otherwise_not_the_one_without_hea
 
 def test_a_counterfactual_that_is_the_text_itself_changes_nothing():
     same = dataclasses.replace(DATA, counterfactual=DATA.tokens)
-    values = evaluate_grid(TASK, PARAMS, batches(same, size=4, buckets=(9,)), MASKS)
+    values = evaluate_grid(TASK, PARAMS, batches(same, size=4, buckets=(24,)), MASKS)
     for loss_N in values["loss"]:
         np.testing.assert_allclose(loss_N, values["loss"][0], rtol=1e-4, atol=1e-5)
 
@@ -155,7 +155,7 @@ def test_the_gradient_is_attribution_patching():
     which comes from another program: the model without patches, a little added to its contexts."""
     (batch,) = batched(5)
     found = gate_gradients(TASK, PARAMS, batch, FULL)
-    other = {**batch, "tokens_BCT": batch["counterfactual_BCT"]}
+    other = {**batch, "tokens_BT": batch["counterfactual_BT"]}
 
     def of_contexts(batch, added):
         state, seen = WHOLE.start(PARAMS, batch), []

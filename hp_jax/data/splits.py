@@ -158,11 +158,8 @@ def rows_of(examples: Columns, chosen: np.ndarray) -> Columns:
 
 def _columns(examples: Any) -> dict[str, Any]:
     """What it has of each example: tuples and arrays."""
-    return {
-        name: value
-        for name, value in vars(examples).items()
-        if isinstance(value, tuple | np.ndarray)
-    }
+    found = {field.name: getattr(examples, field.name) for field in dataclasses.fields(examples)}
+    return {name: v for name, v in found.items() if isinstance(v, tuple | np.ndarray)}
 
 
 def _position(bound: str | None, n: int) -> int | None:

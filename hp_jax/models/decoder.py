@@ -86,16 +86,22 @@ class Block(nn.Module):
         if c.norm_queries:
             self.query_norm, self.key_norm = _norm(c), _norm(c)
 
-    def context(self, x_BTD: jax.Array) -> jax.Array:
-        """What each head sees `[B, T, H, K]` in the state before the layer."""
-        return self.context_and_keys(x_BTD)[0]
-
-    def context_and_keys(self, x_BTD: jax.Array) -> tuple[jax.Array, KeyValue]:
-        """The same, with the keys and values of all positions, each `[B, T, H, K]`."""
-        position_1T = jnp.arange(x_BTD.shape[1])[None]
-        q_BTHK, keys = self._looks(x_BTD, position_1T)
-        attend_1TS = self._attend(position_1T, x_BTD.shape[1])
-        return self.attention.looking(q_BTHK, keys, attend_1TS[:, None]), keys
+    def context_and_keys(
+        self,
+        x_BTD: jax.Array,
+        position_BT: jax.Array | None = None,
+        part_BT: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeyValue]:
+        """What each head sees `[B, T, H, K]` in the state before the layer, and the keys and values
+        of all positions, each `[B, T, H, K]`; see `Decoder.context`."""
+        if position_BT is None:
+            position_BT = jnp.arange(x_BTD.shape[1])[None]
+        q_BTHK, keys = self._looks(x_BTD, position_BT)
+        attend_BTS = self._attend(position_BT, position_BT)
+        if part_BT is not None:
+            own_BT1, other_B1S = part_BT[:, :, None], part_BT[:, None]
+            attend_BTS &= (own_BT1 == other_B1S) | (other_B1S == 0)
+        return self.attention.looking(q_BTHK, keys, attend_BTS[:, None]), keys
 
     def context_of_next(
         self, x_B1D: jax.Array, past: KeyValue, position_B: jax.Array
@@ -108,7 +114,7 @@ class Block(nn.Module):
             past_BSHK.at[text_B, position_B].set(new_B1HK[:, 0])
             for past_BSHK, new_B1HK in zip(past, new, strict=True)
         )
-        attend_B1S = self._attend(position_B1, keys.shape[1])
+        attend_B1S = self._attend(position_B1, jnp.arange(keys.shape[1])[None])
         return self.attention.looking(q_B1HK, (keys, values), attend_B1S[:, None]), (keys, values)
 
     def _looks(self, x_BTD: jax.Array, position_BT: jax.Array) -> tuple[jax.Array, KeyValue]:
@@ -123,9 +129,9 @@ class Block(nn.Module):
             q_BTHK, k_BTHK = (rotated(x, angle_BTJ, scale) for x in (q_BTHK, k_BTHK))
         return q_BTHK, (k_BTHK, v_BTHK)
 
-    def _attend(self, position_BT: jax.Array, size: int) -> jax.Array:
-        """Which of the positions 0 to size - 1 each may look at: `[B, T, S]`."""
-        behind_BTS = position_BT[..., None] - jnp.arange(size)[None, None]
+    def _attend(self, position_BT: jax.Array, other_BS: jax.Array) -> jax.Array:
+        """Which of the other positions each may look at: `[B, T, S]`."""
+        behind_BTS = position_BT[..., None] - other_BS[:, None]
         attend_BTS = behind_BTS >= 0
         return attend_BTS & (behind_BTS < self.config.window) if self._local else attend_BTS
 
@@ -181,10 +187,21 @@ class Decoder(nn.Module):
             x_BTD += self.position(position_1T if position_BT is None else position_BT)
         return x_BTD
 
-    def context(self, row: int, x_BTD: jax.Array) -> jax.Array:
+    def context(
+        self,
+        row: int,
+        x_BTD: jax.Array,
+        position_BT: jax.Array | None = None,
+        part_BT: jax.Array | None = None,
+    ) -> jax.Array:
         """What the heads of row `row` see in the state `[B, T, D]` before it: `[B, T, H, K]`,
-        whatever their gates are."""
-        return self.layer[row].context(x_BTD)
+        whatever their gates are.
+
+        position: default 0 to T - 1.
+        part: a token sees those before it of part 0 and of its own part; default: all are of one.
+        """
+        context_BTHK, _ = self.layer[row].context_and_keys(x_BTD, position_BT, part_BT)
+        return context_BTHK
 
     def apply_row(
         self, row: int, x_BTD: jax.Array, context_BTHK: jax.Array, gate: jax.Array
@@ -198,11 +215,19 @@ class Decoder(nn.Module):
         logits_BTV = attended(self.word.embedding, x_BTD) if tied else self.output(x_BTD)
         return softcapped(logits_BTV, self.config.logit_softcap)
 
-    def hidden(self, tokens_BT: jax.Array, gates: Sequence[jax.Array]) -> jax.Array:
-        """The last state `[B, T, D]`; `gates[a]` is broadcast to `[B, T, H]`."""
-        x_BTD = self.embed(tokens_BT)
+    def hidden(
+        self,
+        tokens_BT: jax.Array,
+        gates: Sequence[jax.Array],
+        position_BT: jax.Array | None = None,
+        part_BT: jax.Array | None = None,
+    ) -> jax.Array:
+        """The last state `[B, T, D]`; `gates[a]` is broadcast to `[B, T, H]`; positions and parts
+        as in `context`."""
+        x_BTD = self.embed(tokens_BT, position_BT)
         for row, gate in enumerate(gates):
-            x_BTD = self.apply_row(row, x_BTD, self.context(row, x_BTD), gate)
+            context_BTHK = self.context(row, x_BTD, position_BT, part_BT)
+            x_BTD = self.apply_row(row, x_BTD, context_BTHK, gate)
         return x_BTD
 
     def read(

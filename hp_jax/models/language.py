@@ -11,12 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from hp_jax.architecture import DecoderConfig, present_mask
+from hp_jax.models.causal import Reader, Reading
 from hp_jax.models.decoder import Decoder
-from hp_jax.models.forced import drawn_tokens, of_tokens
 from hp_jax.task import Array, Batch, Gates, Params
-
-BLOCK = 64
-"""Positions of all examples whose logits exist at a time where a gradient is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,22 +50,17 @@ class LanguageModel:
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each example, summed over the tokens that are predicted `[B]`, in
         nats."""
-        return self.loss_of(params, batch, self._last(params, batch, gates))
-
-    def loss_of(self, params: Params, batch: Batch, last_BTD: jax.Array) -> jax.Array:
-        """The loss `[B]` of the states after the last row, differentiable in them."""
-        return self._summed(params, batch, last_BTD)[:, 0]
+        return self._losses(params, batch, gates).sum((1, 2))
 
     def drawn_losses(
         self, params: Params, batch: Batch, gates: Gates, keys_BK: jax.Array
     ) -> jax.Array:
         """The loss, and what it would be with tokens that the model draws, each after the right
         ones: `[B, 1 + K]`."""
-        last_BTD, real_BT = self._last(params, batch, gates), _predicted(batch)
-        drawn_BTK = drawn_tokens(
-            last_BTD, real_BT, lambda x: self._apply(params, "readout", x), keys_BK
-        )
-        return self._summed(params, batch, last_BTD, drawn_BTK)
+        reading = _reading(batch)
+        last_BTD = self._reader.last(params, reading, gates)
+        drawn_BTK = self._reader.drawn(params, reading, last_BTD, keys_BK)
+        return self._reader.losses(params, reading, last_BTD, drawn_BTK).sum(1)
 
     def training_loss(
         self,
@@ -82,14 +74,13 @@ class LanguageModel:
         """Summed cross-entropy with label smoothing `[B]` and the number of predicted tokens `[B]`;
         these models have no dropout."""
         count_B = jnp.asarray(batch["length_B"] - batch["given_B"])
-        last_BTD = self._last(params, batch, gates)
-        return self._summed(params, batch, last_BTD, smoothing=smoothing)[:, 0], count_B
+        losses_BT1 = self._losses(params, batch, gates, smoothing=smoothing)
+        return losses_BT1.sum((1, 2)), count_B
 
     def forward(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """One pass, for what it costs: the loss, without a loop, whose body the compiler's account
         has once."""
-        last_BTD = self._last(params, batch, gates)
-        return self._summed(params, batch, last_BTD, unroll=True)[:, 0]
+        return self._losses(params, batch, gates, unroll=True).sum((1, 2))
 
     def batch_shapes(
         self, examples: int, length: int, target: int | None = None
@@ -109,11 +100,11 @@ class LanguageModel:
 
     def start(self, params: Params, batch: Batch) -> jax.Array:
         """The embeddings `[B, T, D]`."""
-        return self._apply(params, "embed", batch["tokens_BT"][:, :-1])
+        return self._reader.start(params, _reading(batch))
 
     def context(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
         """The contexts of the row's heads: `[B, T, H, K]`."""
-        return self._apply(params, "context", row, state)
+        return self._reader.context(params, row, _reading(batch), state)
 
     def residual(self, params: Params, row: int, batch: Batch, state: jax.Array) -> jax.Array:
         """What the row's output is added to: the state `[B, T, D]`."""
@@ -129,41 +120,20 @@ class LanguageModel:
         gate: Array,
     ) -> jax.Array:
         """The state after the row `[B, T, D]`."""
-        return self._apply(params, "apply_row", row, state, context, gate)
+        return self._reader.apply_row(params, row, state, context, gate)
 
     def evaluate(
         self, params: Params, batch: Batch, states: jax.Array, gates: Gates
     ) -> dict[str, jax.Array]:
         """`loss` and `correct` (predicted tokens that are the likeliest) of each example under each
         mask `[M, B]`."""
+        reading = _reading(batch)
 
-        def read(of: tuple[jax.Array, jax.Array]) -> dict[str, jax.Array]:
-            state, gate_GH = of
-            context = self.context(params, self.stages, batch, state)
+        def summed(last_BTD: jax.Array) -> dict[str, jax.Array]:
+            values = self._reader.values(params, reading, last_BTD)
+            return {name: value_BT.sum(1) for name, value_BT in values.items()}
 
-            def under(gate_H: jax.Array) -> dict[str, jax.Array]:
-                last_BTD = self.apply_row(params, self.stages, batch, state, context, gate_H)
-                return self.values_of(params, batch, last_BTD)
-
-            return jax.lax.map(under, gate_GH)
-
-        last_UGH = jnp.reshape(gates[-1], (len(states), -1, gates[-1].shape[-1]))
-        values = jax.lax.map(read, (states, last_UGH))
-        return {name: value.reshape(-1, value.shape[-1]) for name, value in values.items()}
-
-    def values_of(self, params: Params, batch: Batch, last_BTD: jax.Array) -> dict[str, jax.Array]:
-        """What `evaluate` gives, `[B]`, of the states after the last row."""
-        gold_BT, real_BT = jnp.asarray(batch["tokens_BT"][:, 1:]), _predicted(batch)
-
-        def score(logits_KV: jax.Array, at_K: jax.Array) -> dict[str, jax.Array]:
-            gold_K = gold_BT.reshape(-1)[at_K]
-            own_K = jnp.take_along_axis(logits_KV, gold_K[:, None], 1)[:, 0]
-            right_K = jnp.argmax(logits_KV, -1) == gold_K
-            loss_K = jax.nn.logsumexp(logits_KV, -1) - own_K
-            return {"loss": loss_K, "correct": right_K.astype(jnp.int32)}
-
-        found = of_tokens(last_BTD, real_BT, lambda x: self._apply(params, "readout", x), score)
-        return {name: value_BT.sum(1) for name, value_BT in found.items()}
+        return self._reader.under_each(params, reading, states, gates, summed)
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
         """Real query positions `[B, T]`, the same in each row: the last token asks nothing."""
@@ -175,51 +145,21 @@ class LanguageModel:
         logits_BTV = Decoder(self.config).apply({"params": params}, tokens_BT, gates)
         return cast(jax.Array, logits_BTV)
 
-    def _apply(self, params: Params, method: str, *args: Any) -> Any:
-        return Decoder(self.config).apply({"params": params}, *args, method=method)
+    @property
+    def _reader(self) -> Reader:
+        return Reader(self.config)
 
-    def _last(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
-        """The states after the last row `[B, T, D]`."""
-        last_BTD = self._apply(params, "hidden", batch["tokens_BT"][:, :-1], gates)
-        return cast(jax.Array, last_BTD)
-
-    def _summed(
-        self,
-        params: Params,
-        batch: Batch,
-        state_BTD: jax.Array,
-        others_BTK: jax.Array | None = None,
-        *,
-        smoothing: float = 0.0,
-        unroll: bool = False,
-    ) -> jax.Array:
-        """The loss, and those of other tokens in place of the right ones `[B, 1 + K]`, some
-        positions at a time: logits of all would fill the memory."""
-        token_BTO = jnp.asarray(batch["tokens_BT"])[:, 1:, None]
-        if others_BTK is not None:
-            token_BTO = jnp.concatenate([token_BTO, others_BTK], -1)
-        room = -state_BTD.shape[1] % min(BLOCK, state_BTD.shape[1])
-
-        def in_blocks(x: jax.Array) -> jax.Array:
-            x = jnp.pad(x, ((0, 0), (0, room), *((0, 0),) * (x.ndim - 2)))
-            return jnp.moveaxis(x.reshape(len(x), -1, min(BLOCK, x.shape[1]), *x.shape[2:]), 1, 0)
-
-        @jax.checkpoint
-        def summed(of: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-            state_BTD, token_BTO, real_BT = of
-            logits_BTV = self._apply(params, "readout", state_BTD)
-            own_BTO = jnp.take_along_axis(logits_BTV, token_BTO, -1)
-            mean_BT1 = logits_BTV.mean(-1, keepdims=True)
-            wanted_BTO = (1 - smoothing) * own_BTO + smoothing * mean_BT1
-            norm_BT1 = jax.nn.logsumexp(logits_BTV, -1, keepdims=True)
-            return jnp.sum((norm_BT1 - wanted_BTO) * real_BT[..., None], 1)
-
-        blocks = tuple(map(in_blocks, (state_BTD, token_BTO, _predicted(batch))))
-        _, loss_NBO = jax.lax.scan(lambda _, of: (None, summed(of)), None, blocks, unroll=unroll)
-        return loss_NBO.sum(0)
+    def _losses(self, params: Params, batch: Batch, gates: Gates, **how: Any) -> jax.Array:
+        """Of each position `[B, T, 1]`."""
+        reading = _reading(batch)
+        return self._reader.losses(
+            params, reading, self._reader.last(params, reading, gates), **how
+        )
 
 
-def _predicted(batch: Batch) -> jax.Array:
-    """Whether the token after each is predicted, `[B, T]`."""
-    next_1T = jnp.arange(1, batch["tokens_BT"].shape[1])[None]
-    return (next_1T >= batch["given_B"][:, None]) & (next_1T < batch["length_B"][:, None])
+def _reading(batch: Batch) -> Reading:
+    """All tokens but the last, and the one after each that is not given."""
+    tokens_BT = jnp.asarray(batch["tokens_BT"])
+    next_1T = jnp.arange(1, tokens_BT.shape[1])[None]
+    asked_BT = (next_1T >= batch["given_B"][:, None]) & (next_1T < batch["length_B"][:, None])
+    return Reading(tokens_BT[:, :-1], jnp.where(asked_BT, tokens_BT[:, 1:], -1))

@@ -13,8 +13,7 @@ from hp_jax.models.choices import MultipleChoice, log_odds_of, loss_of
 from hp_jax.task import Array, Batch, Gates, Params
 
 Streams = tuple[jax.Array, jax.Array]
-"""Of the text itself, and of its counterfactual: states `[B, C, T, D]`, or contexts `[B, C * T, H,
-K]`."""
+"""Of the text itself, and of its counterfactual: states `[B, T, D]`, or contexts `[B, T, H, K]`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Patched:
 
     So a head that is off is one that is patched (activation patching: Vig et al. 2020), and the
     loss's gradient in its gate is `(own - counterfactual) . dL / dcontext`: attribution patching
-    (Nanda 2023; Syed et al. 2023).  A batch of `clean` also has `counterfactual_BCT`, which has
-    `length_BC` and `given_BC` in common with `tokens_BCT`.
+    (Nanda 2023; Syed et al. 2023).  A batch of `clean` also has `counterfactual_BT`, other
+    tokens at the same places as `tokens_BT`.
     """
 
     clean: MultipleChoice
@@ -43,8 +42,8 @@ class Patched:
     @property
     def tables(self) -> dict[str, tuple[int, int | None]]:
         """Tokens of both."""
-        (table,) = self.clean.tables.values()
-        return dict.fromkeys(("tokens_BCT", "counterfactual_BCT"), table)
+        tables = self.clean.tables
+        return tables | {"counterfactual_BT": tables["tokens_BT"]}
 
     def loss(self, params: Params, batch: Batch, gates: Gates) -> jax.Array:
         """Cross-entropy of each item `[B]`, in nats."""
@@ -69,7 +68,7 @@ class Patched:
 
     def start(self, params: Params, batch: Batch) -> Streams:
         """The embeddings."""
-        other = {**batch, "tokens_BCT": batch["counterfactual_BCT"]}
+        other = {**batch, "tokens_BT": batch["counterfactual_BT"]}
         return self.clean.start(params, batch), self.clean.start(params, other)
 
     def context(self, params: Params, row: int, batch: Batch, state: Streams) -> Streams:
@@ -108,5 +107,5 @@ class Patched:
         return {name: jnp.repeat(value_UB, shared, axis=0) for name, value_UB in values.items()}
 
     def queries(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """Real query positions, choices one after the other `[B, C * T]`, the same in each row."""
+        """Real query positions `[B, T]`, the same in each row."""
         return self.clean.queries(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import logging
@@ -43,34 +44,32 @@ class EncodedItems:
 
     @property
     def length_N(self) -> np.ndarray:
-        """Tokens of each item's longest choice, with what is before it; int32."""
-        return np.array([max(map(len, each)) for each in self.tokens], np.int32)
+        """Tokens of each item that are read, those that its choices share once; int32."""
+        return np.array([len(item.tokens) for item in self._packed], np.int32)
+
+    @functools.cached_property
+    def _packed(self) -> tuple[_Packed, ...]:
+        others = self.counterfactual or self.tokens
+        return tuple(map(_pack, self.tokens, others, self.given))
 
     def pad(self, index: np.ndarray, rows: int, length: int) -> Batch:
-        """The items at `index`: `tokens_BCT`, `length_BC`, `given_BC`, `size_BC`, `label_B`,
-        `weight_B` and `index_B`; with counterfactuals `counterfactual_BCT` too."""
-        empty, shape = np.zeros(0, np.int32), (rows, self.choices)
+        """The items at `index`: `tokens_BT`, `choice_BT`, `position_BT`, `target_BT`, `size_BC`,
+        `label_B`, `weight_B` and `index_B`; with counterfactuals `counterfactual_BT` too."""
+        items = [self._packed[n] for n in index]
+        size_BC = np.zeros((rows, self.choices), np.float32)
+        for row_C, n in zip(size_BC, index, strict=False):
+            row_C[: len(self.size[n])] = self.size[n]
 
-        def texts(of: tuple[tuple[np.ndarray, ...], ...]) -> np.ndarray:
-            filled = [
-                tokens for n in index for tokens in (*of[n], *[empty] * (self.choices - len(of[n])))
-            ]
-            return padded(filled, rows * self.choices, length).reshape(*shape, length)
+        def texts(name: str, fill: int = 0) -> np.ndarray:
+            return padded([getattr(item, name) for item in items], rows, length, fill)
 
-        def each(values: tuple[tuple[float, ...], ...], fill: float, kind: type) -> np.ndarray:
-            filled_BC: np.ndarray = np.full(shape, fill, kind)
-            for row_C, n in zip(filled_BC, index, strict=False):
-                row_C[: len(values[n])] = values[n]
-            return filled_BC
-
-        lengths = tuple(tuple(map(len, own)) for own in self.tokens)
-        other = self.counterfactual
         return {
-            "tokens_BCT": texts(self.tokens),
-            **({} if other is None else {"counterfactual_BCT": texts(other)}),
-            "length_BC": each(lengths, 1, np.int32),
-            "given_BC": each(self.given, 1, np.int32),
-            "size_BC": each(self.size, 0, np.float32),
+            "tokens_BT": texts("tokens"),
+            **({"counterfactual_BT": texts("others")} if self.counterfactual else {}),
+            "choice_BT": texts("choice", -1),
+            "position_BT": texts("position"),
+            "target_BT": texts("target", -1),
+            "size_BC": size_BC,
             "label_B": in_rows(self.label_N[index], rows),
             **places(index, rows),
         }
@@ -86,6 +85,43 @@ class EncodedItems:
         for ids in itertools.chain(*self.counterfactual or ()):
             digest.update(ids.astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+class _Packed(NamedTuple):
+    """An item as it is read: what its choices share, then what each has of its own, but for the
+    last token, after which nothing is predicted.  Each is `[T]`, int32."""
+
+    tokens: np.ndarray
+    others: np.ndarray
+    """Those of the counterfactual."""
+    choice: np.ndarray
+    """0: shared; else the number of its choice, from 1."""
+    position: np.ndarray
+    target: np.ndarray
+    """The token of a choice that is predicted after it; -1: none."""
+
+
+def _pack(
+    tokens: tuple[np.ndarray, ...], others: tuple[np.ndarray, ...], given: tuple[int, ...]
+) -> _Packed:
+    """The token before a choice's first is the choice's own, since it is asked for it."""
+    shared = min(given) - 1
+    for texts in (tokens, others):
+        alike = np.stack([text[:shared] for text in texts]) == texts[0][:shared]
+        shared = int(np.cumprod(alike.all(0)).sum())
+    parts = [(tokens[0][:shared], others[0][:shared], 0, 0, np.full(shared, -1))]
+    for number, (own, other, before) in enumerate(zip(tokens, others, given, strict=True), 1):
+        asked = np.arange(shared + 1, len(own)) >= before
+        target = np.where(asked, own[shared + 1 :], -1)
+        parts.append((own[shared:-1], other[shared:-1], number, shared, target))
+    columns = (
+        [own for own, *_ in parts],
+        [other for _, other, *_ in parts],
+        [np.full(len(own), number) for own, _, number, *_ in parts],
+        [first + np.arange(len(own)) for own, _, _, first, _ in parts],
+        [target for *_, target in parts],
+    )
+    return _Packed(*(np.concatenate(column).astype(np.int32) for column in columns))
 
 
 def encode_items(
