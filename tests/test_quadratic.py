@@ -15,7 +15,7 @@ from hp_jax.function_task import as_task
 from hp_jax.grid import evaluate_grid
 from hp_jax.importance import SignedCurvature, example_gradients, head_importance
 from hp_jax.linear import LinearMap, linear_map
-from hp_jax.models import language
+from hp_jax.models import causal
 from hp_jax.models.language import LanguageModel
 from hp_jax.models.seq2seq import Seq2Seq
 from hp_jax.pruning import greedy_scores, prune, verified
@@ -107,7 +107,7 @@ def log_shares(task, params, batch, gate_AH):
 @pytest.mark.parametrize("kind", DRAWING)
 def test_labels_of_the_model_give_the_fisher_matrix_of_all_labels(kind, monkeypatch):
     """In expectation: every label of every token, weighted by what the model thinks of it."""
-    monkeypatch.setattr(language, "BLOCK", 4)  # so that there are several
+    monkeypatch.setattr(causal, "BLOCK", 4)  # so that there are several
     task, data = DRAWING[kind]
     params, batch, mask_AH = random_params(task, scale=0.3), data(), task.present_AH.copy()
     mask_AH[0, 1] = False

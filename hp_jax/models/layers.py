@@ -65,12 +65,17 @@ def _narrow_backward(axes: Axes, sides: KeyValue, out: jax.Array) -> KeyValue:
     out = out.astype(lhs.dtype)
     free = [axis for axis in range(lhs.ndim) if axis not in left]
     other = [axis for axis in range(rhs.ndim) if axis not in right]
-    first, last = range(len(free)), range(len(free), out.ndim)
-    of_lhs = _narrow(out, rhs, ((tuple(last), tuple(other)), ((), ())))
-    of_rhs = _narrow(lhs, out, ((tuple(free), tuple(first)), ((), ())))
+    first, last = tuple(range(len(free))), tuple(range(len(free), out.ndim))
+    of_lhs = _narrow(out, rhs, ((last, tuple(other)), ((), ())))
     places = [*free, *(left[right.index(axis)] for axis in sorted(right))]
     of_lhs = jnp.transpose(of_lhs, np.argsort(places).tolist())
-    places = [*(right[left.index(axis)] for axis in sorted(left)), *other]
+    summed_over = [right[left.index(axis)] for axis in sorted(left)]
+    if right[0] < other[0]:
+        of_rhs = _narrow(lhs, out, ((tuple(free), first), ((), ())))
+        places = [*summed_over, *other]
+    else:  # XLA's CPU compiler has no product of narrow numbers whose result is turned
+        of_rhs = _narrow(out, lhs, ((first, tuple(free)), ((), ())))
+        places = [*other, *summed_over]
     of_rhs = jnp.transpose(of_rhs, np.argsort(places).tolist())
     return of_lhs.astype(lhs.dtype), of_rhs.astype(rhs.dtype)
 
